@@ -1,0 +1,220 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::context::Options;
+use crate::output::{Output, Verbosity};
+
+/// The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// The stack's folder [default: the workspace root]
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Print the command lines, in order, and change nothing
+    #[arg(long, global = true)]
+    dry_run: bool,
+    /// Give up waiting for a service after so many seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "60")]
+    timeout: u64,
+    /// Show every line that the containers print
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Show errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the environment up, from any state, until every service is ready
+    Up(Services),
+    /// Restart services after an update, those that changed recreated
+    Restart(Services),
+    /// Stop and remove the containers; the data stays
+    Down(Down),
+    /// Show the services' logs
+    Logs(Logs),
+    /// Apply the migrations of Kratos
+    MigrateKratos(Migrate),
+    /// Apply the migrations of Hydra
+    MigrateHydra(Migrate),
+    /// Apply the migrations of Keto
+    MigrateKeto(Migrate),
+    /// Apply all migrations: Kratos, then Hydra, then Keto
+    MigrateAll(Migrate),
+    /// Run every test of xtask, with all that they need
+    Test(Test),
+}
+
+#[derive(Debug, Args)]
+pub struct Services {
+    /// Only these services [default: all; for restart, those of Ory]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub images: Images,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    pub images: Images,
+}
+
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Use stand-ins for Ory's images, built here: for trials without a registry
+    #[arg(long, value_name = "RELEASE", num_args = 0..=1, require_equals = true, default_missing_value = "v26.2.0")]
+    pub stand_in: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Remove the volumes too: this deletes the data
+    #[arg(long)]
+    pub volumes: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Only these services
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Only the tests whose name contains this
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+}
+
+/// The commands as `--help` groups them.
+const GROUPS: [(&str, &[&str]); 3] = [
+    ("Environment", &["up", "restart", "down", "logs"]),
+    ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all"]),
+    ("Project", &["test"]),
+];
+
+const AFTER_HELP: &str = "\
+Examples:
+  cargo xtask up                        a ready environment, from nothing
+  cargo xtask up --stand-in             the same without a registry, with stand-ins
+  cargo xtask migrate-all --dry-run     what would be run, and nothing else
+  cargo xtask restart kratos            after a change of its image or configuration
+  cargo xtask -C deploy migrate-all     a stack in another folder
+
+Environment:
+  XTASK_DIRECTORY   the stack's folder, as -C
+  XTASK_COMPOSE     how Compose is called, such as \"docker-compose\"
+  COMPOSE_FILE, COMPOSE_PROJECT_NAME, DOCKER_HOST ... as Docker knows them
+
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 migrations pending
+  4 database ahead of the image   5 a prerequisite is missing   6 locked by another run";
+
+impl Cli {
+    /// Parses the command line. Wrong usage ends the process with exit code 2, help with 0.
+    pub fn parse_line() -> Self {
+        let command = grouped(Self::command()).after_help(AFTER_HELP);
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The options that every command has.
+    pub fn options(&self) -> Options {
+        let verbosity = match (self.global.quiet, self.global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Options {
+            directory: self.global.directory.clone(),
+            dry_run: self.global.dry_run,
+            timeout: Duration::from_secs(self.global.timeout),
+            output: Output { verbosity },
+        }
+    }
+
+    /// Applies `--color` to everything that is printed.
+    pub fn apply_color(&self) {
+        match self.global.color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+/// `--help` with the commands in groups, from their own descriptions; clap has one list only.
+fn grouped(command: clap::Command) -> clap::Command {
+    let about = |name: &str| {
+        let found = command.get_subcommands().find(|sub| sub.get_name() == name);
+        found.and_then(clap::Command::get_about).map(ToString::to_string).unwrap_or_default()
+    };
+    let mut text = String::new();
+    for (group, names) in GROUPS {
+        text += &format!("{group}:\n");
+        for name in names {
+            text += &format!("  {name:16}{}\n", about(name));
+        }
+        text.push('\n');
+    }
+    let template = format!(
+        "{{about}}\n\nUsage: cargo xtask <COMMAND> [OPTIONS]\n\n{text}{{options}}\n\n{{after-help}}\n"
+    );
+    command.help_template(template)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_one_group_of_the_help() {
+        let grouped: Vec<_> =
+            GROUPS.iter().flat_map(|(_, names)| names.iter().map(ToString::to_string)).collect();
+        let mut known: Vec<_> =
+            Cli::command().get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+        let mut sorted = grouped.clone();
+        sorted.sort();
+        known.sort();
+        assert_eq!(sorted, known);
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,19 @@
+//! `logs`: what the services print, secrets masked.
+
+use anyhow::Result;
+
+use crate::cli::Logs;
+use crate::context::{Context, Options};
+use crate::output::Output;
+
+pub fn run(options: &Options, args: &Logs) -> Result<()> {
+    let cx = Context::with_placeholders(options, vec![])?;
+    cx.stack.services(&args.services)?;
+    let follow = args.follow.then_some("--follow");
+    let command =
+        cx.engine.compose(["logs", "--no-color"].into_iter().chain(follow)).args(args.services.clone());
+    if options.dry_run {
+        return Ok(Output::data(command.to_string())?);
+    }
+    command.stream(&cx.secrets, |line| Ok(Output::data(line)?))
+}

@@ -1,0 +1,48 @@
+//! `migrate-kratos`, `migrate-hydra`, `migrate-keto`, `migrate-all`: bring the databases to what the images carry.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::cli::Migrate;
+use crate::context::{Context, Options};
+use crate::failure::{Exit, Failure};
+use crate::output::seconds;
+use crate::plan::{self, Step};
+use crate::product::Product;
+
+/// Migrates one product; that the stack hasn't got it is wrong usage.
+pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
+    let cx = super::context(options, &args.images)?;
+    if cx.stack.serving(product)?.is_none() {
+        let message = format!("the stack has no service for {product}");
+        let known = cx.stack.services.keys().cloned().collect::<Vec<_>>().join(", ");
+        bail!(Failure::new(Exit::Usage, message).hint(format!("its services are {known}")));
+    }
+    migrate(&cx, &[product])
+}
+
+/// Migrates every product of the stack, in order, and stops at the first failure.
+pub fn all(options: &Options, args: &Migrate) -> Result<()> {
+    let start = Instant::now();
+    let cx = super::context(options, &args.images)?;
+    let products = cx.stack.products()?;
+    for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
+        cx.out.say(format!("{absent}: not in this stack"));
+    }
+    migrate(&cx, &products)?;
+    if !options.dry_run {
+        cx.out.say(format!("done in {}", seconds(start.elapsed())));
+    }
+    Ok(())
+}
+
+fn migrate(cx: &Context, products: &[Product]) -> Result<()> {
+    let deployments = super::deployments(cx, products)?;
+    super::check_sharing(cx, &deployments)?;
+    let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate, d.server]).collect();
+    cx.stack.check_files(&services)?;
+    let mut steps = super::prepare(cx, &deployments, &services, false)?;
+    steps.extend(deployments.iter().map(Step::Migrate));
+    plan::execute(cx, &steps)
+}

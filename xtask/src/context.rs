@@ -1,0 +1,144 @@
+//! What every command works with: the terminal, the engine, the stack, and where xtask keeps its own files.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::compose::{Container, Engine};
+use crate::env_file::EnvFile;
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::process;
+use crate::secrets::Secrets;
+use crate::service::Service;
+use crate::stack::Stack;
+
+/// The options that every command has.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub directory: Option<PathBuf>,
+    pub dry_run: bool,
+    pub timeout: Duration,
+    pub output: Output,
+}
+
+/// A command's view of the world.
+pub struct Context {
+    pub options: Options,
+    pub out: Output,
+    /// The stack's folder.
+    pub dir: PathBuf,
+    pub engine: Engine,
+    pub stack: Stack,
+    pub secrets: Secrets,
+}
+
+impl Context {
+    /// Finds the engine and discovers the stack, with what is in `.env` now. `settings` go over it.
+    pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
+        let dir = stack_directory(options)?;
+        EnvFile::read(&dir)?.check(&settings)?;
+        let engine = Engine::find(&dir, settings)?;
+        let stack = Stack::discover(&engine, &dir)?;
+        let secrets = stack.secrets();
+        Ok(Self { options: options.clone(), out: options.output, dir, engine, stack, secrets })
+    }
+
+    /// As [`Context::new`], with a placeholder for each secret that `.env` is to have: for commands that
+    /// start nothing, or not yet.
+    pub fn with_placeholders(options: &Options, mut settings: Vec<(String, String)>) -> Result<Self> {
+        let dir = stack_directory(options)?;
+        settings.extend(EnvFile::read(&dir)?.placeholders());
+        Self::new(options, settings)
+    }
+
+    /// The containers of this project.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        self.engine.containers(&self.stack.project)
+    }
+
+    /// The container of a service: the one there is, else the name Compose would give it.
+    pub fn container_name(&self, containers: &[Container], service: &Service) -> String {
+        let existing = containers.iter().find(|container| container.service == service.name);
+        let separator = if self.engine.is_v1 { '_' } else { '-' };
+        let predicted = || format!("{}{separator}{}{separator}1", self.stack.project, service.name);
+        existing
+            .map(|container| container.name.clone())
+            .or(service.container_name.clone())
+            .unwrap_or_else(predicted)
+    }
+
+    /// Whether a service's image is a stand-in for Ory's.
+    pub fn is_stand_in(&self, service: &Service) -> Result<bool> {
+        let images = self.engine.images(service.image.as_deref())?;
+        Ok(images.iter().any(|image| image.stand_in.is_some()))
+    }
+
+    /// The last lines of a container's log that say something, secrets masked.
+    pub fn last_lines(&self, container: &Container) -> String {
+        let output = self.engine.docker(["logs", "--tail", "60", &container.id]).output();
+        let Ok(output) = output else { return format!("the log of {} can't be read", container.name) };
+        let text = [output.stdout, output.stderr].concat();
+        let masked =
+            String::from_utf8_lossy(&text).lines().map(|line| self.secrets.mask(line)).collect::<Vec<_>>();
+        format!("the last lines of {}:\n{}", container.name, process::essence(&masked.join("\n")))
+    }
+
+    /// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.
+    pub fn work_file(&self, name: &str) -> Result<PathBuf> {
+        let path = workspace_root()?.join("target/ory").join(name);
+        let parent = path.parent().context("a file has a folder")?;
+        fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
+        Ok(path)
+    }
+
+    /// An empty log for one step of this project, which only its owner can read.
+    pub fn log(&self, step: &str) -> Result<Log> {
+        let path = self.work_file(&format!("logs/{}-{step}.log", self.stack.project))?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).with_context(|| format!("failed to write {}", path.display()))?;
+        Ok(Log { path, file })
+    }
+}
+
+/// The whole output of a step, whatever the terminal shows.
+pub struct Log {
+    pub path: PathBuf,
+    file: fs::File,
+}
+
+impl Log {
+    pub fn write(&mut self, line: &str) -> Result<()> {
+        writeln!(self.file, "{line}").with_context(|| format!("failed to write {}", self.path.display()))
+    }
+}
+
+/// The stack's folder: `-C`, else XTASK_DIRECTORY, else the workspace root.
+fn stack_directory(options: &Options) -> Result<PathBuf> {
+    let from_env = || std::env::var_os("XTASK_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let dir = match options.directory.clone().or_else(from_env) {
+        Some(dir) => dir,
+        None => workspace_root()?,
+    };
+    let canonical = dir.canonicalize().ok().filter(|dir| dir.is_dir());
+    Ok(canonical.ok_or_else(|| {
+        Failure::new(Exit::Missing, format!("the stack's folder {} is not there", dir.display()))
+            .hint("name the folder of the Compose file with -C DIR")
+    })?)
+}
+
+/// The workspace that `cargo xtask` was called in: the folder of its `Cargo.lock`.
+pub fn workspace_root() -> Result<PathBuf> {
+    let start = match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::current_dir().context("the current folder is gone")?,
+    };
+    let is_root = |dir: &&Path| dir.join("Cargo.lock").is_file();
+    Ok(start.ancestors().find(is_root).unwrap_or(&start).to_path_buf())
+}

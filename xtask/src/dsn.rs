@@ -1,0 +1,193 @@
+//! A DSN taken apart, by the rules of the Go servers that read it (net/url), not of browsers.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+/// Parameters that Ory reads and PostgreSQL refuses.
+/// Source: <https://www.ory.sh/docs/ecosystem/deployment#postgresql>.
+const ORY_ONLY: [&str; 4] = ["max_conns", "max_idle_conns", "max_conn_lifetime", "max_conn_idle_time"];
+
+/// Where a product keeps its state, and as whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Dsn {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: String,
+    pub database: String,
+    parameters: Vec<(String, String)>,
+}
+
+/// What two products share when it is equal for both: the place of their tables.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    host: &'a str,
+    port: u16,
+    database: &'a str,
+    search_path: &'a str,
+}
+
+impl Dsn {
+    /// Parses a PostgreSQL DSN. The error names the fault, and nothing of the DSN but its scheme.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "memory" {
+            return Err("it is `memory`, which keeps nothing: migrations need PostgreSQL".into());
+        }
+        if text.contains("${") {
+            return Err("it holds `${`: a variable in a file isn't expanded by Ory".into());
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as postgres://")?;
+        if !["postgres", "postgresql", "cockroach"].contains(&scheme) {
+            return Err(format!("its scheme is {scheme}://, not postgres://"));
+        }
+        if let Some(bad) = text.chars().find(|c| c.is_whitespace() || "[]\"\\<>^|`{}".contains(*c)) {
+            return Err(format!("the character `{bad}` must be percent-encoded in a password"));
+        }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let (host, port) = address.split_once(':').unwrap_or((address, "5432"));
+        let port = port.parse().map_err(
+            |_| "what follows the host isn't a port: `/`, `#` and `?` must be percent-encoded in a password",
+        )?;
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let parameters = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(&value.replace('+', " "))?))
+        });
+        Ok(Self {
+            host: decode(host)?,
+            port,
+            user: decode(user)?,
+            password: decode(password)?,
+            database: decode(path.trim_start_matches('/'))?,
+            parameters: parameters.collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// The schema the tables go to, where the DSN names one.
+    pub fn search_path(&self) -> Option<&str> {
+        self.parameter("search_path")
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Where the tables are. PostgreSQL's default search_path is `public` to all of them.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            host: &self.host,
+            port: self.port,
+            database: &self.database,
+            search_path: self.search_path().unwrap_or("public"),
+        }
+    }
+
+    /// The DSN as the variables that psql reads, so that it is in no argument list.
+    /// Source: <https://www.postgresql.org/docs/17/libpq-envars.html>.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut options = String::new();
+        let mut env = vec![
+            ("PGHOST".into(), self.host.clone()),
+            ("PGPORT".into(), self.port.to_string()),
+            ("PGUSER".into(), self.user.clone()),
+            ("PGPASSWORD".into(), self.password.clone()),
+            ("PGDATABASE".into(), self.database.clone()),
+            ("PGCONNECT_TIMEOUT".into(), "5".into()),
+        ];
+        for (name, value) in &self.parameters {
+            match name.as_str() {
+                "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "target_session_attrs" => {
+                    env.push((format!("PG{}", name.to_uppercase().replace('_', "")), value.clone()));
+                }
+                "connect_timeout" | "application_name" => {}
+                name if ORY_ONLY.contains(&name) => {}
+                // pgx sends every other parameter to the server when it connects.
+                name => options += &format!("-c {name}={} ", value.replace('\\', "\\\\").replace(' ', "\\ ")),
+            }
+        }
+        if !options.is_empty() {
+            env.push(("PGOPTIONS".into(), options.trim_end().into()));
+        }
+        env
+    }
+}
+
+/// A DSN never shows its password.
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
+    }
+}
+
+fn decode(text: &str) -> Result<String, String> {
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let digits = rest.as_bytes().get(at + 1..at + 3).unwrap_or_default();
+        if digits.len() < 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err("`%` must be written `%25` in a password".into());
+        }
+        rest = &rest[at + 3..];
+    }
+    let text = percent_decode_str(text).decode_utf8();
+    Ok(text.map_err(|_| "its percent-encoding isn't UTF-8")?.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Dsn {
+        Dsn::parse(text).expect("a DSN")
+    }
+
+    #[test]
+    fn a_dsn_comes_apart_and_its_password_may_hold_what_go_allows() {
+        let dsn = parse("postgres://ory:p@:+&=!$;%2F@db/kratos?sslmode=disable&max_conns=20");
+        assert_eq!((dsn.user.as_str(), dsn.password.as_str()), ("ory", "p@:+&=!$;/"));
+        assert_eq!((dsn.host.as_str(), dsn.port, dsn.database.as_str()), ("db", 5432, "kratos"));
+    }
+
+    #[test]
+    fn psql_gets_what_it_knows_and_the_server_gets_the_rest() {
+        let dsn = parse("postgres://a:b@h:1/d?sslmode=disable&max_conns=20&search_path=kratos");
+        let env = dsn.environment();
+        let value = |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("PGSSLMODE"), Some("disable"));
+        assert_eq!(value("PGOPTIONS"), Some("-c search_path=kratos"));
+    }
+
+    #[test]
+    fn two_products_share_a_place_when_server_database_and_schema_are_equal() {
+        let kratos = parse("postgres://kratos:a@db/ory");
+        assert_eq!(kratos.place(), parse("postgres://hydra:b@db:5432/ory?search_path=public").place());
+        assert_ne!(kratos.place(), parse("postgres://hydra:b@db:5432/ory?search_path=hydra").place());
+        assert_ne!(kratos.place(), parse("postgres://hydra:b@db:5432/hydra").place());
+    }
+
+    #[test]
+    fn each_fault_of_a_dsn_is_named_without_its_password() {
+        for (text, fault) in [
+            ("memory", "memory"),
+            ("postgres://${USER}@db/d", "isn't expanded"),
+            ("db:5432/kratos", "no scheme"),
+            ("mysql://a:b@db/d", "mysql://"),
+            ("postgres://a:geheim/x@db/d", "must be percent-encoded"),
+            ("postgres://a:geheim#x@db/d", "must be percent-encoded"),
+            ("postgres://a:geheim%zz@db/d", "`%25`"),
+            ("postgres://a:ge heim@db/d", "must be percent-encoded"),
+        ] {
+            let error = Dsn::parse(text).expect_err(text);
+            assert!(error.contains(fault), "{text}: {error}");
+            assert!(!error.contains("geheim"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn printing_a_dsn_does_not_print_its_password() {
+        assert_eq!(format!("{:?}", parse("postgres://a:geheim@db/d")), "a@db:5432/d");
+    }
+}

@@ -1,0 +1,184 @@
+//! `.env`, where Compose looks for settings: written for a stack whose `.env.example` asks for it, and only
+//! ever added to.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::failure::{Exit, Failure};
+
+/// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
+const MARK: &str = "# xtask: random ";
+
+/// The `.env` of a stack, and the secrets its `.env.example` asks for.
+pub struct EnvFile {
+    path: PathBuf,
+    text: String,
+    /// Name and length of each secret asked for.
+    wanted: Vec<(String, usize)>,
+}
+
+impl EnvFile {
+    /// Reads both files. Without marks in `.env.example` nothing is wanted, hence nothing is ever written.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let example = read_if_there(&dir.join(".env.example"))?;
+        let path = dir.join(".env");
+        let text = read_if_there(&path)?;
+        let lines: Vec<_> = example.lines().collect();
+        let wanted = lines.windows(2).filter_map(|pair| {
+            let length = pair[0].strip_prefix(MARK)?.trim().parse().ok()?;
+            Some((pair[1].split_once('=')?.0.to_string(), length))
+        });
+        Ok(Self { path, text, wanted: wanted.collect() })
+    }
+
+    /// Secrets asked for that neither `.env` nor the environment has.
+    pub fn missing(&self) -> Vec<&str> {
+        let absent = |name: &&str| lookup(&self.text, name).is_none() && std::env::var_os(name).is_none();
+        self.wanted.iter().map(|(name, _)| name.as_str()).filter(absent).collect()
+    }
+
+    /// Fails where a secret is missing, also from the settings given, or is there but empty.
+    pub fn check(&self, settings: &[(String, String)]) -> Result<()> {
+        let missing = self.missing();
+        if let Some(name) = missing.iter().find(|name| !settings.iter().any(|(key, _)| key == *name)) {
+            let message = format!("the secret {name} is not in {}", self.path.display());
+            let hint = "cargo xtask up, which writes the secrets of a new environment";
+            return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+        }
+        let is_empty = |name: &&str| {
+            let in_environment = std::env::var(name).ok();
+            in_environment.or_else(|| lookup(&self.text, name)).is_some_and(|value| value.is_empty())
+        };
+        if let Some(name) = self.wanted.iter().map(|(name, _)| name.as_str()).find(is_empty) {
+            let message = format!("the secret {name} is empty in {}", self.path.display());
+            let hint =
+                "put its value back; if this stack never had data, delete the line, then `cargo xtask up`";
+            return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+        }
+        Ok(())
+    }
+
+    /// A value for each missing secret, so that Compose can resolve the stack before they are written.
+    pub fn placeholders(&self) -> Vec<(String, String)> {
+        self.missing().into_iter().map(|name| (name.to_string(), "not-yet-written".to_string())).collect()
+    }
+
+    /// Adds the missing secrets, and sets the settings given; every other value stays. The file is replaced
+    /// as a whole, mode 0600, so that it is never half written. Returns whether it was written.
+    pub fn write(&self, settings: &[(String, String)]) -> Result<bool> {
+        if self.wanted.is_empty() {
+            return Ok(false);
+        }
+        let is_replaced = |line: &&str| {
+            settings.iter().any(|(name, value)| {
+                line.strip_prefix(name.as_str())
+                    .is_some_and(|rest| rest.starts_with('=') && rest[1..] != *value)
+            })
+        };
+        let mut text: String =
+            self.text.lines().filter(|line| !is_replaced(line)).map(|l| format!("{l}\n")).collect();
+        let missing = self.missing();
+        for (name, length) in self.wanted.iter().filter(|(name, _)| missing.contains(&name.as_str())) {
+            text += &format!("{name}={}\n", random(*length)?);
+        }
+        for (name, value) in settings {
+            if lookup(&text, name).is_none() {
+                text += &format!("{name}={value}\n");
+            }
+        }
+        if text == self.text {
+            return Ok(false);
+        }
+        replace(&self.path, &text).with_context(|| format!("failed to write {}", self.path.display()))?;
+        Ok(true)
+    }
+}
+
+/// A setting of a folder's `.env`, as Compose would take it, quotes aside.
+pub fn value(dir: &Path, name: &str) -> Option<String> {
+    lookup(&fs::read_to_string(dir.join(".env")).ok()?, name)
+}
+
+fn lookup(text: &str, name: &str) -> Option<String> {
+    let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
+    let value = pairs.filter(|(key, _)| key.trim() == name).next_back()?.1.trim();
+    Some(value.trim_matches(['"', '\'']).to_string())
+}
+
+fn read_if_there(path: &Path) -> Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| {
+            let failure = Failure::new(Exit::Missing, format!("{} can't be read", path.display()));
+            anyhow::Error::new(error).context(failure.hint(format!("ls -ld {}", path.display())))
+        }),
+    }
+}
+
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(())
+}
+
+/// Letters and digits, each as likely as any other: they need no encoding in a DSN.
+fn random(length: usize) -> Result<String> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
+        let mut byte = [0];
+        getrandom::fill(&mut byte).context("the system has no random numbers")?;
+        // The 8 values above the last multiple of 62 would favour the first letters.
+        if byte[0] < 248 {
+            text.push(char::from(ALPHABET[usize::from(byte[0]) % 62]));
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env_file(text: &str) -> EnvFile {
+        EnvFile {
+            path: ".env".into(),
+            text: text.into(),
+            wanted: vec![("XT_A".into(), 32), ("XT_B".into(), 4)],
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_there_is_not_missing() {
+        assert_eq!(env_file("").missing(), ["XT_A", "XT_B"]);
+        assert_eq!(env_file("XT_A=x\n# XT_B=y\n").missing(), ["XT_B"]);
+    }
+
+    #[test]
+    fn an_empty_secret_is_an_error_and_not_a_reason_to_make_one_up() {
+        let file = env_file("XT_A=\nXT_B=y\n");
+        assert!(file.missing().is_empty());
+        assert!(file.check(&[]).expect_err("empty").to_string().contains("XT_A"));
+        assert!(env_file("XT_A=''\nXT_B=y\n").check(&[]).is_err());
+        assert!(env_file("XT_A=x\n").check(&[]).expect_err("missing").to_string().contains("XT_B"));
+        assert!(env_file("XT_A=x\nXT_B=y\n").check(&[]).is_ok());
+    }
+
+    #[test]
+    fn random_values_have_their_length_and_differ() {
+        let (one, two) = (random(32).expect("random"), random(32).expect("random"));
+        assert_eq!((one.len(), two.len()), (32, 32));
+        assert_ne!(one, two);
+        assert!(one.chars().all(|c| c.is_ascii_alphanumeric()));
+    }
+}

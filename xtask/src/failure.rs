@@ -1,0 +1,59 @@
+//! What a command can fail with: a message, the next command to type, and a documented exit code.
+
+use std::fmt;
+
+/// The exit codes of xtask. They are documented in `cargo xtask --help`, and stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Something failed.
+    Failed = 1,
+    /// Wrong usage: an unknown command, option, service or product.
+    Usage = 2,
+    /// Migrations are pending.
+    Pending = 3,
+    /// The database is ahead of the image.
+    Ahead = 4,
+    /// A prerequisite is missing: the engine, Compose, a file, a secret.
+    Missing = 5,
+    /// Another run holds the lock.
+    Locked = 6,
+}
+
+/// An error with its exit code and, where there is one, the next command to type.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Lower case, no full stop: it is printed behind `error: ` or `caused by: `.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// Adds the next command to type, printed behind `hint: `.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The outermost failure of an error, which decides its exit code and hint.
+    pub fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.downcast_ref()
+    }
+
+    /// The next command to type, if one is known.
+    pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
+        Self::of(error)?.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

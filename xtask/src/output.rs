@@ -1,0 +1,154 @@
+//! The terminal: data on standard output, talk on standard error. Nothing else writes to either.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anstream::{eprint, eprintln};
+
+const BOLD_RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[33m";
+const CYAN: &str = "\x1b[36m";
+const RESET: &str = "\x1b[0m";
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Only errors.
+    Quiet,
+    /// A line for what was done.
+    Normal,
+    /// Every line the containers print.
+    Verbose,
+}
+
+/// Where a command's words go.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    pub verbosity: Verbosity,
+}
+
+impl Output {
+    /// A line about what was done.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if self.verbosity > Verbosity::Quiet {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
+    /// A line about what should be looked at.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        if self.verbosity > Verbosity::Quiet {
+            eprintln!("{YELLOW}warning:{RESET} {}", line.as_ref());
+        }
+    }
+
+    /// Asks a question on the terminal; only `y` or `yes` is a yes.
+    pub fn ask(&self, question: &str) -> std::io::Result<bool> {
+        eprint!("{question} [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    }
+
+    /// A line that a container printed.
+    pub fn relay(&self, line: &str) {
+        if self.verbosity == Verbosity::Verbose {
+            eprintln!("{line}");
+        }
+    }
+
+    /// An error with its chain of causes, and the next command to type.
+    pub fn error(error: &anyhow::Error, hint: Option<&str>) {
+        eprintln!("{BOLD_RED}error:{RESET} {error}");
+        for cause in error.chain().skip(1) {
+            eprintln!("{YELLOW}caused by:{RESET} {cause}");
+        }
+        if let Some(hint) = hint {
+            eprintln!("{CYAN}hint:{RESET} {hint}");
+        }
+    }
+
+    /// A line of data. A reader that went away (`| head`) ends the command quietly.
+    pub fn data(line: impl AsRef<str>) -> std::io::Result<()> {
+        writeln!(anstream::stdout(), "{}", line.as_ref())
+    }
+
+    /// Whether an error only says that the reader of standard output went away.
+    pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+        let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Says what is waited for, from the first second on, until the guard is dropped: on a terminal
+    /// in a line that goes away, elsewhere in one line after five seconds.
+    pub fn progress(&self, what: impl Into<String>) -> Progress {
+        let what = what.into();
+        let (done, wait) = mpsc::channel::<()>();
+        let verbosity = self.verbosity;
+        let thread = std::thread::spawn(move || {
+            let start = Instant::now();
+            let terminal = std::io::stderr().is_terminal() && verbosity == Verbosity::Normal;
+            let mut pause = Duration::from_secs(if terminal { 1 } else { 5 });
+            while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(pause) {
+                if terminal {
+                    eprint!("\r\x1b[K{what} ({} s)", start.elapsed().as_secs());
+                } else if verbosity > Verbosity::Quiet {
+                    eprintln!("{what} ...");
+                    pause = Duration::MAX;
+                }
+            }
+            if terminal && start.elapsed() > pause {
+                eprint!("\r\x1b[K");
+            }
+        });
+        Progress { done: Some(done), thread: Some(thread) }
+    }
+}
+
+/// A wait that is being shown; see [`Output::progress`].
+pub struct Progress {
+    done: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        if let Some(thread) = self.thread.take() {
+            // It only prints; there is nothing to do about a failure of it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A duration as people read it: `0.4 s`.
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Columns as wide as their widest cell, with a heading.
+pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_as_wide_as_its_cells_and_has_no_space_at_the_end() {
+        let rows = [vec!["SERVICE".into(), "IMAGE".into()], vec!["db".into(), "postgres".into()]];
+        assert_eq!(table(&rows), ["SERVICE  IMAGE", "db       postgres"]);
+    }
+}

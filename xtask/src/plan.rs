@@ -1,0 +1,257 @@
+//! What a command does, as data: steps that one loop runs, or prints.
+//!
+//! A step's printed lines and what it runs come from the same functions, so `--dry-run` can't drift.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::context::Context;
+use crate::diagnosis;
+use crate::failure::{Exit, Failure};
+use crate::migrations::{self, Outcome};
+use crate::output::{Output, seconds};
+use crate::postgres;
+use crate::process::Invocation;
+use crate::product::Product;
+use crate::readiness;
+use crate::service::Service;
+use crate::stack::Deployment;
+use crate::summary;
+
+/// One step of a plan.
+pub enum Step<'a> {
+    /// Pull images that aren't here.
+    Pull(Vec<String>),
+    /// Start a database service and wait until it takes connections. `up` lets Compose recreate it where
+    /// its configuration changed; the other commands leave a running one alone.
+    StartServer { server: &'a Service, recreate: bool },
+    /// Create the roles and databases that the stack asks for and the server lacks.
+    CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>> },
+    /// Apply what is pending.
+    Migrate(&'a Deployment<'a>),
+    /// Stop with exit 3 where migrations are pending.
+    RequireMigrated(&'a Deployment<'a>),
+    /// Start services, those that changed recreated. None named: all.
+    Start(Vec<String>),
+    /// Recreate the services that changed, restart the others.
+    Restart(Vec<String>),
+    /// Wait until `/health/ready` answers 200, then print the services.
+    AwaitReady(Vec<String>),
+    /// Remove the containers, and the data where asked for.
+    Down { volumes: bool },
+}
+
+/// Runs the steps in order, or prints their command lines.
+pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
+    if cx.options.dry_run {
+        for line in steps.iter().map(|step| step.lines(cx)).collect::<Result<Vec<_>>>()?.concat() {
+            Output::data(line)?;
+        }
+        return Ok(());
+    }
+    for (index, step) in steps.iter().enumerate() {
+        step.run(cx).map_err(|error| {
+            let left: Vec<_> =
+                steps[index + 1..].iter().filter_map(Step::migrates).map(Product::name).collect();
+            match step.migrates() {
+                Some(product) if left.is_empty() => error.context(format!("failed to migrate {product}")),
+                Some(product) => {
+                    error.context(format!("failed to migrate {product}; not reached: {}", left.join(", ")))
+                }
+                None => error,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+impl Step<'_> {
+    fn migrates(&self) -> Option<Product> {
+        match self {
+            Self::Migrate(deployment) => Some(deployment.product),
+            _ => None,
+        }
+    }
+
+    fn lines(&self, cx: &Context) -> Result<Vec<String>> {
+        let containers = cx.containers()?;
+        let container = |service: &Service| cx.container_name(&containers, service);
+        let print = |invocation: Invocation| invocation.to_string();
+        Ok(match self {
+            Self::Pull(images) => images.iter().map(|image| print(pull(cx, image))).collect(),
+            Self::StartServer { server, .. } => vec![
+                print(start(cx, std::slice::from_ref(&server.name))),
+                format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server))),
+            ],
+            Self::CreateDatabases { server, deployments } => {
+                let names: Vec<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
+                let query = postgres::create_query(cx, &container(server), server, deployments);
+                vec![format!("{query}  # creates what is missing of {}", names.join(", "))]
+            }
+            Self::Migrate(deployment) => {
+                let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                vec![
+                    format!("{query}  # what {} has", deployment.dsn.database),
+                    print(migrations::run(cx, deployment)),
+                ]
+            }
+            Self::RequireMigrated(deployment) => {
+                let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                vec![format!("{query}  # stops where {} has migrations pending", deployment.product)]
+            }
+            Self::Start(services) => vec![print(start(cx, services))],
+            Self::Restart(services) => vec![
+                print(recreate(cx, services)),
+                format!("{}  # those not recreated", restart(cx, services)),
+            ],
+            Self::Down { volumes } => vec![print(down(cx, *volumes))],
+            Self::AwaitReady(services) => {
+                vec![format!("# waits for /health/ready of {}", services.join(", "))]
+            }
+        })
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        match self {
+            Self::Pull(images) => images.iter().try_for_each(|image| run_pull(cx, image)),
+            Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
+            Self::CreateDatabases { server, deployments } => run_create(cx, server, deployments),
+            Self::Migrate(deployment) => {
+                let outcome = migrations::migrate(cx, deployment);
+                let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
+                let label = if cx.is_stand_in(deployment.migrate)? { ", stand-in" } else { "" };
+                let product = deployment.product;
+                cx.out.say(match outcome {
+                    Outcome::UpToDate { total } => {
+                        format!("{product}: up to date ({total} migrations{label})")
+                    }
+                    Outcome::Applied { count, took } => {
+                        format!("{product}: applied {count} migrations ({}{label})", seconds(took))
+                    }
+                });
+                Ok(())
+            }
+            Self::RequireMigrated(deployment) => require_migrated(cx, deployment),
+            Self::Start(services) => run_compose(cx, "start", &start(cx, services)),
+            Self::Restart(services) => run_restart(cx, services),
+            Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
+            Self::AwaitReady(services) => {
+                let names: Vec<_> = services.iter().map(String::as_str).collect();
+                summary::print(cx, &names, &readiness::wait(cx, &names)?)
+            }
+        }
+    }
+}
+
+fn pull(cx: &Context, image: &str) -> Invocation {
+    cx.engine.docker(["pull", "--quiet", image])
+}
+
+fn start(cx: &Context, services: &[String]) -> Invocation {
+    cx.engine.compose(["up", "-d"]).args(services)
+}
+
+fn recreate(cx: &Context, services: &[String]) -> Invocation {
+    cx.engine.compose(["up", "-d", "--no-deps"]).args(services)
+}
+
+fn restart(cx: &Context, services: &[String]) -> Invocation {
+    cx.engine.compose(["restart"]).args(services)
+}
+
+fn down(cx: &Context, volumes: bool) -> Invocation {
+    cx.engine.compose(["down"].into_iter().chain(volumes.then_some("--volumes")))
+}
+
+/// Runs a Compose command whose output is only of interest when it fails.
+fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> {
+    let mut log = cx.log(step)?;
+    let relay = |line: &str| {
+        cx.out.relay(line);
+        log.write(line)
+    };
+    let result = invocation.stream(&cx.secrets, relay).map_err(diagnosis::of_engine);
+    result.with_context(|| format!("failed to {step} (the whole output is in {})", log.path.display()))
+}
+
+fn run_pull(cx: &Context, image: &str) -> Result<()> {
+    let start = Instant::now();
+    {
+        let _progress = cx.out.progress(format!("pulling {image}"));
+        pull(cx, image).read(&cx.secrets).map_err(|error| {
+            let message = format!("the image {image} isn't here and can't be pulled");
+            let hint = "name an image that can be had, in .env (KRATOS_IMAGE, HYDRA_IMAGE, KETO_IMAGE, \
+                        POSTGRES_IMAGE in our stack), or try it without a registry: cargo xtask up --stand-in";
+            error.context(Failure::new(Exit::Missing, message).hint(hint))
+        })?;
+    }
+    cx.out.say(format!("{image}: pulled ({})", seconds(start.elapsed())));
+    Ok(())
+}
+
+fn run_start_server(cx: &Context, server: &Service, recreate: bool) -> Result<()> {
+    let find = || -> Result<Option<String>> {
+        let containers = cx.containers()?;
+        let container = containers.into_iter().find(|c| c.service == server.name && c.state != "exited");
+        Ok(container.filter(|c| c.is_running() || c.state == "paused").map(|c| c.id))
+    };
+    let before = find()?;
+    let clock = Instant::now();
+    if before.is_none() || recreate {
+        let services = std::slice::from_ref(&server.name);
+        run_compose(cx, &format!("start {}", server.name), &start(cx, services))?;
+    }
+    postgres::wait_until_ready(cx, server)?;
+    if before != find()? {
+        cx.out.say(format!("{}: started ({})", server.name, seconds(clock.elapsed())));
+    }
+    Ok(())
+}
+
+fn run_create(cx: &Context, server: &Service, deployments: &[&Deployment]) -> Result<()> {
+    let container = cx.container_name(&cx.containers()?, server);
+    let query = postgres::create_query(cx, &container, server, deployments);
+    let created = query.read(&cx.secrets).with_context(|| {
+        format!("failed to create the databases that the label of `{}` asks for", server.name)
+    })?;
+    let of_kind = |kind: &str| {
+        let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
+        (!names.is_empty()).then(|| format!("{kind}{}", names.join(", ")))
+    };
+    let parts: Vec<_> = ["role ", "database "].into_iter().filter_map(of_kind).collect();
+    if !parts.is_empty() {
+        cx.out.say(format!("{}: created {}", server.name, parts.join("; ")));
+    }
+    Ok(())
+}
+
+fn require_migrated(cx: &Context, deployment: &Deployment) -> Result<()> {
+    let product = deployment.product;
+    let state = migrations::state(cx, deployment).map_err(|e| diagnosis::of_product(cx, deployment, e))?;
+    migrations::refuse_ahead(cx, deployment, &state)?;
+    match state.pending() {
+        Some(0) => Ok(()),
+        Some(count) => {
+            let message = format!("{product} has {count} migrations pending");
+            bail!(Failure::new(Exit::Pending, message).hint(format!("cargo xtask migrate-{product}")))
+        }
+        None => {
+            cx.out.warn(format!("{product}'s image is too old to tell whether migrations are pending"));
+            Ok(())
+        }
+    }
+}
+
+fn run_restart(cx: &Context, services: &[String]) -> Result<()> {
+    let before = cx.containers()?;
+    run_compose(cx, "recreate", &recreate(cx, services))?;
+    let was_running =
+        |id: &str| before.iter().any(|container| container.id == id && container.state != "exited");
+    let kept = cx.containers()?.into_iter().filter(|c| services.contains(&c.service) && was_running(&c.id));
+    let kept: Vec<String> = kept.map(|container| container.service).collect();
+    if kept.is_empty() {
+        return Ok(());
+    }
+    run_compose(cx, "restart", &restart(cx, &kept))
+}

@@ -1,0 +1,157 @@
+//! psql, in the container of the server behind a DSN: what is applied, what is missing, what it lets us do.
+//!
+//! The script goes in on standard input and the DSN in PG* variables, so neither is in an argument list.
+//! `-w` never asks for a password; without it psql waits on the terminal for ever.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::compose::Container;
+use crate::context::Context;
+use crate::dsn::Dsn;
+use crate::failure::{Exit, Failure};
+use crate::process::Invocation;
+use crate::service::Service;
+use crate::stack::{CREATE_LABEL, Deployment};
+
+/// A psql session in a container, with these variables, that runs this script.
+fn psql(cx: &Context, container: &str, env: Vec<(String, String)>, script: String) -> Invocation {
+    let names = env.iter().flat_map(|(name, _)| ["--env", name.as_str()]);
+    cx.engine
+        .docker(["exec", "--interactive"])
+        .args(names)
+        .arg(container)
+        .args(["psql", "-w", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+        .envs(env.clone())
+        .stdin(script)
+}
+
+/// The versions that a product's database has; none of a database that was never migrated.
+/// As the product itself: a wrong password, host, database or right shows here in 0.2 s, while Ory
+/// retries each of them for five minutes.
+pub fn applied_query(cx: &Context, container: &str, deployment: &Deployment) -> Invocation {
+    let script = "select to_regclass('schema_migration') is not null as migrated \\gset\n\
+                  \\if :migrated\n\
+                  select version from schema_migration;\n\
+                  \\endif\n";
+    psql(cx, container, deployment.dsn.environment(), script.into())
+}
+
+/// Runs [`applied_query`].
+pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
+    let container = running_server(cx, deployment.server)?;
+    let rows = applied_query(cx, &container.name, deployment).read(&cx.secrets)?;
+    Ok(rows.lines().map(String::from).collect())
+}
+
+/// Creates, on a server, the roles and databases of these products that it lacks and that the label of its
+/// service names. Prints what it created, a line each. What exists is never altered.
+pub fn create_query(cx: &Context, container: &str, server: &Service, products: &[&Deployment]) -> Invocation {
+    let allowed = creatable(server);
+    // The passwords may not reach the server's log.
+    let mut script = String::from("set log_statement = 'none'; set log_min_error_statement = 'panic';\n");
+    for dsn in products.iter().map(|deployment| &deployment.dsn) {
+        let Dsn { user, password, database, .. } = dsn;
+        let (role, owned) = (identifier(user), identifier(database));
+        if allowed.contains(user) {
+            let create = format!("create role {role} login password {}", literal(password));
+            script += &unless_there("pg_roles where rolname", "role", user, &create);
+        }
+        if allowed.contains(database) {
+            let create = format!("create database {owned} owner {role}");
+            script += &unless_there("pg_database where datname", "database", database, &create);
+        }
+    }
+    let of_server = |name: &str| server.environment.get(name).filter(|value| !value.is_empty()).cloned();
+    let mut env = vec![
+        ("PGUSER".into(), of_server("POSTGRES_USER").unwrap_or_else(|| "postgres".into())),
+        ("PGDATABASE".into(), "postgres".into()),
+    ];
+    env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
+    psql(cx, container, env, script)
+}
+
+/// psql commands that create an object unless the catalog has it, and then print a line about it.
+fn unless_there(catalog: &str, kind: &str, name: &str, create: &str) -> String {
+    let name = literal(name);
+    format!(
+        "select not exists (select from {catalog} = {name}) as missing \\gset\n\\if :missing\n\
+         {create};\nselect '{kind} ' || {name};\n\\endif\n"
+    )
+}
+
+/// The names that may become roles and databases on a server.
+pub fn creatable(server: &Service) -> Vec<String> {
+    let names = server.labels.get(CREATE_LABEL).map(String::as_str).unwrap_or_default();
+    names.split([',', ' ']).filter(|name| !name.is_empty()).map(String::from).collect()
+}
+
+/// A string constant, whatever is in it, with backslashes taken as they are.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name as an identifier, whatever is in it.
+fn identifier(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
+pub fn ready_query(cx: &Context, container: &str) -> Invocation {
+    cx.engine.docker(["exec", container, "pg_isready", "--quiet", "--host=127.0.0.1"])
+}
+
+/// Waits until a server takes connections.
+pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
+    let what = format!("waiting for `{}` to take connections", server.name);
+    let _progress = cx.out.progress(&what);
+    let start = Instant::now();
+    loop {
+        let container = running_server(cx, server)?;
+        if ready_query(cx, &container.name).output()?.status.success() {
+            return Ok(());
+        }
+        if start.elapsed() > cx.options.timeout {
+            let seconds = cx.options.timeout.as_secs();
+            let message = format!("`{}` takes no connections after {seconds} s", server.name);
+            let hint = format!("{}", cx.engine.compose(["logs", &server.name]));
+            return Err(anyhow::Error::msg(cx.last_lines(&container))
+                .context(Failure::new(Exit::Failed, message).hint(hint)));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The container of a database service, which must be running.
+fn running_server(cx: &Context, server: &Service) -> Result<Container> {
+    let Some(container) = cx.containers()?.into_iter().find(|c| c.service == server.name) else {
+        let message = format!("the database service `{}` has no container", server.name);
+        let hint = cx.engine.compose(["up", "-d", &server.name]).to_string();
+        bail!(Failure::new(Exit::Failed, message).hint(hint));
+    };
+    match container.state.as_str() {
+        "running" => Ok(container),
+        "paused" => {
+            let message = format!("the database service `{}` is paused", server.name);
+            bail!(Failure::new(Exit::Failed, message).hint(format!("docker unpause {}", container.name)))
+        }
+        state => {
+            let message = format!("the database service `{}` is {state}, not running", server.name);
+            let hint = cx.engine.compose(["logs", &server.name]).to_string();
+            let failure = Failure::new(Exit::Failed, message).hint(hint);
+            Err(anyhow::Error::msg(cx.last_lines(&container)).context(failure))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_in_a_name_stays_inside_its_literal() {
+        assert_eq!(literal("o'ry\\"), "'o''ry\\'");
+    }
+}

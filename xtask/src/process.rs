@@ -1,0 +1,200 @@
+//! Every process that xtask starts: a command line that can be printed, captured or streamed.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use anyhow::Context;
+
+use crate::secrets::Secrets;
+
+/// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
+/// secrets travel there or on standard input.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    program: OsString,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    dir: PathBuf,
+    stdin: String,
+}
+
+/// A program that ended with a failure.
+#[derive(Debug)]
+pub struct CommandError {
+    pub command: String,
+    pub status: Option<i32>,
+    /// Its last lines, standard error among them, secrets masked.
+    pub stderr: String,
+}
+
+impl std::error::Error for CommandError {}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.status {
+            Some(code) => write!(f, "`{}` ended with exit code {code}", self.command)?,
+            None => write!(f, "`{}` was ended by a signal", self.command)?,
+        }
+        match essence(&self.stderr) {
+            lines if lines.is_empty() => Ok(()),
+            lines => write!(f, "\n{lines}"),
+        }
+    }
+}
+
+/// The lines of an output that say what went wrong, indented: those about an error, else the last ones.
+/// Of Ory's 230 lines of stack trace none is left.
+pub fn essence(text: &str) -> String {
+    let is_trace =
+        |line: &&str| line.starts_with(['\t', ' ']) || line.contains(".go:") && !line.contains("msg=");
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty() && !is_trace(line)).collect();
+    let speaks = |line: &&&str| {
+        let line = line.to_lowercase();
+        ["error", "fatal", "denied", "failed", "invalid"].iter().any(|word| line.contains(word))
+    };
+    let mut chosen: Vec<&&str> = lines.iter().filter(speaks).collect();
+    if chosen.is_empty() {
+        chosen = lines.iter().collect();
+    }
+    let chosen = &chosen[chosen.len().saturating_sub(6)..];
+    let short = |line: &&&str| match line.char_indices().nth(400) {
+        Some((end, _)) => format!("  {} ...", &line[..end]),
+        None => format!("  {line}"),
+    };
+    chosen.iter().map(short).collect::<Vec<_>>().join("\n")
+}
+
+/// Finds a program on the PATH, so that the error can name the one that is missing.
+pub fn find(program: &str) -> Option<PathBuf> {
+    which::which(program).ok()
+}
+
+impl Invocation {
+    /// A command to run in a folder. Standard input is empty unless [`Invocation::stdin`] says otherwise.
+    pub fn new(program: impl Into<OsString>, dir: &Path) -> Self {
+        Self { program: program.into(), args: vec![], env: vec![], dir: dir.into(), stdin: String::new() }
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub fn envs(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.env.extend(env);
+        self
+    }
+
+    pub fn stdin(mut self, text: impl Into<String>) -> Self {
+        self.stdin = text.into();
+        self
+    }
+
+    /// Runs to the end and returns status and output, whatever the status is.
+    pub fn output(&self) -> anyhow::Result<Output> {
+        let shell = xshell::Shell::new()?;
+        shell.change_dir(&self.dir);
+        let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        Ok(command.stdin(&self.stdin).quiet().ignore_status().output()?)
+    }
+
+    /// Runs to the end and returns standard output; a failure is a [`CommandError`].
+    pub fn read(&self, secrets: &Secrets) -> anyhow::Result<String> {
+        let output = self.output()?;
+        if !output.status.success() {
+            return Err(self.error(&output, secrets).into());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs on the caller's own terminal; for a nested cargo, without what the outer one put into the
+    /// environment.
+    pub fn inherit(&self) -> anyhow::Result<()> {
+        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir).unchecked();
+        let of_cargo =
+            ["CARGO_MANIFEST", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY", "RUST_RECURSION"];
+        for (name, _) in std::env::vars_os() {
+            if of_cargo.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                expression = expression.env_remove(name);
+            }
+        }
+        let status = expression.run().with_context(|| format!("failed to start `{self}`"))?.status;
+        if status.success() {
+            return Ok(());
+        }
+        Err(CommandError { command: self.to_string(), status: status.code(), stderr: String::new() }.into())
+    }
+
+    /// The error for a captured run.
+    pub fn error(&self, output: &Output, secrets: &Secrets) -> CommandError {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<_> = text.lines().map(|line| secrets.mask(line)).collect();
+        CommandError {
+            command: self.to_string(),
+            status: output.status.code(),
+            stderr: lines[lines.len().saturating_sub(20)..].join("\n"),
+        }
+    }
+
+    /// Runs with standard output and error in one stream of masked lines, handed over one by one.
+    /// `on_line` ends the program by an error of its own. A failure is a [`CommandError`] with the
+    /// last lines.
+    pub fn stream(
+        &self,
+        secrets: &Secrets,
+        mut on_line: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir);
+        for (name, value) in &self.env {
+            expression = expression.env(name, value);
+        }
+        let running = expression
+            .stdin_bytes(self.stdin.clone())
+            .stderr_to_stdout()
+            .unchecked()
+            .reader()
+            .with_context(|| format!("failed to start `{self}`"))?;
+        let mut tail = std::collections::VecDeque::new();
+        for line in BufReader::new(&running).split(b'\n') {
+            let line = secrets.mask(String::from_utf8_lossy(&line?).trim_end_matches('\r'));
+            if let Err(error) = on_line(&line) {
+                running.kill()?;
+                return Err(error);
+            }
+            tail.push_back(line);
+            if tail.len() > 200 {
+                tail.pop_front();
+            }
+        }
+        match running.try_wait()? {
+            Some(output) if !output.status.success() => Err(CommandError {
+                command: self.to_string(),
+                status: output.status.code(),
+                stderr: tail.make_contiguous().join("\n"),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let program = Path::new(&self.program).file_stem().unwrap_or(&self.program).to_string_lossy();
+        f.write_str(&quote(&program))?;
+        self.args.iter().try_for_each(|arg| write!(f, " {}", quote(arg)))
+    }
+}
+
+fn quote(word: &str) -> String {
+    // Only a NUL can't be quoted, and no argument can hold one.
+    shlex::try_quote(word).map_or_else(|_| word.into(), Into::into)
+}

@@ -1,0 +1,144 @@
+//! Kratos, Hydra and Keto: the facts about Ory itself, one table. It imports nothing.
+
+/// An Ory product. The order is the order of the migrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Product {
+    Kratos,
+    Hydra,
+    Keto,
+}
+
+/// A release, `v26.2.0` as `(26, 2, 0)`.
+pub type Release = (u32, u32, u32);
+
+/// What is fixed in a product, whatever the stack.
+struct Facts {
+    /// Its program, its image's name and, nearly always, its service.
+    name: &'static str,
+    /// Arguments that apply the migrations without asking.
+    migrate: &'static [&'static str],
+    /// Arguments that print every version the image carries as JSON, each Applied or Pending.
+    status: &'static [&'static str],
+    /// The first release with the status command. Older ones take its words for a migration.
+    /// Source: ory/kratos#4228 and ory/hydra#3894.
+    status_since: Release,
+    /// It reads its configuration file when it migrates, so the file must always be named.
+    migrate_reads_config: bool,
+    /// Ports that serve no `/health/ready`: Keto's metrics.
+    without_health: &'static [u16],
+}
+
+const KRATOS: Facts = Facts {
+    name: "kratos",
+    migrate: &["migrate", "sql", "-e", "--yes"],
+    status: &["migrate", "sql", "status", "-e", "--format", "json"],
+    status_since: (25, 4, 0),
+    migrate_reads_config: false,
+    without_health: &[],
+};
+
+const HYDRA: Facts = Facts { name: "hydra", status_since: (2, 3, 0), ..KRATOS };
+
+const KETO: Facts = Facts {
+    name: "keto",
+    migrate: &["migrate", "up", "--yes"],
+    status: &["migrate", "status", "--format", "json"],
+    status_since: (0, 0, 0),
+    migrate_reads_config: true,
+    without_health: &[4468],
+};
+
+impl Product {
+    /// Every product, in the order of the migrations.
+    pub const ALL: [Self; 3] = [Self::Kratos, Self::Hydra, Self::Keto];
+
+    fn facts(self) -> &'static Facts {
+        match self {
+            Self::Kratos => &KRATOS,
+            Self::Hydra => &HYDRA,
+            Self::Keto => &KETO,
+        }
+    }
+
+    /// The product's name in lower case, which is also its program's.
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// The arguments of the migration. `config` is the file the stack names; `dsn_in_config` tells
+    /// that only this file has the DSN. Otherwise Kratos and Hydra need no file to migrate.
+    pub fn migrate(self, config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
+        self.arguments(self.facts().migrate, config, dsn_in_config)
+    }
+
+    /// The arguments that print what the image carries as JSON; see [`Product::migrate`].
+    pub fn status(self, config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
+        self.arguments(self.facts().status, config, dsn_in_config)
+    }
+
+    fn arguments(self, words: &[&str], config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
+        let mut arguments: Vec<String> = words.iter().map(ToString::to_string).collect();
+        if let Some(file) = config.filter(|_| dsn_in_config || self.facts().migrate_reads_config) {
+            arguments.extend(["-c".into(), file.into()]);
+        }
+        arguments
+    }
+
+    /// Whether this release has the status command.
+    pub fn has_status(self, release: Release) -> bool {
+        release >= self.facts().status_since
+    }
+
+    /// Whether a port of the container answers `/health/ready`.
+    pub fn has_health(self, port: u16) -> bool {
+        !self.facts().without_health.contains(&port)
+    }
+}
+
+impl std::fmt::Display for Product {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Parses `v26.2.0`, `26.2.0-distroless` or `v0.11.1-alpha.0`; a pre-release counts as its release.
+pub fn parse_release(text: &str) -> Option<Release> {
+    let mut parts = text.trim().trim_start_matches('v').split(['-', '+']).next()?.splitn(3, '.');
+    let mut number = || parts.next()?.parse().ok();
+    Some((number()?, number()?, number()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_those_of_the_guide() {
+        let line = |p: Product| p.migrate(Some("/etc/config/keto/keto.yml"), false).join(" ");
+        assert_eq!(line(Product::Kratos), "migrate sql -e --yes");
+        assert_eq!(line(Product::Hydra), "migrate sql -e --yes");
+        assert_eq!(line(Product::Keto), "migrate up --yes -c /etc/config/keto/keto.yml");
+    }
+
+    #[test]
+    fn a_dsn_that_only_the_file_has_makes_the_file_an_argument() {
+        let line = Product::Hydra.migrate(Some("/etc/hydra.yml"), true).join(" ");
+        assert_eq!(line, "migrate sql -e --yes -c /etc/hydra.yml");
+    }
+
+    #[test]
+    fn releases_without_a_status_command_are_known() {
+        assert!(!Product::Kratos.has_status((1, 3, 1)));
+        assert!(Product::Kratos.has_status((25, 4, 0)));
+        assert!(!Product::Hydra.has_status((2, 2, 0)));
+        assert!(Product::Hydra.has_status((2, 3, 0)));
+        assert!(Product::Keto.has_status((0, 11, 0)));
+    }
+
+    #[test]
+    fn a_release_is_read_from_a_tag() {
+        assert_eq!(parse_release("v26.2.0"), Some((26, 2, 0)));
+        assert_eq!(parse_release("v0.11.1-alpha.0"), Some((0, 11, 1)));
+        assert_eq!(parse_release("latest"), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! A service as `compose config` prints it, in the spellings of Compose v2 and of docker-compose 1.29.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use yaml_rust2::Yaml;
+
+/// What xtask reads of a service.
+#[derive(Debug, Clone, Default)]
+pub struct Service {
+    pub name: String,
+    pub image: Option<String>,
+    pub container_name: Option<String>,
+    /// It is built here, so it is never pulled.
+    pub is_built: bool,
+    entrypoint: Vec<String>,
+    command: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub mounts: Vec<Mount>,
+    pub depends_on: Vec<String>,
+    /// Names other containers reach it by.
+    hosts: Vec<String>,
+}
+
+/// A file or folder of the host, or a volume, inside the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The path on the host; none for a volume.
+    pub source: Option<PathBuf>,
+    pub target: String,
+}
+
+impl Service {
+    /// Reads `services.NAME` of the configuration.
+    pub fn read(name: &str, yaml: &Yaml) -> Self {
+        let container_name = scalar(&yaml["container_name"]);
+        let extra_hosts = container_name.clone().into_iter().chain(scalar(&yaml["hostname"]));
+        let networks = yaml["networks"].as_hash().into_iter().flatten();
+        let aliases = networks.flat_map(|(_, network)| list(&network["aliases"]));
+        Self {
+            name: name.into(),
+            image: scalar(&yaml["image"]),
+            is_built: !yaml["build"].is_badvalue(),
+            entrypoint: words(&yaml["entrypoint"]),
+            command: words(&yaml["command"]),
+            environment: map(&yaml["environment"]),
+            labels: map(&yaml["labels"]),
+            mounts: yaml["volumes"].as_vec().into_iter().flatten().filter_map(Mount::read).collect(),
+            depends_on: keys(&yaml["depends_on"]),
+            hosts: [name.to_string()].into_iter().chain(extra_hosts).chain(aliases).collect(),
+            container_name,
+        }
+    }
+
+    /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.entrypoint.iter().chain(&self.command).flat_map(|word| word.split_whitespace())
+    }
+
+    /// The configuration files it is started with: what follows each `-c` or `--config`.
+    pub fn config_files(&self) -> Vec<String> {
+        let words: Vec<_> = self.words().collect();
+        let mut files = Vec::new();
+        for (index, word) in words.iter().enumerate() {
+            let file = match word.split_once('=') {
+                Some(("-c" | "--config", file)) => Some(file),
+                _ if ["-c", "--config"].contains(word) => words.get(index + 1).copied(),
+                _ => None,
+            };
+            // The `-c` of a shell is followed by a script.
+            files.extend(file.filter(|file| file.contains(['/', '.'])).map(String::from));
+        }
+        files
+    }
+
+    /// Where a file of the container is on the host, if a mount brings it there.
+    pub fn on_host(&self, path: &str) -> Option<PathBuf> {
+        let inside = |mount: &&Mount| {
+            let rest = path.strip_prefix(mount.target.trim_end_matches('/'));
+            mount.source.is_some() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let mount = self.mounts.iter().filter(inside).max_by_key(|mount| mount.target.len())?;
+        let rest = path.strip_prefix(mount.target.trim_end_matches('/'))?.trim_start_matches('/');
+        let source = mount.source.as_ref()?;
+        Some(if rest.is_empty() { source.clone() } else { source.join(rest) })
+    }
+
+    /// Whether other containers reach it by this name.
+    pub fn is_reached_by(&self, host: &str) -> bool {
+        self.hosts.iter().any(|name| name == host)
+    }
+}
+
+impl Mount {
+    fn read(yaml: &Yaml) -> Option<Self> {
+        if let Some(text) = yaml.as_str() {
+            // 1.29: SOURCE:TARGET:MODE, or TARGET alone for an anonymous volume.
+            let mut parts: Vec<_> = text.split(':').collect();
+            if parts.len() > 2 && !parts.last()?.starts_with('/') {
+                parts.pop();
+            }
+            let target = parts.pop()?.to_string();
+            let source = parts.join(":");
+            let is_path = source.starts_with(['/', '.', '~', '\\']) || source.get(1..3) == Some(":\\");
+            return Some(Self { source: is_path.then(|| source.into()), target });
+        }
+        let is_bind = yaml["type"].as_str() == Some("bind");
+        let source = scalar(&yaml["source"]).filter(|_| is_bind).map(PathBuf::from);
+        Some(Self { source, target: scalar(&yaml["target"])? })
+    }
+}
+
+/// A scalar as text, however YAML typed it.
+pub fn scalar(yaml: &Yaml) -> Option<String> {
+    match yaml {
+        Yaml::String(text) | Yaml::Real(text) => Some(text.clone()),
+        Yaml::Integer(number) => Some(number.to_string()),
+        Yaml::Boolean(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn list(yaml: &Yaml) -> Vec<String> {
+    yaml.as_vec().into_iter().flatten().filter_map(scalar).collect()
+}
+
+/// A command: a list in v2, one string of shell words in 1.29.
+fn words(yaml: &Yaml) -> Vec<String> {
+    match scalar(yaml) {
+        Some(text) => shlex::split(&text).unwrap_or_else(|| vec![text]),
+        None => list(yaml),
+    }
+}
+
+fn map(yaml: &Yaml) -> BTreeMap<String, String> {
+    let pairs = yaml.as_hash().into_iter().flatten();
+    pairs.filter_map(|(key, value)| Some((scalar(key)?, scalar(value).unwrap_or_default()))).collect()
+}
+
+fn keys(yaml: &Yaml) -> Vec<String> {
+    match yaml.as_hash() {
+        Some(hash) => hash.keys().filter_map(scalar).collect(),
+        None => list(yaml),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yaml_rust2::YamlLoader;
+
+    fn service(yaml: &str) -> Service {
+        Service::read("kratos", &YamlLoader::load_from_str(yaml).expect("YAML")[0])
+    }
+
+    #[test]
+    fn both_spellings_of_a_service_read_the_same() {
+        let v1 =
+            service("{command: serve -c /etc/config/kratos.yml, volumes: ['/home/me/ory:/etc/config:ro']}");
+        let v2 = service(
+            "{command: [serve, -c, /etc/config/kratos.yml], \
+             volumes: [{type: bind, source: /home/me/ory, target: /etc/config}]}",
+        );
+        for service in [v1, v2] {
+            assert_eq!(service.config_files(), ["/etc/config/kratos.yml"]);
+            assert_eq!(service.on_host("/etc/config/kratos.yml"), Some("/home/me/ory/kratos.yml".into()));
+            assert_eq!(service.on_host("/etc/config2/kratos.yml"), None);
+        }
+    }
+
+    #[test]
+    fn a_volume_is_no_folder_of_the_host() {
+        let service =
+            service("{volumes: ['db:/data:rw', {type: volume, source: x, target: /x}, /anonymous]}");
+        assert!(service.mounts.iter().all(|mount| mount.source.is_none()));
+        assert_eq!(service.mounts.len(), 3);
+    }
+
+    #[test]
+    fn the_script_of_a_shell_is_read_word_by_word() {
+        let service = service("{entrypoint: [sh, -c], command: ['kratos migrate sql -e --yes -c /k.yml']}");
+        assert!(service.words().any(|word| word == "migrate"));
+        assert_eq!(service.config_files(), ["/k.yml"]);
+    }
+
+    #[test]
+    fn a_container_name_and_an_alias_are_names_of_the_host() {
+        let service = service("{container_name: pg, networks: {default: {aliases: [postgresd]}}}");
+        assert!(["kratos", "pg", "postgresd"].iter().all(|host| service.is_reached_by(host)));
+        assert!(!service.is_reached_by("db"));
+    }
+}

@@ -1,0 +1,260 @@
+//! The user's environment, discovered: each product's services, configuration file, DSN and database server.
+//!
+//! Everything comes from what Compose resolves and from the files it mounts. Nothing here is a constant of
+//! our own stack.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::compose::Engine;
+use crate::dsn::Dsn;
+use crate::failure::{Exit, Failure};
+use crate::product::Product;
+use crate::secrets::Secrets;
+use crate::service::{Service, scalar};
+
+/// The label of a database service that lists the roles and databases xtask may create on it.
+pub const CREATE_LABEL: &str = "xtask.create-databases";
+
+/// The stack as Compose resolves it.
+pub struct Stack {
+    /// The name that the engine's labels carry.
+    pub project: String,
+    pub services: BTreeMap<String, Service>,
+}
+
+/// A product in this stack.
+pub struct Deployment<'a> {
+    pub product: Product,
+    /// The service that serves.
+    pub serve: &'a Service,
+    /// The service whose container migrates: a one-shot where there is one, else the serving one.
+    pub migrate: &'a Service,
+    /// The configuration file, as the container names it.
+    pub config: Option<String>,
+    /// Only the configuration file has the DSN.
+    pub dsn_in_config: bool,
+    pub dsn: Dsn,
+    /// The service of the PostgreSQL server behind the DSN.
+    pub server: &'a Service,
+}
+
+impl Stack {
+    /// Asks Compose, once.
+    pub fn discover(engine: &Engine, dir: &Path) -> Result<Self> {
+        let config = engine.config()?;
+        let project = scalar(&config["name"]).unwrap_or_else(|| v1_project_name(dir));
+        let services = config["services"].as_hash().into_iter().flatten();
+        let services = services.filter_map(|(name, yaml)| scalar(name).map(|name| (name, yaml)));
+        let services: BTreeMap<_, _> =
+            services.map(|(name, yaml)| (name.clone(), Service::read(&name, yaml))).collect();
+        Ok(Self { project, services })
+    }
+
+    /// The services asked for by name; an unknown one is wrong usage.
+    pub fn services<'a>(&'a self, names: &[String]) -> Result<Vec<&'a Service>> {
+        let find = |name: &String| {
+            self.services.get(name).ok_or_else(|| {
+                let known = self.services.keys().cloned().collect::<Vec<_>>().join(", ");
+                let message = format!("the stack has no service `{name}`");
+                Failure::new(Exit::Usage, message).hint(format!("its services are {known}")).into()
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// The services that belong to a product: by the name of their image, else by their own name or program.
+    fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
+        let name = product.name();
+        self.services.values().filter(move |service| {
+            let image = service.image.as_deref().map(image_name);
+            match image {
+                Some(image) if Product::ALL.iter().any(|p| p.name() == image) => image == name,
+                _ => service.name == name || service.words().any(|word| word == name),
+            }
+        })
+    }
+
+    /// The service that serves a product, none where the stack hasn't got the product.
+    pub fn serving(&self, product: Product) -> Result<Option<&Service>> {
+        let is_migration = |service: &&Service| service.words().any(|word| word == "migrate");
+        let candidates: Vec<_> = self.services_of(product).filter(|s| !is_migration(s)).collect();
+        let serves = |service: &&&Service| service.words().any(|word| word == "serve");
+        let named = candidates.iter().find(|service| service.name == product.name());
+        match (named, candidates.as_slice()) {
+            (Some(service), _) => Ok(Some(service)),
+            (None, []) => Ok(None),
+            (None, [service]) => Ok(Some(service)),
+            (None, several) => match several.iter().filter(serves).collect::<Vec<_>>().as_slice() {
+                [service] => Ok(Some(service)),
+                _ => {
+                    let names = several.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+                    let message = format!("several services could be {product}'s: {names}");
+                    let hint =
+                        format!("name the one that serves `{product}`, or give one the command `serve`");
+                    Err(Failure::new(Exit::Failed, message).hint(hint).into())
+                }
+            },
+        }
+    }
+
+    /// The products of this stack, in the order of the migrations.
+    pub fn products(&self) -> Result<Vec<Product>> {
+        let mut products = Vec::new();
+        for product in Product::ALL {
+            if self.serving(product)?.is_some() {
+                products.push(product);
+            }
+        }
+        Ok(products)
+    }
+
+    /// Everything about a product, none where the stack hasn't got it. Fails where its DSN is missing,
+    /// malformed, or names a server that isn't here.
+    pub fn deployment(&self, product: Product) -> Result<Option<Deployment<'_>>> {
+        let Some(serve) = self.serving(product)? else { return Ok(None) };
+        let one_shot = self.services_of(product).find(|s| s.words().any(|word| word == "migrate"));
+        let migrate = one_shot.unwrap_or(serve);
+        let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
+        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, config.as_deref())?;
+        let dsn = Dsn::parse(&text).map_err(|fault| {
+            let message = format!("{product}'s DSN in {origin} can't be used: {fault}");
+            Failure::new(Exit::Failed, message)
+                .hint("mend the DSN: postgres://user:password@host:5432/database")
+        })?;
+        let server = self.services.values().find(|s| s.is_reached_by(&dsn.host)).ok_or_else(|| {
+            let message =
+                format!("{product}'s DSN in {origin} names the server `{}`, no service here", dsn.host);
+            let known = self.services.keys().cloned().collect::<Vec<_>>().join(", ");
+            let hint = format!(
+                "mend the host in the DSN (services: {known}); servers elsewhere can't be migrated yet"
+            );
+            Failure::new(Exit::Failed, message).hint(hint)
+        })?;
+        Ok(Some(Deployment { product, serve, migrate, config, dsn_in_config, dsn, server }))
+    }
+
+    /// The products whose tables would be in one schema with this one's.
+    pub fn sharing(&self, deployment: &Deployment) -> Vec<Product> {
+        let others = Product::ALL.into_iter().filter(|other| *other != deployment.product);
+        // A product whose DSN can't be read is reported when it is its turn.
+        let others = others.filter_map(|other| self.deployment(other).ok().flatten());
+        others
+            .filter(|other| other.dsn.place() == deployment.dsn.place())
+            .map(|other| other.product)
+            .collect()
+    }
+
+    /// Fails with the first file that a service is to read and that isn't there. Docker would make a folder
+    /// in its place, owned by root.
+    pub fn check_files(&self, services: &[&Service]) -> Result<()> {
+        for service in services {
+            let sources = service.mounts.iter().filter_map(|mount| mount.source.clone());
+            let configs = service.config_files();
+            let files = configs.iter().filter_map(|file| service.on_host(file));
+            let mut wanted: Vec<PathBuf> = sources.chain(files).collect();
+            for file in &configs {
+                for url in strings_in(&read_config(service, file).unwrap_or(Yaml::Null)) {
+                    wanted.extend(url.strip_prefix("file://").and_then(|path| service.on_host(path)));
+                }
+            }
+            if let Some(missing) = wanted.iter().find(|path| !path.exists()) {
+                let message =
+                    format!("{} is missing, which the service `{}` reads", missing.display(), service.name);
+                let hint = format!("put it back: git checkout -- {}", missing.display());
+                return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
+    pub fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::default();
+        for service in self.services.values() {
+            let mut settings = service.environment.clone();
+            for file in service.config_files() {
+                let config = read_config(service, &file).unwrap_or(Yaml::Null);
+                strings_in(&config["secrets"]).iter().for_each(|secret| secrets.add(secret));
+                settings.extend(scalar(&config["dsn"]).map(|dsn| ("DSN".to_string(), dsn)));
+            }
+            for (name, value) in settings {
+                let name = name.to_uppercase();
+                let is_file = name.ends_with("_FILE");
+                if (name.contains("SECRET") || name.contains("PASSWORD")) && !is_file {
+                    value.split(',').for_each(|secret| secrets.add(secret));
+                }
+                if let Ok(dsn) = Dsn::parse(&value) {
+                    secrets.add(&dsn.password);
+                }
+            }
+        }
+        secrets
+    }
+}
+
+/// The last part of an image's name: `kratos` of `registry/oryd/kratos:v26.2.0@sha256:...`.
+fn image_name(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split(':').next().unwrap_or(last)
+}
+
+/// The DSN, whether only the file has it, and where it was found: the migrating service's environment,
+/// the serving one's, then the file.
+fn find_dsn(
+    product: Product,
+    serve: &Service,
+    migrate: &Service,
+    config: Option<&str>,
+) -> Result<(String, bool, String)> {
+    for service in [migrate, serve] {
+        if let Some(dsn) = service.environment.get("DSN").filter(|dsn| !dsn.is_empty()) {
+            return Ok((dsn.clone(), false, format!("the environment of `{}`", service.name)));
+        }
+    }
+    let mut looked_at = format!("DSN in the environment of `{}`", migrate.name);
+    if let Some(file) = config {
+        let yaml = [migrate, serve].into_iter().find_map(|service| read_config(service, file).ok());
+        if let Some(dsn) = yaml.and_then(|yaml| scalar(&yaml["dsn"])) {
+            return Ok((dsn, true, file.into()));
+        }
+        looked_at += &format!(", dsn: in {file}");
+    }
+    let message = format!("{product} has no DSN (looked at: {looked_at})");
+    let hint = format!("set DSN in the environment of the service `{}`", serve.name);
+    Err(Failure::new(Exit::Failed, message).hint(hint).into())
+}
+
+/// A configuration file of the container, read where its mount has it on the host. YAML, and JSON with it.
+fn read_config(service: &Service, file: &str) -> Result<Yaml> {
+    let path =
+        service.on_host(file).with_context(|| format!("{file} is on no mount of `{}`", service.name))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    let documents =
+        YamlLoader::load_from_str(&text).with_context(|| format!("{} isn't YAML", path.display()))?;
+    documents.into_iter().next().with_context(|| format!("{} is empty", path.display()))
+}
+
+/// Every string of a document.
+fn strings_in(yaml: &Yaml) -> Vec<&str> {
+    match yaml {
+        Yaml::String(text) => vec![text],
+        Yaml::Array(items) => items.iter().flat_map(strings_in).collect(),
+        Yaml::Hash(pairs) => pairs.values().flat_map(strings_in).collect(),
+        _ => vec![],
+    }
+}
+
+/// docker-compose 1.29 prints no project name; this is its rule, from COMPOSE_PROJECT_NAME or the folder.
+fn v1_project_name(dir: &Path) -> String {
+    let from_env = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty());
+    let from_file = || crate::env_file::value(dir, "COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+    let folder = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = from_env.or_else(from_file).unwrap_or_else(folder).to_lowercase();
+    name.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(*c)).collect()
+}

@@ -1,0 +1,248 @@
+//! Stand-ins: small images for tests and offline trials, built here, without a registry.
+//!
+//! Asked for by `--stand-in`, labelled in every summary, never chosen silently. They are built from PostgreSQL's
+//! image, for its psql; where not even that one can be pulled, a Debian host makes one from Debian's packages.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::context::{Context, workspace_root};
+use crate::env_file;
+use crate::failure::{Exit, Failure};
+use crate::process::{self, Invocation};
+use crate::product::Product;
+use crate::secrets::Secrets;
+
+/// The image variables of the recommended stack, and the stand-ins for them.
+pub fn settings(release: &str) -> Vec<(String, String)> {
+    let variable = |product: &Product| format!("{}_IMAGE", product.name().to_uppercase());
+    Product::ALL.iter().map(|product| (variable(product), image(*product, release))).collect()
+}
+
+fn image(product: Product, release: &str) -> String {
+    format!("stand-in/{product}:{release}")
+}
+
+/// PostgreSQL from Debian's packages.
+const POSTGRES: &str = "stand-in/postgres:debian";
+
+/// Builds what isn't there yet, and returns the settings to keep in `.env`, so that later commands, and plain
+/// Compose, use the same images.
+pub fn prepare(cx: &Context, release: &str) -> Result<Vec<(String, String)>> {
+    let mut settings = settings(release);
+    for (product, (variable, image)) in Product::ALL.into_iter().zip(&settings) {
+        let service = cx.stack.serving(product)?;
+        if service.is_some_and(|service| service.image.as_ref() != Some(image)) {
+            let message = format!(
+                "{product}'s image doesn't come from the variable {variable}, so no stand-in can be put in"
+            );
+            let hint = format!("image: ${{{variable}:-oryd/{product}:v26.2.0}}");
+            bail!(Failure::new(Exit::Usage, message).hint(hint));
+        }
+        let written = env_file::value(&cx.dir, variable).filter(|written| !written.starts_with("stand-in/"));
+        if let Some(written) = written {
+            let message = format!(".env sets {variable} to {written}, which isn't a stand-in");
+            bail!(
+                Failure::new(Exit::Usage, message)
+                    .hint(format!("remove {variable} from .env, or leave --stand-in out"))
+            );
+        }
+    }
+    let base = postgres(cx)?;
+    if base == POSTGRES {
+        settings.push(("POSTGRES_IMAGE".into(), base.clone()));
+    }
+    build_products(cx, &base, release)?;
+    Ok(settings)
+}
+
+/// The PostgreSQL image to build from: the stack's where it is here or can be pulled, else one of Debian's.
+fn postgres(cx: &Context) -> Result<String> {
+    let mut wanted = "postgres:17-alpine".to_string();
+    for product in Product::ALL {
+        if let Some(deployment) = cx.stack.deployment(product)? {
+            wanted = deployment.server.image.clone().unwrap_or(wanted);
+            break;
+        }
+    }
+    if !cx.engine.images([wanted.as_str()])?.is_empty() {
+        return Ok(wanted);
+    }
+    let pulled = {
+        let _progress = cx.out.progress(format!("pulling {wanted}"));
+        cx.engine.docker(["pull", "--quiet", &wanted]).output()?.status.success()
+    };
+    if pulled {
+        return Ok(wanted);
+    }
+    cx.out.say(format!("{wanted} can't be pulled: {POSTGRES} is made from Debian's packages instead"));
+    build_postgres(cx)?;
+    Ok(POSTGRES.into())
+}
+
+fn build_postgres(cx: &Context) -> Result<()> {
+    let folder = sources().join("postgres");
+    let stamp = stamp(&folder, "")?;
+    if is_built(cx, POSTGRES, &stamp)? {
+        return Ok(());
+    }
+    let base = "stand-in/debian-postgresql:base";
+    if cx.engine.images([base])?.is_empty() {
+        let suite = debian_suite()?;
+        let mmdebstrap = mmdebstrap(cx)?;
+        let archive = cx.work_file("stand-in/postgres.tar")?;
+        let target = archive.display().to_string();
+        let make = Invocation::new(mmdebstrap.as_os_str(), &cx.dir).args(["--quiet", "--variant=minbase"]);
+        let _progress = cx.out.progress("making a PostgreSQL image from Debian's packages");
+        let made = make.args(["--include=postgresql", suite.as_str(), target.as_str()]).read(&cx.secrets);
+        made.context("failed to make a PostgreSQL image from Debian's packages")?;
+        cx.engine.docker(["import", &target, base]).read(&cx.secrets)?;
+        fs::remove_file(&archive).with_context(|| format!("failed to remove {target}"))?;
+    }
+    let argument = format!("BASE={base}");
+    build(cx, &folder, POSTGRES, &stamp, &["--build-arg", &argument])
+}
+
+fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
+    let folder = sources();
+    let stamp = stamp(&folder, base)?;
+    let missing = |product: &Product| is_built(cx, &image(*product, release), &stamp).map(|built| !built);
+    let mut left = Vec::new();
+    for product in Product::ALL {
+        if missing(&product)? {
+            left.push(product);
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let _progress = cx.out.progress("building the stand-ins");
+    let context = cx.work_file("stand-in/image/ory-stand-in")?;
+    let binary = context.display().to_string();
+    if std::env::consts::OS != "linux" {
+        bail!(
+            Failure::new(Exit::Missing, "stand-ins can only be built on Linux")
+                .hint("use Ory's images: cargo xtask up")
+        );
+    }
+    let main = folder.join("main.rs").display().to_string();
+    let flags =
+        ["--edition", "2024", "-C", "opt-level=1", "-C", "target-feature=+crt-static", "-o", &binary, &main];
+    let compile = Invocation::new("rustc", &cx.dir).args(flags);
+    compile.read(&cx.secrets).context("failed to compile the stand-in")?;
+    let context = context.parent().context("a file has a folder")?;
+    fs::copy(folder.join("Dockerfile"), context.join("Dockerfile"))
+        .context("failed to copy the stand-in's Dockerfile")?;
+    for product in left {
+        let user = match product {
+            Product::Kratos => "10000",
+            Product::Hydra => "65532",
+            Product::Keto => "100",
+        };
+        let arguments = [
+            format!("POSTGRES_IMAGE={base}"),
+            format!("PRODUCT={product}"),
+            format!("VERSION={release}"),
+            format!("UID={user}"),
+        ];
+        let arguments: Vec<_> = arguments.iter().flat_map(|argument| ["--build-arg", argument]).collect();
+        build(cx, context, &image(product, release), &stamp, &arguments)?;
+    }
+    Ok(())
+}
+
+fn build(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments: &[&str]) -> Result<()> {
+    let label = format!("{}={stamp}", crate::compose::STAND_IN_LABEL);
+    let folder = folder.display().to_string();
+    let command = cx.engine.docker(["build", "--quiet", "--tag", image, "--label", &label]);
+    let built = command.args(arguments.iter().copied()).arg(folder).read(&cx.secrets);
+    built.with_context(|| format!("failed to build {image}"))?;
+    Ok(())
+}
+
+fn is_built(cx: &Context, image: &str, stamp: &str) -> Result<bool> {
+    Ok(cx.engine.images([image])?.first().is_some_and(|image| image.stand_in.as_deref() == Some(stamp)))
+}
+
+/// What an image is built from, as a label: another one is built when it changes.
+fn stamp(folder: &Path, base: &str) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    base.hash(&mut hasher);
+    let mut files = files(folder).with_context(|| format!("failed to read {}", folder.display()))?;
+    files.sort();
+    for file in files {
+        fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
+    }
+    Ok(found)
+}
+
+/// The stand-in's sources, beside the crate's own.
+fn sources() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    manifest.unwrap_or_else(|| workspace_root().unwrap_or_default().join("xtask")).join("stand-in")
+}
+
+fn debian_suite() -> Result<String> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |name: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_string())
+    };
+    match (value("ID").as_deref(), value("VERSION_CODENAME")) {
+        (Some("debian"), Some(suite)) => Ok(suite),
+        _ => {
+            let message = "no PostgreSQL image can be pulled, and only a Debian host can make one";
+            let hint = "load one with `docker load`, and name it in POSTGRES_IMAGE";
+            bail!(Failure::new(Exit::Missing, message).hint(hint))
+        }
+    }
+}
+
+/// mmdebstrap, from the PATH or else taken out of its package, without installing anything.
+fn mmdebstrap(cx: &Context) -> Result<PathBuf> {
+    if let Some(found) = process::find("mmdebstrap") {
+        return Ok(found);
+    }
+    let program = cx.work_file("stand-in/mmdebstrap/usr/bin/mmdebstrap")?;
+    if program.exists() {
+        return Ok(program);
+    }
+    let folder = cx.work_file("stand-in/package/mmdebstrap.deb")?;
+    let folder = folder.parent().context("a file has a folder")?;
+    let apt = |word: &str| Invocation::new("apt-get", folder).args(["-qq", word]);
+    let download = || apt("download").arg("mmdebstrap").read(&Secrets::default());
+    let unpack = || -> Result<()> {
+        if download().is_err() {
+            // The package lists may never have been loaded.
+            apt("update").read(&Secrets::default())?;
+            download()?;
+        }
+        let packages = fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let package = packages.filter(|path| path.extension().is_some_and(|e| e == "deb")).max();
+        let package = package.context("apt-get downloaded nothing")?.display().to_string();
+        let target = cx.work_file("stand-in/mmdebstrap/unpacked")?.with_file_name("");
+        Invocation::new("dpkg-deb", folder)
+            .args(["--extract", &package, &target.display().to_string()])
+            .read(&Secrets::default())?;
+        Ok(())
+    };
+    unpack().map_err(|error| {
+        error.context(
+            Failure::new(Exit::Missing, "mmdebstrap, which makes the PostgreSQL image, is missing")
+                .hint("sudo apt-get install mmdebstrap"),
+        )
+    })?;
+    Ok(program)
+}

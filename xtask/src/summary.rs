@@ -1,0 +1,41 @@
+//! The table at the end of `up` and `restart`: each service, its image, its URLs, how long it took.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::context::Context;
+use crate::output::{Output, seconds, table};
+use crate::readiness;
+
+/// Prints the services that have a container, on standard output.
+pub fn print(cx: &Context, services: &[&str], took: &BTreeMap<String, Duration>) -> Result<()> {
+    let containers = cx.containers()?;
+    let endpoints = readiness::endpoints(&cx.stack, &containers)?;
+    let mut rows = vec![["SERVICE", "IMAGE", "READY IN", "URL"].map(String::from).to_vec()];
+    let mut stand_ins = Vec::new();
+    for service in services.iter().filter_map(|name| cx.stack.services.get(*name)) {
+        let Some(container) = containers.iter().find(|c| c.service == service.name) else { continue };
+        let urls = endpoints
+            .iter()
+            .filter(|e| e.service == service.name)
+            .map(|e| e.url.trim_start_matches("http://"));
+        let ready = match took.get(&service.name) {
+            Some(duration) => seconds(*duration),
+            None => container.state.clone(),
+        };
+        let urls = urls.collect::<Vec<_>>().join(" ");
+        rows.push(vec![service.name.clone(), container.image.clone(), ready, urls]);
+        if cx.is_stand_in(service)? {
+            stand_ins.push(service.name.as_str());
+        }
+    }
+    for line in table(&rows) {
+        Output::data(line)?;
+    }
+    if !stand_ins.is_empty() {
+        cx.out.warn(format!("stand-ins, not Ory's servers: {}", stand_ins.join(", ")));
+    }
+    Ok(())
+}
