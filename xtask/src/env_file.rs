@@ -103,8 +103,8 @@ pub fn value(dir: &Path, name: &str) -> Option<String> {
 }
 
 fn lookup(text: &str, name: &str) -> Option<String> {
-    let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
-    let value = pairs.filter(|(key, _)| key.trim() == name).next_back()?.1.trim();
+    let mut pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
+    let value = pairs.rfind(|(key, _)| key.trim() == name)?.1.trim();
     Some(value.trim_matches(['"', '\'']).to_string())
 }
 

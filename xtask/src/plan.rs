@@ -32,12 +32,10 @@ pub enum Step<'a> {
     Migrate(&'a Deployment<'a>),
     /// Stop with exit 3 where migrations are pending.
     RequireMigrated(&'a Deployment<'a>),
-    /// Start services, those that changed recreated. None named: all.
-    Start(Vec<String>),
-    /// Recreate the services that changed, restart the others.
-    Restart(Vec<String>),
-    /// Wait until `/health/ready` answers 200, then print the services.
-    AwaitReady(Vec<String>),
+    /// Start services, those that changed recreated, and wait until they are ready. None named: all.
+    Start { named: Vec<String>, wait: Vec<&'a str> },
+    /// Recreate the services that changed, restart the others, and wait until they are ready.
+    Restart(Vec<&'a str>),
     /// Remove the containers, and the data where asked for.
     Down { volumes: bool },
 }
@@ -100,15 +98,13 @@ impl Step<'_> {
                 let query = postgres::applied_query(cx, &container(deployment.server), deployment);
                 vec![format!("{query}  # stops where {} has migrations pending", deployment.product)]
             }
-            Self::Start(services) => vec![print(start(cx, services))],
+            Self::Start { named, wait } => vec![print(start(cx, named)), wait_line(wait)],
             Self::Restart(services) => vec![
                 print(recreate(cx, services)),
                 format!("{}  # those not recreated", restart(cx, services)),
+                wait_line(services),
             ],
             Self::Down { volumes } => vec![print(down(cx, *volumes))],
-            Self::AwaitReady(services) => {
-                vec![format!("# waits for /health/ready of {}", services.join(", "))]
-            }
         })
     }
 
@@ -133,13 +129,17 @@ impl Step<'_> {
                 Ok(())
             }
             Self::RequireMigrated(deployment) => require_migrated(cx, deployment),
-            Self::Start(services) => run_compose(cx, "start", &start(cx, services)),
-            Self::Restart(services) => run_restart(cx, services),
-            Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
-            Self::AwaitReady(services) => {
-                let names: Vec<_> = services.iter().map(String::as_str).collect();
-                summary::print(cx, &names, &readiness::wait(cx, &names)?)
+            Self::Start { named, wait } => {
+                let clock = Instant::now();
+                run_compose(cx, "start", &start(cx, named))?;
+                summary::print(cx, wait, &readiness::wait(cx, wait, clock)?)
             }
+            Self::Restart(services) => {
+                let clock = Instant::now();
+                run_restart(cx, services)?;
+                summary::print(cx, services, &readiness::wait(cx, services, clock)?)
+            }
+            Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
         }
     }
 }
@@ -152,12 +152,16 @@ fn start(cx: &Context, services: &[String]) -> Invocation {
     cx.engine.compose(["up", "-d"]).args(services)
 }
 
-fn recreate(cx: &Context, services: &[String]) -> Invocation {
-    cx.engine.compose(["up", "-d", "--no-deps"]).args(services)
+fn recreate(cx: &Context, services: &[&str]) -> Invocation {
+    cx.engine.compose(["up", "-d", "--no-deps"]).args(services.iter().copied())
 }
 
-fn restart(cx: &Context, services: &[String]) -> Invocation {
-    cx.engine.compose(["restart"]).args(services)
+fn restart(cx: &Context, services: &[&str]) -> Invocation {
+    cx.engine.compose(["restart"]).args(services.iter().copied())
+}
+
+fn wait_line(services: &[&str]) -> String {
+    format!("# waits until /health/ready answers 200: {}", services.join(", "))
 }
 
 fn down(cx: &Context, volumes: bool) -> Invocation {
@@ -217,7 +221,7 @@ fn run_create(cx: &Context, server: &Service, deployments: &[&Deployment]) -> Re
     })?;
     let of_kind = |kind: &str| {
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
-        (!names.is_empty()).then(|| format!("{kind}{}", names.join(", ")))
+        (!names.is_empty()).then(|| format!("{}s {}", kind.trim(), names.join(", ")))
     };
     let parts: Vec<_> = ["role ", "database "].into_iter().filter_map(of_kind).collect();
     if !parts.is_empty() {
@@ -243,13 +247,15 @@ fn require_migrated(cx: &Context, deployment: &Deployment) -> Result<()> {
     }
 }
 
-fn run_restart(cx: &Context, services: &[String]) -> Result<()> {
+fn run_restart(cx: &Context, services: &[&str]) -> Result<()> {
     let before = cx.containers()?;
     run_compose(cx, "recreate", &recreate(cx, services))?;
     let was_running =
         |id: &str| before.iter().any(|container| container.id == id && container.state != "exited");
-    let kept = cx.containers()?.into_iter().filter(|c| services.contains(&c.service) && was_running(&c.id));
-    let kept: Vec<String> = kept.map(|container| container.service).collect();
+    let after = cx.containers()?;
+    let mut kept: Vec<&str> =
+        after.iter().filter(|c| was_running(&c.id)).map(|c| c.service.as_str()).collect();
+    kept.retain(|service| services.contains(service));
     if kept.is_empty() {
         return Ok(());
     }

@@ -18,12 +18,12 @@ use crate::stack::{CREATE_LABEL, Deployment};
 
 /// A psql session in a container, with these variables, that runs this script.
 fn psql(cx: &Context, container: &str, env: Vec<(String, String)>, script: String) -> Invocation {
-    let names = env.iter().flat_map(|(name, _)| ["--env", name.as_str()]);
+    let names = env.iter().flat_map(|(name, _)| ["-e", name.as_str()]);
     cx.engine
-        .docker(["exec", "--interactive"])
+        .docker(["exec", "-i"])
         .args(names)
         .arg(container)
-        .args(["psql", "-w", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+        .args(["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"])
         .envs(env.clone())
         .stdin(script)
 }
@@ -100,7 +100,7 @@ fn identifier(text: &str) -> String {
 
 /// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
 pub fn ready_query(cx: &Context, container: &str) -> Invocation {
-    cx.engine.docker(["exec", container, "pg_isready", "--quiet", "--host=127.0.0.1"])
+    cx.engine.docker(["exec", container, "pg_isready", "-q", "-h", "127.0.0.1"])
 }
 
 /// Waits until a server takes connections.

@@ -30,32 +30,29 @@ pub struct Endpoint {
 }
 
 /// The published ports of the running containers.
-pub fn endpoints(stack: &Stack, containers: &[Container]) -> Result<Vec<Endpoint>> {
-    let mut owners = BTreeMap::new();
-    for product in stack.products()? {
-        if let Some(service) = stack.serving(product)? {
-            owners.insert(service.name.as_str(), product);
-        }
-    }
+pub fn endpoints(stack: &Stack, containers: &[Container]) -> Vec<Endpoint> {
+    let has_health = |container: &Container, port: u16| {
+        let service = stack.services.get(&container.service);
+        service.and_then(|service| stack.product_of(service)).is_some_and(|product| product.has_health(port))
+    };
     let endpoint = |container: &Container, port: u16, address: &String| Endpoint {
         service: container.service.clone(),
         url: format!("http://{address}"),
-        has_health: owners.get(container.service.as_str()).is_some_and(|product| product.has_health(port)),
+        has_health: has_health(container, port),
     };
-    let all = containers
-        .iter()
-        .flat_map(|container| container.ports.iter().map(move |(port, address)| (container, *port, address)));
-    Ok(all.map(|(container, port, address)| endpoint(container, port, address)).collect())
+    let of_container = |container: &Container| -> Vec<Endpoint> {
+        container.ports.iter().map(|(port, address)| endpoint(container, *port, address)).collect()
+    };
+    containers.iter().flat_map(of_container).collect()
 }
 
-/// Waits until each of these services answers on all its endpoints, and returns how long each took.
+/// Waits until each of these services answers on all its endpoints, and returns how long each took from `start`.
 /// Fails with the last log lines of a service that ends, keeps restarting, or takes too long.
-pub fn wait(cx: &Context, services: &[&str]) -> Result<BTreeMap<String, Duration>> {
-    let start = Instant::now();
+pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<String, Duration>> {
     let before = cx.containers()?;
     let of_services = |c: &&Container| services.contains(&c.service.as_str());
     let before: Vec<Container> = before.iter().filter(of_services).cloned().collect();
-    let endpoints = endpoints(&cx.stack, &before)?;
+    let endpoints = endpoints(&cx.stack, &before);
     let endpoints: Vec<_> = endpoints.into_iter().filter(|endpoint| endpoint.has_health).collect();
     let mut open: BTreeMap<&str, usize> = BTreeMap::new();
     for endpoint in &endpoints {

@@ -101,6 +101,12 @@ impl Stack {
         }
     }
 
+    /// The product that a service serves.
+    pub fn product_of(&self, service: &Service) -> Option<Product> {
+        let serves = |product: &Product| matches!(self.serving(*product), Ok(Some(serving)) if serving.name == service.name);
+        Product::ALL.into_iter().find(serves)
+    }
+
     /// The products of this stack, in the order of the migrations.
     pub fn products(&self) -> Result<Vec<Product>> {
         let mut products = Vec::new();
@@ -110,6 +116,20 @@ impl Stack {
             }
         }
         Ok(products)
+    }
+
+    /// Every service: databases and the like first, then Ory's in the order of the migrations, then the rest.
+    pub fn in_order(&self) -> Result<Vec<&Service>> {
+        let mut of_ory = Vec::new();
+        for product in Product::ALL {
+            of_ory.extend(self.serving(product)?);
+        }
+        let is_ory = |service: &&Service| self.product_of(service).is_some();
+        let is_needed =
+            |service: &&Service| of_ory.iter().any(|known| known.depends_on.contains(&service.name));
+        let (needed, rest): (Vec<_>, Vec<_>) =
+            self.services.values().filter(|s| !is_ory(s)).partition(is_needed);
+        Ok(needed.into_iter().chain(of_ory).chain(rest).collect())
     }
 
     /// Everything about a product, none where the stack hasn't got it. Fails where its DSN is missing,

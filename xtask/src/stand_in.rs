@@ -137,18 +137,9 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
     fs::copy(folder.join("Dockerfile"), context.join("Dockerfile"))
         .context("failed to copy the stand-in's Dockerfile")?;
     for product in left {
-        let user = match product {
-            Product::Kratos => "10000",
-            Product::Hydra => "65532",
-            Product::Keto => "100",
-        };
-        let arguments = [
-            format!("POSTGRES_IMAGE={base}"),
-            format!("PRODUCT={product}"),
-            format!("VERSION={release}"),
-            format!("UID={user}"),
-        ];
-        let arguments: Vec<_> = arguments.iter().flat_map(|argument| ["--build-arg", argument]).collect();
+        let arguments = [format!("POSTGRES_IMAGE={base}"), format!("VERSION={release}")];
+        let arguments = arguments.iter().flat_map(|argument| ["--build-arg", argument]);
+        let arguments: Vec<_> = ["--target", product.name()].into_iter().chain(arguments).collect();
         build(cx, context, &image(product, release), &stamp, &arguments)?;
     }
     Ok(())

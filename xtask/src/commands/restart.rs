@@ -26,9 +26,7 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
 
     let mut steps = super::prepare(&cx, &deployments, &services, false)?;
     steps.extend(deployments.iter().map(Step::RequireMigrated));
-    let names: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
-    steps.push(Step::Restart(names.clone()));
-    steps.push(Step::AwaitReady(names));
+    steps.push(Step::Restart(services.iter().map(|service| service.name.as_str()).collect()));
     plan::execute(&cx, &steps)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));

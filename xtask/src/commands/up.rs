@@ -18,20 +18,15 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     let start = Instant::now();
     let cx = context(options, args)?;
     let services = with_dependencies(&cx, &args.services)?;
-    let products: Vec<Product> = cx.stack.products()?;
-    let wanted = |product: &Product| match cx.stack.serving(*product) {
-        Ok(Some(service)) => services.iter().any(|wanted| wanted.name == service.name),
-        _ => false,
-    };
-    let products: Vec<_> = products.into_iter().filter(wanted).collect();
+    let products: Vec<Product> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
     let deployments = super::deployments(&cx, &products)?;
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
 
     let mut steps = super::prepare(&cx, &deployments, &services, true)?;
     steps.extend(deployments.iter().map(Step::Migrate));
-    steps.push(Step::Start(args.services.clone()));
-    steps.push(Step::AwaitReady(services.iter().map(|service| service.name.clone()).collect()));
+    let wait = services.iter().map(|service| service.name.as_str()).collect();
+    steps.push(Step::Start { named: args.services.clone(), wait });
     plan::execute(&cx, &steps)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));
@@ -82,7 +77,7 @@ fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
 /// The services asked for and, as Compose starts them too, those they depend on. None asked for: all.
 fn with_dependencies<'a>(cx: &'a Context, names: &[String]) -> Result<Vec<&'a Service>> {
     if names.is_empty() {
-        return Ok(cx.stack.services.values().collect());
+        return cx.stack.in_order();
     }
     let mut found = cx.stack.services(names)?;
     let mut next = 0;
