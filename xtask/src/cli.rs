@@ -27,7 +27,7 @@ struct Global {
     /// Print the command lines, in order, and change nothing
     #[arg(long, global = true)]
     dry_run: bool,
-    /// Give up waiting for a service after so many seconds
+    /// How long to wait for a service
     #[arg(long, global = true, value_name = "SECONDS", default_value = "60")]
     timeout: u64,
     /// Show every line that the containers print
@@ -50,9 +50,9 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring the environment up, from any state, until every service is ready
+    /// Bring the environment up, from any state, until it is ready
     Up(Services),
-    /// Restart services after an update, those that changed recreated
+    /// Restart services after an update; recreate what changed
     Restart(Services),
     /// Stop and remove the containers; the data stays
     Down(Down),
@@ -87,7 +87,7 @@ pub struct Migrate {
 
 #[derive(Debug, Args)]
 pub struct Images {
-    /// Use stand-ins for Ory's images, built here: for trials without a registry
+    /// Use stand-ins for Ory's images, built here, without a registry
     #[arg(long, value_name = "RELEASE", num_args = 0..=1, require_equals = true, default_missing_value = "v26.2.0")]
     pub stand_in: Option<String>,
 }
@@ -129,9 +129,9 @@ const GROUPS: [(&str, &[&str]); 3] = [
 const AFTER_HELP: &str = "\
 Examples:
   cargo xtask up                        a ready environment, from nothing
-  cargo xtask up --stand-in             the same without a registry, with stand-ins
+  cargo xtask up --stand-in             the same, without a registry
   cargo xtask migrate-all --dry-run     what would be run, and nothing else
-  cargo xtask restart kratos            after a change of its image or configuration
+  cargo xtask restart kratos            after a change of image or settings
   cargo xtask -C deploy migrate-all     a stack in another folder
 
 Environment:
@@ -141,7 +141,8 @@ Environment:
 
 Exit codes:
   0 done   1 failed   2 wrong usage   3 migrations pending
-  4 database ahead of the image   5 a prerequisite is missing   6 locked by another run";
+  4 database ahead of the image   5 a prerequisite is missing
+  6 another run holds the lock";
 
 impl Cli {
     /// Parses the command line. Wrong usage ends the process with exit code 2, help with 0.
@@ -192,7 +193,7 @@ fn grouped(command: clap::Command) -> clap::Command {
         text.push('\n');
     }
     let template = format!(
-        "{{about}}\n\nUsage: cargo xtask <COMMAND> [OPTIONS]\n\n{text}{{options}}\n\n{{after-help}}\n"
+        "{{about}}\n\nUsage: cargo xtask <COMMAND> [OPTIONS]\n\n{text}Options:\n{{options}}{{after-help}}\n"
     );
     command.help_template(template)
 }

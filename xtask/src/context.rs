@@ -11,7 +11,7 @@ use crate::compose::{Container, Engine};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::process;
+use crate::process::{self, CommandError, Invocation};
 use crate::secrets::Secrets;
 use crate::service::Service;
 use crate::stack::Stack;
@@ -95,27 +95,24 @@ impl Context {
         Ok(path)
     }
 
-    /// An empty log for one step of this project, which only its owner can read.
-    pub fn log(&self, step: &str) -> Result<Log> {
+    /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
+    /// The error of a command that failed names the log.
+    pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
         let path = self.work_file(&format!("logs/{}-{step}.log", self.stack.project))?;
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).with_context(|| format!("failed to write {}", path.display()))?;
-        Ok(Log { path, file })
-    }
-}
-
-/// The whole output of a step, whatever the terminal shows.
-pub struct Log {
-    pub path: PathBuf,
-    file: fs::File,
-}
-
-impl Log {
-    pub fn write(&mut self, line: &str) -> Result<()> {
-        writeln!(self.file, "{line}").with_context(|| format!("failed to write {}", self.path.display()))
+        let failed = || format!("failed to write {}", path.display());
+        let mut log = options.open(&path).with_context(failed)?;
+        let run = invocation.stream(&self.secrets, |line| {
+            self.out.relay(line);
+            writeln!(log, "{line}").with_context(failed)
+        });
+        run.map_err(|error| match error.downcast::<CommandError>() {
+            Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),
+            Err(other) => other,
+        })
     }
 }
 

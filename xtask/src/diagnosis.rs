@@ -129,7 +129,8 @@ mod tests {
     use super::*;
 
     fn explained(stderr: &str) -> (String, String) {
-        let error = CommandError { command: "psql".into(), status: Some(2), stderr: stderr.into() };
+        let error =
+            CommandError { command: "psql".into(), status: Some(2), stderr: stderr.into(), log: None };
         let words =
             [("{role}", "kratos"), ("{database}", "kratos"), ("{server}", "db"), ("{product}", "kratos")];
         let error = explain(error.into(), DATABASE, &words);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::counted;
 use crate::postgres;
 use crate::process::Invocation;
 use crate::product::parse_release;
@@ -66,26 +67,19 @@ pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
     };
     clear_the_name(cx, deployment)?;
     let start = Instant::now();
-    let mut log = cx.log(&format!("migrate-{product}"))?;
     {
         let _progress = cx.out.progress(format!("migrating {product}"));
-        let relay = |line: &str| {
-            cx.out.relay(line);
-            log.write(line)
-        };
-        let run = run(cx, deployment).stream(&cx.secrets, relay);
-        run.with_context(|| format!("the whole output is in {}", log.path.display()))?;
+        cx.run_logged(&format!("migrate-{product}"), &run(cx, deployment))?;
     }
     let took = start.elapsed();
     let after = State { applied: postgres::applied(cx, deployment)?, carried };
     match after.pending() {
         None | Some(0) => {}
         Some(left) => {
-            let message =
-                format!("{product}'s migration ended well, but {left} migrations are still pending");
-            return Err(Failure::new(Exit::Failed, message)
-                .hint(format!("less {}", log.path.display()))
-                .into());
+            let left = counted(left, "migration");
+            let message = format!("{product}'s migration ended well, but leaves {left} pending");
+            let log = cx.work_file(&format!("logs/{}-migrate-{product}.log", cx.stack.project))?;
+            return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }
     let count = after.applied.difference(&before).count();
@@ -104,8 +98,9 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
     }
     let image = deployment.migrate.image.as_deref().unwrap_or("its image");
     let message = format!(
-        "{}'s database is ahead of {image}: it has {ahead} migrations that the image doesn't know",
-        deployment.product
+        "{}'s database is ahead of {image}: it has {} that the image doesn't know",
+        deployment.product,
+        counted(ahead, "migration")
     );
     Err(Failure::new(Exit::Ahead, message).hint("use the newer image, or restore a backup of before").into())
 }

@@ -2,6 +2,7 @@
 //!
 //! A step's printed lines and what it runs come from the same functions, so `--dry-run` can't drift.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,7 +11,7 @@ use crate::context::Context;
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Outcome};
-use crate::output::{Output, seconds};
+use crate::output::{Output, counted, seconds};
 use crate::postgres;
 use crate::process::Invocation;
 use crate::product::Product;
@@ -78,14 +79,18 @@ impl Step<'_> {
         let print = |invocation: Invocation| invocation.to_string();
         Ok(match self {
             Self::Pull(images) => images.iter().map(|image| print(pull(cx, image))).collect(),
-            Self::StartServer { server, .. } => vec![
-                print(start(cx, std::slice::from_ref(&server.name))),
-                format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server))),
-            ],
+            Self::StartServer { server, recreate } => {
+                let runs = containers.iter().any(|c| c.service == server.name && c.is_running());
+                let start =
+                    (*recreate || !runs).then(|| print(start(cx, std::slice::from_ref(&server.name))));
+                let ready = format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server)));
+                start.into_iter().chain([ready]).collect()
+            }
             Self::CreateDatabases { server, deployments } => {
-                let names: Vec<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
+                let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
+                let names = names.into_iter().collect::<Vec<_>>().join(", ");
                 let query = postgres::create_query(cx, &container(server), server, deployments);
-                vec![format!("{query}  # creates what is missing of {}", names.join(", "))]
+                vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Migrate(deployment) => {
                 let query = postgres::applied_query(cx, &container(deployment.server), deployment);
@@ -120,10 +125,14 @@ impl Step<'_> {
                 let product = deployment.product;
                 cx.out.say(match outcome {
                     Outcome::UpToDate { total } => {
-                        format!("{product}: up to date ({total} migrations{label})")
+                        format!("{product}: up to date ({}{label})", counted(total, "migration"))
                     }
                     Outcome::Applied { count, took } => {
-                        format!("{product}: applied {count} migrations ({}{label})", seconds(took))
+                        format!(
+                            "{product}: applied {} ({}{label})",
+                            counted(count, "migration"),
+                            seconds(took)
+                        )
                     }
                 });
                 Ok(())
@@ -170,13 +179,8 @@ fn down(cx: &Context, volumes: bool) -> Invocation {
 
 /// Runs a Compose command whose output is only of interest when it fails.
 fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> {
-    let mut log = cx.log(step)?;
-    let relay = |line: &str| {
-        cx.out.relay(line);
-        log.write(line)
-    };
-    let result = invocation.stream(&cx.secrets, relay).map_err(diagnosis::of_engine);
-    result.with_context(|| format!("failed to {step} (the whole output is in {})", log.path.display()))
+    let result = cx.run_logged(&step.replace(' ', "-"), invocation).map_err(diagnosis::of_engine);
+    result.with_context(|| format!("failed to {step}"))
 }
 
 fn run_pull(cx: &Context, image: &str) -> Result<()> {
@@ -237,7 +241,7 @@ fn require_migrated(cx: &Context, deployment: &Deployment) -> Result<()> {
     match state.pending() {
         Some(0) => Ok(()),
         Some(count) => {
-            let message = format!("{product} has {count} migrations pending");
+            let message = format!("{product} has {} pending", counted(count, "migration"));
             bail!(Failure::new(Exit::Pending, message).hint(format!("cargo xtask migrate-{product}")))
         }
         None => {

@@ -26,6 +26,7 @@ fn psql(cx: &Context, container: &str, env: Vec<(String, String)>, script: Strin
         .args(["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"])
         .envs(env.clone())
         .stdin(script)
+        .called(format!("psql in {container}"))
 }
 
 /// The versions that a product's database has; none of a database that was never migrated.

@@ -19,6 +19,8 @@ pub struct Invocation {
     env: Vec<(String, String)>,
     dir: PathBuf,
     stdin: String,
+    /// What an error calls it, where the command line is long and says little.
+    name: Option<String>,
 }
 
 /// A program that ended with a failure.
@@ -28,6 +30,8 @@ pub struct CommandError {
     pub status: Option<i32>,
     /// Its last lines, standard error among them, secrets masked.
     pub stderr: String,
+    /// Where all of its output is.
+    pub log: Option<PathBuf>,
 }
 
 impl std::error::Error for CommandError {}
@@ -35,8 +39,11 @@ impl std::error::Error for CommandError {}
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.status {
-            Some(code) => write!(f, "`{}` ended with exit code {code}", self.command)?,
-            None => write!(f, "`{}` was ended by a signal", self.command)?,
+            Some(code) => write!(f, "{} ended with exit code {code}", self.command)?,
+            None => write!(f, "{} was ended by a signal", self.command)?,
+        }
+        if let Some(log) = &self.log {
+            write!(f, "; all it printed is in {}", log.display())?;
         }
         match essence(&self.stderr) {
             lines if lines.is_empty() => Ok(()),
@@ -75,7 +82,14 @@ pub fn find(program: &str) -> Option<PathBuf> {
 impl Invocation {
     /// A command to run in a folder. Standard input is empty unless [`Invocation::stdin`] says otherwise.
     pub fn new(program: impl Into<OsString>, dir: &Path) -> Self {
-        Self { program: program.into(), args: vec![], env: vec![], dir: dir.into(), stdin: String::new() }
+        Self {
+            program: program.into(),
+            args: vec![],
+            env: vec![],
+            dir: dir.into(),
+            stdin: String::new(),
+            name: None,
+        }
     }
 
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
@@ -96,6 +110,16 @@ impl Invocation {
     pub fn stdin(mut self, text: impl Into<String>) -> Self {
         self.stdin = text.into();
         self
+    }
+
+    /// What an error calls this command instead of its command line.
+    pub fn called(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("`{self}`"))
     }
 
     /// Runs to the end and returns status and output, whatever the status is.
@@ -130,7 +154,8 @@ impl Invocation {
         if status.success() {
             return Ok(());
         }
-        Err(CommandError { command: self.to_string(), status: status.code(), stderr: String::new() }.into())
+        Err(CommandError { command: self.name(), status: status.code(), stderr: String::new(), log: None }
+            .into())
     }
 
     /// The error for a captured run.
@@ -138,9 +163,10 @@ impl Invocation {
         let text = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<_> = text.lines().map(|line| secrets.mask(line)).collect();
         CommandError {
-            command: self.to_string(),
+            command: self.name(),
             status: output.status.code(),
             stderr: lines[lines.len().saturating_sub(20)..].join("\n"),
+            log: None,
         }
     }
 
@@ -176,9 +202,10 @@ impl Invocation {
         }
         match running.try_wait()? {
             Some(output) if !output.status.success() => Err(CommandError {
-                command: self.to_string(),
+                command: self.name(),
                 status: output.status.code(),
                 stderr: tail.make_contiguous().join("\n"),
+                log: None,
             }
             .into()),
             _ => Ok(()),

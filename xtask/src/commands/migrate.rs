@@ -8,7 +8,7 @@ use crate::cli::Migrate;
 use crate::context::{Context, Options};
 use crate::failure::{Exit, Failure};
 use crate::output::seconds;
-use crate::plan::{self, Step};
+use crate::plan;
 use crate::product::Product;
 
 /// Migrates one product; that the stack hasn't got it is wrong usage.
@@ -42,7 +42,8 @@ fn migrate(cx: &Context, products: &[Product]) -> Result<()> {
     super::check_sharing(cx, &deployments)?;
     let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate, d.server]).collect();
     cx.stack.check_files(&services)?;
-    let mut steps = super::prepare(cx, &deployments, &services, false)?;
-    steps.extend(deployments.iter().map(Step::Migrate));
+    let mut steps = super::pull(cx, &services)?;
+    steps.extend(super::start_servers(&deployments, false));
+    steps.extend(super::migrate(&deployments));
     plan::execute(cx, &steps)
 }

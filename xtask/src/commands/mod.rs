@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::Step;
 use crate::product::Product;
 use crate::service::Service;
-use crate::stack::Deployment;
+use crate::stack::{CREATE_LABEL, Deployment};
 use crate::stand_in;
 
 /// The context of a command that needs the secrets to be there, with stand-ins where asked for.
@@ -59,31 +59,31 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     Ok(())
 }
 
-/// What comes before anything is run for products: images, their database servers, their databases.
-fn prepare<'a>(
-    cx: &'a Context,
-    deployments: &'a [Deployment<'a>],
-    images: &[&'a Service],
-    recreate: bool,
-) -> Result<Vec<Step<'a>>> {
-    let mut steps = Vec::new();
-    let mut wanted: Vec<&str> =
-        images.iter().filter(|s| !s.is_built).filter_map(|s| s.image.as_deref()).collect();
+/// Pulls the images that aren't here.
+fn pull(cx: &Context, services: &[&Service]) -> Result<Vec<Step<'static>>> {
+    let images = services.iter().filter(|service| !service.is_built);
+    let mut wanted: Vec<&str> = images.filter_map(|service| service.image.as_deref()).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let here = cx.engine.images(wanted.iter().copied())?;
     wanted.retain(|name| !here.iter().any(|image| image.name == *name));
-    if !wanted.is_empty() {
-        steps.push(Step::Pull(wanted.into_iter().map(String::from).collect()));
-    }
-    for server in servers(deployments) {
-        steps.push(Step::StartServer { server, recreate });
-        let on_server = deployments.iter().filter(|d| d.server.name == server.name);
-        if server.labels.contains_key(crate::stack::CREATE_LABEL) {
-            steps.push(Step::CreateDatabases { server, deployments: on_server.collect() });
-        }
-    }
-    Ok(steps)
+    let missing: Vec<_> = wanted.into_iter().map(String::from).collect();
+    Ok(if missing.is_empty() { vec![] } else { vec![Step::Pull(missing)] })
+}
+
+/// Starts the database servers of products.
+fn start_servers<'a>(deployments: &'a [Deployment<'a>], recreate: bool) -> impl Iterator<Item = Step<'a>> {
+    servers(deployments).into_iter().map(move |server| Step::StartServer { server, recreate })
+}
+
+/// Migrates products, their roles and databases created before where the stack asks for it.
+fn migrate<'a>(deployments: &'a [Deployment<'a>]) -> impl Iterator<Item = Step<'a>> {
+    let asks = |server: &&Service| server.labels.contains_key(CREATE_LABEL);
+    let create = servers(deployments).into_iter().filter(asks).map(|server| {
+        let deployments = deployments.iter().filter(|d| d.server.name == server.name).collect();
+        Step::CreateDatabases { server, deployments }
+    });
+    create.chain(deployments.iter().map(Step::Migrate))
 }
 
 /// The database services behind some products, each once.

@@ -24,7 +24,8 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     deployments.retain(|deployment| services.iter().any(|service| service.name == deployment.serve.name));
     cx.stack.check_files(&services)?;
 
-    let mut steps = super::prepare(&cx, &deployments, &services, false)?;
+    let mut steps = super::pull(&cx, &services)?;
+    steps.extend(super::start_servers(&deployments, false));
     steps.extend(deployments.iter().map(Step::RequireMigrated));
     steps.push(Step::Restart(services.iter().map(|service| service.name.as_str()).collect()));
     plan::execute(&cx, &steps)?;

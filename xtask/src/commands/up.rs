@@ -23,8 +23,9 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
 
-    let mut steps = super::prepare(&cx, &deployments, &services, true)?;
-    steps.extend(deployments.iter().map(Step::Migrate));
+    let mut steps = super::pull(&cx, &services)?;
+    steps.extend(super::start_servers(&deployments, true));
+    steps.extend(super::migrate(&deployments));
     let wait = services.iter().map(|service| service.name.as_str()).collect();
     steps.push(Step::Start { named: args.services.clone(), wait });
     plan::execute(&cx, &steps)?;

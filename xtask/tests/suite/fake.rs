@@ -1,0 +1,148 @@
+//! A fake engine, alone on the PATH: it answers from a list, and notes every call.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::project::{Outcome, Project, outcome};
+
+/// What `docker`, and `docker-compose`, answer. The first rule that fits a call wins.
+pub struct Fake {
+    pub project: Project,
+    programs: Vec<&'static str>,
+    rules: Vec<Rule>,
+}
+
+struct Rule {
+    /// A shell pattern over the whole command line.
+    pattern: String,
+    stdout: String,
+    stderr: String,
+    code: i32,
+}
+
+impl Fake {
+    /// Compose v2, the recommended stack, all images here, nothing running.
+    pub fn new() -> Self {
+        let project = Project::new();
+        project.write("Cargo.lock", "");
+        project.write(".env", &secrets());
+        let config =
+            include_str!("fixtures/config-v2.yml").replace("DIR", &project.dir.display().to_string());
+        Self { project, programs: vec!["docker"], rules: vec![] }
+            .answers("docker container inspect *", "[]\n")
+            .answers("docker compose version --short", "2.26.1\n")
+            .answers("docker compose config", &config)
+            .answers("docker image inspect *", r#"[{"Id":"sha256:cafe","Config":{"Labels":null}}]"#)
+    }
+
+    /// docker-compose 1.29 and no plugin.
+    pub fn v1() -> Self {
+        let mut fake = Self::new();
+        let config =
+            include_str!("fixtures/config-v1.yml").replace("DIR", &fake.project.dir.display().to_string());
+        fake.programs = vec!["docker", "docker-compose"];
+        fake.fails("docker compose version --short", 1, "docker: 'compose' is not a docker command.\n")
+            .answers("docker-compose version --short", "1.29.2\n")
+            .answers("docker-compose config", &config)
+    }
+
+    /// A machine without these programs.
+    pub fn without_programs(mut self) -> Self {
+        self.programs.clear();
+        self
+    }
+
+    /// A call that succeeds.
+    pub fn answers(self, pattern: &str, stdout: &str) -> Self {
+        self.rule(pattern, stdout, "", 0)
+    }
+
+    /// A call that fails.
+    pub fn fails(self, pattern: &str, code: i32, stderr: &str) -> Self {
+        self.rule(pattern, "", stderr, code)
+    }
+
+    fn rule(mut self, pattern: &str, stdout: &str, stderr: &str, code: i32) -> Self {
+        // A later rule is a more special one.
+        self.rules
+            .insert(0, Rule { pattern: pattern.into(), stdout: stdout.into(), stderr: stderr.into(), code });
+        self
+    }
+
+    /// The database service running, each product with these versions applied.
+    pub fn with_database(self, applied: &str) -> Self {
+        self.answers("docker ps --all *", "db1\n")
+            .answers("docker container inspect db1", &container("db1", "db", "running"))
+            .answers("docker exec *psql*", applied)
+    }
+
+    /// Runs `cargo xtask ARGS`. The folder is `DIR` in what is returned.
+    pub fn run(&self, args: &str) -> Outcome {
+        let mut command = self.command(args);
+        let outcome = outcome(&mut command);
+        let plain = |text: String| text.replace(&self.project.dir.display().to_string(), "DIR");
+        Outcome { stdout: plain(outcome.stdout), stderr: plain(outcome.stderr), ..outcome }
+    }
+
+    /// The command itself, for a test that changes more of it.
+    pub fn command(&self, args: &str) -> Command {
+        self.install();
+        let mut command = self.project.xtask();
+        command
+            .env("PATH", self.programs_folder())
+            .env("FAKE", &self.project.dir)
+            .env("CARGO_MANIFEST_DIR", self.project.dir.join("xtask"))
+            .args(args.split_whitespace());
+        command
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> String {
+        self.project.read("calls")
+    }
+
+    fn programs_folder(&self) -> PathBuf {
+        self.project.dir.join("bin")
+    }
+
+    /// Writes the programs: a shell script each, with nothing but the shell's own commands and `cat`.
+    fn install(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        self.project.write("calls", "");
+        std::fs::create_dir_all(self.programs_folder()).expect("a folder");
+        for program in &self.programs {
+            let mut script = format!("#!/bin/sh\ncall=\"{program} $*\"\necho \"$call\" >>\"$FAKE/calls\"\n");
+            script += "[ \"$2\" = -i ] && /bin/cat >/dev/null\ncase \"$call\" in\n";
+            for (number, rule) in self.rules.iter().enumerate() {
+                self.project.write(&format!("out{number}"), &rule.stdout);
+                self.project.write(&format!("err{number}"), &rule.stderr);
+                let pattern = rule.pattern.replace(' ', "\\ ");
+                script += &format!(
+                    "{pattern}) /bin/cat \"$FAKE/err{number}\" >&2; /bin/cat \"$FAKE/out{number}\"; exit {} ;;\n",
+                    rule.code
+                );
+            }
+            script += "esac\n";
+            let path = format!("bin/{program}");
+            self.project.write(&path, &script);
+            let executable = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(self.project.dir.join(path), executable).expect("an executable");
+        }
+    }
+}
+
+/// What `docker container inspect` prints of a container of the stack.
+pub fn container(id: &str, service: &str, state: &str) -> String {
+    format!(
+        r#"[{{"Id":"{id}","Name":"/stack-{service}-1","RestartCount":0,
+            "State":{{"Status":"{state}","ExitCode":0}},
+            "Config":{{"Image":"image-of-{service}","Labels":{{"com.docker.compose.service":"{service}"}}}},
+            "HostConfig":{{"PortBindings":{{}}}},"NetworkSettings":{{"Ports":{{}}}}}}]"#
+    )
+}
+
+fn secrets() -> String {
+    let names = ["POSTGRES_PASSWORD", "KRATOS_DB_PASSWORD", "HYDRA_DB_PASSWORD", "KETO_DB_PASSWORD"];
+    let more = ["KRATOS_SECRETS_COOKIE", "KRATOS_SECRETS_CIPHER", "HYDRA_SECRETS_SYSTEM"];
+    names.iter().chain(&more).map(|name| format!("{name}=of-the-test\n")).collect()
+}

@@ -1,0 +1,24 @@
+//! The tests of `cargo xtask` as it is used: from the command line, on a fake engine and on a real one.
+//!
+//! Those on a real engine are marked `ignore`: `cargo test` says that it left them out, `cargo xtask test`
+//! runs them.
+
+mod end_to_end;
+mod project;
+mod stack;
+
+// The fake engine is a shell script.
+#[cfg(unix)]
+mod bad_input;
+#[cfg(unix)]
+mod engine_failures;
+#[cfg(unix)]
+mod fake;
+#[cfg(unix)]
+mod plans;
+#[cfg(unix)]
+mod runs;
+#[cfg(unix)]
+mod shared_schemas;
+#[cfg(unix)]
+mod usage;

@@ -1,0 +1,137 @@
+//! What the tests share: a project in a folder of its own, and what a command printed and returned.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use xshell::{Shell, TempDir};
+
+/// A copy of the recommended stack, in a temporary folder.
+pub struct Project {
+    pub dir: PathBuf,
+    shell: Shell,
+    _temporary: TempDir,
+}
+
+/// What a command ended with. Printed, it is compared whole.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Project {
+    /// The stack as it is in the repository, without `.env`.
+    pub fn new() -> Self {
+        let shell = Shell::new().expect("a shell");
+        let temporary = shell.create_temp_dir().expect("a temporary folder");
+        let dir = temporary.path().join("stack");
+        for file in ["docker-compose.yml", ".env.example"] {
+            shell.copy_file(workspace().join(file), dir.join(file)).unwrap_or_else(|_| {
+                shell.create_dir(&dir).expect("a folder");
+                shell.copy_file(workspace().join(file), dir.join(file)).expect("a copy");
+            });
+        }
+        let folders = ["kratos", "hydra", "keto"];
+        for folder in folders.map(|name| format!("ory/{name}")) {
+            shell.create_dir(dir.join(&folder)).expect("a folder");
+            for file in shell.read_dir(workspace().join(&folder)).expect("a folder") {
+                shell.copy_file(&file, dir.join(&folder)).expect("a copy");
+            }
+        }
+        Self { dir, shell, _temporary: temporary }
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        self.shell.read_file(self.dir.join(file)).expect("a file")
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        self.shell.write_file(self.dir.join(file), text).expect("a file written");
+    }
+
+    /// Changes a file; fails where there is nothing to change.
+    pub fn replace(&self, file: &str, from: &str, to: &str) {
+        let text = self.read(file);
+        assert!(text.contains(from), "{file} has no {from}");
+        self.write(file, &text.replace(from, to));
+    }
+
+    pub fn remove(&self, file: &str) {
+        self.shell.remove_path(self.dir.join(file)).expect("a file removed");
+    }
+
+    /// `cargo xtask` in this project, without a terminal, with nothing of the caller's settings.
+    pub fn xtask(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            let settings = ["COMPOSE_", "XTASK_", "KRATOS_", "HYDRA_", "KETO_", "GITHUB_"];
+            if settings.iter().any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(&self.dir).env("XTASK_DIRECTORY", &self.dir).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Runs a command to its end.
+pub fn outcome(command: &mut Command) -> Outcome {
+    let output = command.output().expect("the command starts");
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
+}
+
+impl Outcome {
+    /// Fails unless the command ended with this code; shows all it printed.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Fails unless standard error has this text; shows all it printed.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "it doesn't say: {text}\n{self}");
+        self
+    }
+
+    /// Fails if anything printed has this text.
+    #[track_caller]
+    pub fn hides(self, text: &str) -> Self {
+        assert!(!self.to_string().contains(text), "it shows: {text}\n{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        writeln!(f, "exit {}", self.code.map_or("by a signal".to_string(), |code| code.to_string()))?;
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !text.is_empty() {
+                write!(f, "--- {name}\n{text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares an outcome whole with `golden/NAME.txt`; UPDATE_GOLDEN=1 writes it instead.
+#[track_caller]
+pub fn golden(name: &str, outcome: &Outcome) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/suite/golden/{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, outcome.to_string()).expect("a golden file written");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(outcome.to_string(), expected, "{name} differs from its golden file");
+}

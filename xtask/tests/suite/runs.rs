@@ -1,0 +1,118 @@
+//! What is called, in which order, and what is said of it.
+
+use crate::fake::{Fake, container};
+use crate::project::golden;
+
+/// What `migrate status --format json` prints of an image with these versions.
+fn carries(versions: &[&str]) -> String {
+    let rows = versions.iter().map(|version| format!(r#"{{"state":"Pending","version":"{version}"}}"#));
+    format!("[{}]\n", rows.collect::<Vec<_>>().join(","))
+}
+
+const STATUS: &str = "docker compose run *status*";
+
+#[test]
+fn nothing_pending_starts_no_container_once_the_image_is_known() {
+    let fake = Fake::new().with_database("1\n2\n").answers(STATUS, &carries(&["1", "2"]));
+    golden("migrate_all_learns", &fake.run("migrate-all -q"));
+    assert_eq!(fake.calls().matches("docker compose run").count(), 3, "{}", fake.calls());
+    fake.run("migrate-kratos").exits(0).says("kratos: up to date (2 migrations)");
+    assert!(!fake.calls().contains("docker compose run"), "{}", fake.calls());
+}
+
+#[test]
+fn a_deleted_or_broken_cache_is_learned_again() {
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
+    fake.run("migrate-keto").exits(0);
+    fake.project.write("target/ory/images/keto-cafe.json", "{");
+    fake.run("migrate-keto").exits(0).says("keto: up to date (1 migration)");
+    assert!(fake.calls().contains("migrate status"), "{}", fake.calls());
+}
+
+#[test]
+fn a_migration_that_leaves_something_pending_has_failed_whatever_it_printed() {
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
+    let fake = fake.answers("docker compose run *--yes*", "Successfully applied migrations!\n");
+    golden("migrate_still_pending", &fake.run("migrate-hydra"));
+}
+
+#[test]
+fn a_failing_product_stops_the_run_and_the_rest_is_named() {
+    let error = "level=error msg=denied\nERROR: permission denied for schema public (SQLSTATE 42501)\n";
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
+    let fake = fake
+        .answers("docker compose run *status* hydra *", "")
+        .answers("docker compose run *hydra migrate sql status*", &carries(&["1", "2"]))
+        .fails("docker compose run *hydra migrate sql -e --yes", 1, error);
+    golden("migrate_all_fails_midway", &fake.run("migrate-all"));
+    assert!(!fake.calls().contains("keto migrate"), "{}", fake.calls());
+}
+
+#[test]
+fn a_database_ahead_of_its_image_is_exit_4() {
+    let fake = Fake::new().with_database("1\n2\n3\n").answers(STATUS, &carries(&["1"]));
+    golden("migrate_ahead", &fake.run("migrate-kratos"));
+    fake.run("restart kratos").exits(4);
+}
+
+#[test]
+fn restart_is_refused_with_exit_3_while_migrations_are_pending() {
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
+    golden("restart_pending", &fake.run("restart"));
+    assert!(!fake.calls().contains("compose restart"), "{}", fake.calls());
+}
+
+#[test]
+fn an_older_image_is_never_asked_for_its_status() {
+    let fake = Fake::new().with_database("1\n");
+    fake.project.write("kratos-image", "");
+    let config = include_str!("fixtures/config-v2.yml").replace("kratos:v26.2.0", "kratos:v1.3.1");
+    let config = config.replace("DIR", &fake.project.dir.display().to_string());
+    let fake = fake.answers("docker compose config", &config);
+    fake.run("migrate-kratos").exits(0);
+    assert!(!fake.calls().contains("status"), "{}", fake.calls());
+    assert!(fake.calls().contains("kratos migrate sql -e --yes"), "{}", fake.calls());
+}
+
+#[test]
+fn another_migration_of_the_product_that_runs_is_exit_6() {
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
+    let running = container("m1", "kratos", "running");
+    let fake = fake.answers("docker container inspect stack-kratos-migrate", &running);
+    golden("migrate_locked", &fake.run("migrate-kratos"));
+}
+
+#[test]
+fn what_a_container_prints_is_masked() {
+    let leak = "cannot parse `postgres://kratos:xx@db`: failed to parse as URL (parse \
+                \"postgres://kratos:kratos-password@db\": invalid)\nerror: got of-the-test too\n";
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
+    let fake = fake.fails("docker compose run *kratos migrate sql -e --yes", 1, leak);
+    let outcome = fake.run("migrate-kratos -v").exits(1).hides("kratos-password");
+    assert!(outcome.stderr.contains("postgres://kratos:***@db"), "{outcome}");
+    let log = fake.project.read("target/ory/logs/stack-migrate-kratos.log");
+    assert!(log.contains("***") && !log.contains("kratos-password"), "{log}");
+}
+
+#[test]
+fn down_with_volumes_asks_and_without_a_terminal_needs_yes() {
+    let fake = Fake::new().answers("docker volume ls *", "stack_db\n");
+    golden("down_volumes_unasked", &fake.run("down --volumes"));
+    assert!(!fake.calls().contains("compose down"), "{}", fake.calls());
+    fake.run("down --volumes --yes").exits(0).says("stack_db deleted");
+}
+
+#[test]
+fn down_works_without_env() {
+    let fake = Fake::new();
+    fake.project.remove(".env");
+    fake.run("down").exits(0);
+    assert!(fake.calls().contains("docker compose down"), "{}", fake.calls());
+}
+
+#[test]
+fn a_paused_database_is_said_to_be_paused() {
+    let fake = Fake::new().answers("docker ps --all *", "db1\n");
+    let fake = fake.answers("docker container inspect db1", &container("db1", "db", "paused"));
+    golden("database_paused", &fake.run("migrate-kratos"));
+}
