@@ -117,7 +117,7 @@ impl Context {
 }
 
 /// The stack's folder: `-C`, else XTASK_DIRECTORY, else the workspace root.
-fn stack_directory(options: &Options) -> Result<PathBuf> {
+pub fn stack_directory(options: &Options) -> Result<PathBuf> {
     let from_env = || std::env::var_os("XTASK_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let dir = match options.directory.clone().or_else(from_env) {
         Some(dir) => dir,

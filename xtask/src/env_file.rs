@@ -66,34 +66,46 @@ impl EnvFile {
         self.missing().into_iter().map(|name| (name.to_string(), "not-yet-written".to_string())).collect()
     }
 
-    /// Adds the missing secrets, and sets the settings given; every other value stays. The file is replaced
-    /// as a whole, mode 0600, so that it is never half written. Returns whether it was written.
-    pub fn write(&self, settings: &[(String, String)]) -> Result<bool> {
-        if self.wanted.is_empty() {
-            return Ok(false);
-        }
-        let is_replaced = |line: &&str| {
-            settings.iter().any(|(name, value)| {
-                line.strip_prefix(name.as_str())
-                    .is_some_and(|rest| rest.starts_with('=') && rest[1..] != *value)
-            })
-        };
-        let mut text: String =
-            self.text.lines().filter(|line| !is_replaced(line)).map(|l| format!("{l}\n")).collect();
+    /// Adds the missing secrets; whatever is there stays.
+    pub fn write_missing(&self) -> Result<()> {
         let missing = self.missing();
+        let mut text = self.lines(|_| true);
         for (name, length) in self.wanted.iter().filter(|(name, _)| missing.contains(&name.as_str())) {
             text += &format!("{name}={}\n", random(*length)?);
         }
-        for (name, value) in settings {
-            if lookup(&text, name).is_none() {
-                text += &format!("{name}={value}\n");
-            }
+        self.replace(&text)
+    }
+
+    /// Sets variables, in a stack whose `.env` is written at all; elsewhere nothing is written.
+    pub fn set(&self, settings: &[(String, String)]) -> Result<()> {
+        let is_set = |(name, value): &(String, String)| lookup(&self.text, name).as_ref() == Some(value);
+        if self.wanted.is_empty() || settings.iter().all(is_set) {
+            return Ok(());
         }
-        if text == self.text {
-            return Ok(false);
-        }
-        replace(&self.path, &text).with_context(|| format!("failed to write {}", self.path.display()))?;
-        Ok(true)
+        let sets = |line: &str| settings.iter().any(|(name, _)| line.starts_with(&format!("{name}=")));
+        let mut text = self.lines(|line| !sets(line));
+        settings.iter().for_each(|(name, value)| text += &format!("{name}={value}\n"));
+        self.replace(&text)
+    }
+
+    fn lines(&self, keep: impl Fn(&str) -> bool) -> String {
+        self.text.lines().filter(|line| keep(line)).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Replaces the file as a whole, mode 0600, so that it is never half written.
+    fn replace(&self, text: &str) -> Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        let write = || -> std::io::Result<()> {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().with_context(|| format!("failed to write {}", self.path.display()))
     }
 }
 
@@ -116,19 +128,6 @@ fn read_if_there(path: &Path) -> Result<String> {
             anyhow::Error::new(error).context(failure.hint(format!("ls -ld {}", path.display())))
         }),
     }
-}
-
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    Ok(())
 }
 
 /// Letters and digits, each as likely as any other: they need no encoding in a DSN.

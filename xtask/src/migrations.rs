@@ -5,6 +5,7 @@
 //! migration can be older than the newest one applied.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -15,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::counted;
 use crate::postgres;
 use crate::process::Invocation;
-use crate::product::parse_release;
+use crate::product::{Release, parse_release};
 use crate::stack::Deployment;
 
 /// Versions of migrations.
@@ -136,26 +137,44 @@ fn clear_the_name(cx: &Context, deployment: &Deployment) -> Result<()> {
     }
 }
 
+/// Where the list of an image is kept, and what is there. None where the image isn't here.
+fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Versions>>)>> {
+    let here = cx.engine.images(deployment.migrate.image.as_deref())?;
+    let Some(image) = here.first() else { return Ok(None) };
+    let path = cx.work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
+    let known = std::fs::read(&path).ok().and_then(|bytes| read_cache(&bytes));
+    Ok(Some((path, known)))
+}
+
 /// What the image carries, from the cache or from the image itself. None where the image is too old to
 /// have a status command: a Kratos before v25.4.0 would take the question for a migration.
 fn carried(cx: &Context, deployment: &Deployment) -> Result<Option<Versions>> {
-    let product = deployment.product;
-    let Some(image) = deployment.migrate.image.as_deref() else { return Ok(None) };
-    let here = cx.engine.images([image])?;
-    let id = &here.first().with_context(|| format!("the image {image} isn't here"))?.id;
-    let cache = cx.work_file(&format!("images/{product}-{id}.json"))?;
-    if let Some(known) = std::fs::read(&cache).ok().and_then(|bytes| read_cache(&bytes)) {
+    let name = deployment.migrate.image.as_deref().unwrap_or_default();
+    let (path, known) = cached(cx, deployment)?.with_context(|| format!("the image {name} isn't here"))?;
+    if let Some(known) = known {
         return Ok(known);
     }
-    let release = parse_release(image.rsplit_once(':').map_or("", |(_, tag)| tag));
-    let release = release.or_else(|| ask_release(cx, deployment));
+    let release = tagged_release(deployment).or_else(|| ask_release(cx, deployment));
     let versions = match release {
-        Some(release) if product.has_status(release) => Some(ask(cx, deployment)?),
+        Some(release) if deployment.product.has_status(release) => Some(ask(cx, deployment)?),
         _ => None,
     };
-    std::fs::write(&cache, json!({ "image": image, "carried": versions }).to_string())
-        .with_context(|| format!("failed to write {}", cache.display()))?;
+    std::fs::write(&path, json!({ "image": name, "carried": versions }).to_string())
+        .with_context(|| format!("failed to write {}", path.display()))?;
     Ok(versions)
+}
+
+/// The command that asks an image what it carries; none where that is known, or the tag tells that it
+/// can't be asked.
+pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
+    let is_known = matches!(cached(cx, deployment), Ok(Some((_, Some(_)))));
+    let is_too_old =
+        tagged_release(deployment).is_some_and(|release| !deployment.product.has_status(release));
+    (!is_known && !is_too_old).then(|| status(cx, deployment))
+}
+
+fn tagged_release(deployment: &Deployment) -> Option<Release> {
+    parse_release(deployment.migrate.image.as_deref()?.rsplit_once(':')?.1)
 }
 
 /// A cache that can't be read is as good as none.
@@ -193,7 +212,7 @@ fn ask(cx: &Context, deployment: &Deployment) -> Result<Versions> {
 }
 
 /// The release an image says it is, where its tag doesn't tell.
-fn ask_release(cx: &Context, deployment: &Deployment) -> Option<(u32, u32, u32)> {
+fn ask_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
     let image = deployment.migrate.image.as_deref()?;
     let name = deployment.product.name();
     let args = ["run", "--rm", "--network", "none", "--entrypoint", name, image, "version"];

@@ -3,10 +3,12 @@
 //! A step's printed lines and what it runs come from the same functions, so `--dry-run` can't drift.
 
 use std::collections::BTreeSet;
+use std::slice;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::compose::Container;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
@@ -81,8 +83,7 @@ impl Step<'_> {
             Self::Pull(images) => images.iter().map(|image| print(pull(cx, image))).collect(),
             Self::StartServer { server, recreate } => {
                 let runs = containers.iter().any(|c| c.service == server.name && c.is_running());
-                let start =
-                    (*recreate || !runs).then(|| print(start(cx, std::slice::from_ref(&server.name))));
+                let start = (*recreate || !runs).then(|| print(start(cx, slice::from_ref(&server.name))));
                 let ready = format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server)));
                 start.into_iter().chain([ready]).collect()
             }
@@ -94,28 +95,29 @@ impl Step<'_> {
             }
             Self::Migrate(deployment) => {
                 let query = postgres::applied_query(cx, &container(deployment.server), deployment);
-                vec![
-                    format!("{query}  # what {} has", deployment.dsn.database),
-                    print(migrations::run(cx, deployment)),
-                ]
+                let has = format!("{query}  # what {} has", deployment.dsn.database);
+                let ask = migrations::ask_query(cx, deployment);
+                let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
+                [has].into_iter().chain(ask).chain([print(migrations::run(cx, deployment))]).collect()
             }
             Self::RequireMigrated(deployment) => {
                 let query = postgres::applied_query(cx, &container(deployment.server), deployment);
                 vec![format!("{query}  # stops where {} has migrations pending", deployment.product)]
             }
-            Self::Start { named, wait } => vec![print(start(cx, named)), wait_line(wait)],
-            Self::Restart(services) => vec![
-                print(recreate(cx, services)),
-                format!("{}  # those not recreated", restart(cx, services)),
-                wait_line(services),
-            ],
+            Self::Start { named, wait } => {
+                [print(start(cx, named))].into_iter().chain(wait_line(cx, wait)).collect()
+            }
+            Self::Restart(services) => {
+                let restart = format!("{}  # those not recreated", restart(cx, services));
+                [print(recreate(cx, services)), restart].into_iter().chain(wait_line(cx, services)).collect()
+            }
             Self::Down { volumes } => vec![print(down(cx, *volumes))],
         })
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
         match self {
-            Self::Pull(images) => images.iter().try_for_each(|image| run_pull(cx, image)),
+            Self::Pull(images) => run_pull(cx, images),
             Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
             Self::CreateDatabases { server, deployments } => run_create(cx, server, deployments),
             Self::Migrate(deployment) => {
@@ -169,8 +171,10 @@ fn restart(cx: &Context, services: &[&str]) -> Invocation {
     cx.engine.compose(["restart"]).args(services.iter().copied())
 }
 
-fn wait_line(services: &[&str]) -> String {
-    format!("# waits until /health/ready answers 200: {}", services.join(", "))
+fn wait_line(cx: &Context, services: &[&str]) -> Option<String> {
+    let of_ory = |name: &&str| cx.stack.services.get(*name).is_some_and(|s| cx.stack.product_of(s).is_some());
+    let names: Vec<_> = services.iter().copied().filter(of_ory).collect();
+    (!names.is_empty()).then(|| format!("# waits until /health/ready answers 200: {}", names.join(", ")))
 }
 
 fn down(cx: &Context, volumes: bool) -> Invocation {
@@ -183,9 +187,9 @@ fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> 
     result.with_context(|| format!("failed to {step}"))
 }
 
-fn run_pull(cx: &Context, image: &str) -> Result<()> {
+fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     let start = Instant::now();
-    {
+    for image in images {
         let _progress = cx.out.progress(format!("pulling {image}"));
         pull(cx, image).read(&cx.secrets).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
@@ -194,24 +198,20 @@ fn run_pull(cx: &Context, image: &str) -> Result<()> {
             error.context(Failure::new(Exit::Missing, message).hint(hint))
         })?;
     }
-    cx.out.say(format!("{image}: pulled ({})", seconds(start.elapsed())));
+    cx.out.say(format!("pulled {} ({})", counted(images.len(), "image"), seconds(start.elapsed())));
     Ok(())
 }
 
 fn run_start_server(cx: &Context, server: &Service, recreate: bool) -> Result<()> {
-    let find = || -> Result<Option<String>> {
-        let containers = cx.containers()?;
-        let container = containers.into_iter().find(|c| c.service == server.name && c.state != "exited");
-        Ok(container.filter(|c| c.is_running() || c.state == "paused").map(|c| c.id))
-    };
-    let before = find()?;
     let clock = Instant::now();
-    if before.is_none() || recreate {
-        let services = std::slice::from_ref(&server.name);
-        run_compose(cx, &format!("start {}", server.name), &start(cx, services))?;
+    let is_up = |c: &Container| c.service == server.name && ["running", "paused"].contains(&c.state.as_str());
+    let was_up = cx.containers()?.iter().any(is_up);
+    if recreate || !was_up {
+        run_compose(cx, &format!("start {}", server.name), &start(cx, slice::from_ref(&server.name)))?;
     }
     postgres::wait_until_ready(cx, server)?;
-    if before != find()? {
+    // `up` ends with a table that has it.
+    if !recreate && !was_up {
         cx.out.say(format!("{}: started ({})", server.name, seconds(clock.elapsed())));
     }
     Ok(())

@@ -55,9 +55,7 @@ impl fmt::Display for CommandError {
 /// The lines of an output that say what went wrong, indented: those about an error, else the last ones.
 /// Of Ory's 230 lines of stack trace none is left.
 pub fn essence(text: &str) -> String {
-    let is_trace =
-        |line: &&str| line.starts_with(['\t', ' ']) || line.contains(".go:") && !line.contains("msg=");
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty() && !is_trace(line)).collect();
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty() && !is_detail(line)).collect();
     let speaks = |line: &&&str| {
         let line = line.to_lowercase();
         ["error", "fatal", "denied", "failed", "invalid"].iter().any(|word| line.contains(word))
@@ -72,6 +70,12 @@ pub fn essence(text: &str) -> String {
         None => format!("  {line}"),
     };
     chosen.iter().map(short).collect::<Vec<_>>().join("\n")
+}
+
+/// A frame of a Go stack trace, which is a lone word, or an indented line: its source, or SQL.
+fn is_detail(line: &str) -> bool {
+    let is_frame = !line.contains(char::is_whitespace) && line.contains('.') && !line.starts_with('{');
+    is_frame || line.starts_with(['\t', ' '])
 }
 
 /// Finds a program on the PATH, so that the error can name the one that is missing.
@@ -195,7 +199,10 @@ impl Invocation {
                 running.kill()?;
                 return Err(error);
             }
-            tail.push_back(line);
+            // A stack trace of 230 lines must not push out the error before it.
+            if !is_detail(&line) {
+                tail.push_back(line);
+            }
             if tail.len() > 200 {
                 tail.pop_front();
             }
@@ -229,4 +236,42 @@ fn quote(word: &str) -> String {
     }
     // Only a NUL can't be quoted, and no argument can hold one.
     shlex::try_quote(word).map_or_else(|_| word.into(), Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded from Hydra v26.2.0, shortened.
+    const HYDRA: &str = "\
+time=2026-11-23T07:42:11Z level=info msg=No tracer configured - skipping tracing setup
+        login_error IS NOT NULL AND
+------------ ERROR ------------
+Could not apply migrations:
+ERROR: permission denied for schema public (SQLSTATE 42501)
+github.com/ory/x/popx.(*MigrationBox).exec
+\tgithub.com/ory/x@v0.0.724/popx/migrator.go:490
+main.main
+\tgithub.com/ory/hydra/v2/main.go:14
+runtime.goexit
+\truntime/asm_amd64.s:1771
+";
+
+    #[test]
+    fn of_a_failed_migration_its_error_is_shown_and_not_its_stack_trace() {
+        let shown = "  ------------ ERROR ------------\n  \
+                     ERROR: permission denied for schema public (SQLSTATE 42501)";
+        assert_eq!(essence(HYDRA), shown);
+    }
+
+    #[test]
+    fn without_an_error_the_last_lines_are_shown() {
+        assert_eq!(essence("one\ntwo\n"), "  one\n  two");
+    }
+
+    #[test]
+    fn a_printed_command_line_can_be_pasted() {
+        let line = Invocation::new("/usr/bin/docker", Path::new(".")).args(["exec", "-e", "A=b c", "it's"]);
+        assert_eq!(line.to_string(), "docker exec -e 'A=b c' \"it's\"");
+    }
 }

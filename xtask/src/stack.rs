@@ -3,7 +3,7 @@
 //! Everything comes from what Compose resolves and from the files it mounts. Nothing here is a constant of
 //! our own stack.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -29,8 +29,6 @@ pub struct Stack {
 /// A product in this stack.
 pub struct Deployment<'a> {
     pub product: Product,
-    /// The service that serves.
-    pub serve: &'a Service,
     /// The service whose container migrates: a one-shot where there is one, else the serving one.
     pub migrate: &'a Service,
     /// The configuration file, as the container names it.
@@ -118,18 +116,18 @@ impl Stack {
         Ok(products)
     }
 
-    /// Every service: databases and the like first, then Ory's in the order of the migrations, then the rest.
+    /// Every service: the database servers first, then Ory's in the order of the migrations, then the rest.
     pub fn in_order(&self) -> Result<Vec<&Service>> {
         let mut of_ory = Vec::new();
         for product in Product::ALL {
             of_ory.extend(self.serving(product)?);
         }
         let is_ory = |service: &&Service| self.product_of(service).is_some();
-        let is_needed =
-            |service: &&Service| of_ory.iter().any(|known| known.depends_on.contains(&service.name));
-        let (needed, rest): (Vec<_>, Vec<_>) =
-            self.services.values().filter(|s| !is_ory(s)).partition(is_needed);
-        Ok(needed.into_iter().chain(of_ory).chain(rest).collect())
+        let servers = self.servers();
+        let is_server = |service: &&Service| servers.iter().any(|server| server.name == service.name);
+        let (servers, rest): (Vec<_>, Vec<_>) =
+            self.services.values().filter(|service| !is_ory(service)).partition(is_server);
+        Ok(servers.into_iter().chain(of_ory).chain(rest).collect())
     }
 
     /// Everything about a product, none where the stack hasn't got it. Fails where its DSN is missing,
@@ -154,7 +152,16 @@ impl Stack {
             );
             Failure::new(Exit::Failed, message).hint(hint)
         })?;
-        Ok(Some(Deployment { product, serve, migrate, config, dsn_in_config, dsn, server }))
+        Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server }))
+    }
+
+    /// The services that are a database server of some product, each once.
+    pub fn servers(&self) -> Vec<&Service> {
+        // A product whose DSN can't be read is reported when it is its turn.
+        let deployments =
+            Product::ALL.into_iter().filter_map(|product| self.deployment(product).ok().flatten());
+        let names: BTreeSet<_> = deployments.map(|deployment| deployment.server.name.clone()).collect();
+        names.iter().filter_map(|name| self.services.get(name)).collect()
     }
 
     /// The products whose tables would be in one schema with this one's.

@@ -22,6 +22,16 @@ pub fn settings(release: &str) -> Vec<(String, String)> {
     Product::ALL.iter().map(|product| (variable(product), image(*product, release))).collect()
 }
 
+/// The stand-ins' images of a release.
+pub fn images(release: &str) -> Vec<String> {
+    Product::ALL.iter().map(|product| image(*product, release)).collect()
+}
+
+/// Whether an image is built here, so that it can't be pulled.
+pub fn is_stand_in(image: &str) -> bool {
+    image.starts_with("stand-in/")
+}
+
 fn image(product: Product, release: &str) -> String {
     format!("stand-in/{product}:{release}")
 }
@@ -42,7 +52,7 @@ pub fn prepare(cx: &Context, release: &str) -> Result<Vec<(String, String)>> {
             let hint = format!("image: ${{{variable}:-oryd/{product}:v26.2.0}}");
             bail!(Failure::new(Exit::Usage, message).hint(hint));
         }
-        let written = env_file::value(&cx.dir, variable).filter(|written| !written.starts_with("stand-in/"));
+        let written = env_file::value(&cx.dir, variable).filter(|written| !is_stand_in(written));
         if let Some(written) = written {
             let message = format!(".env sets {variable} to {written}, which isn't a stand-in");
             bail!(
@@ -51,12 +61,18 @@ pub fn prepare(cx: &Context, release: &str) -> Result<Vec<(String, String)>> {
             );
         }
     }
-    let base = postgres(cx)?;
+    let base = build(cx, release)?;
     if base == POSTGRES {
-        settings.push(("POSTGRES_IMAGE".into(), base.clone()));
+        settings.push(("POSTGRES_IMAGE".into(), base));
     }
-    build_products(cx, &base, release)?;
     Ok(settings)
+}
+
+/// Builds what isn't there yet, and returns the PostgreSQL image that it is built from.
+pub fn build(cx: &Context, release: &str) -> Result<String> {
+    let base = postgres(cx)?;
+    build_products(cx, &base, release)?;
+    Ok(base)
 }
 
 /// The PostgreSQL image to build from: the stack's where it is here or can be pulled, else one of Debian's.
@@ -103,7 +119,7 @@ fn build_postgres(cx: &Context) -> Result<()> {
         fs::remove_file(&archive).with_context(|| format!("failed to remove {target}"))?;
     }
     let argument = format!("BASE={base}");
-    build(cx, &folder, POSTGRES, &stamp, &["--build-arg", &argument])
+    build_image(cx, &folder, POSTGRES, &stamp, &["--build-arg", &argument])
 }
 
 fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
@@ -140,12 +156,12 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
         let arguments = [format!("POSTGRES_IMAGE={base}"), format!("VERSION={release}")];
         let arguments = arguments.iter().flat_map(|argument| ["--build-arg", argument]);
         let arguments: Vec<_> = ["--target", product.name()].into_iter().chain(arguments).collect();
-        build(cx, context, &image(product, release), &stamp, &arguments)?;
+        build_image(cx, context, &image(product, release), &stamp, &arguments)?;
     }
     Ok(())
 }
 
-fn build(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments: &[&str]) -> Result<()> {
+fn build_image(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments: &[&str]) -> Result<()> {
     let label = format!("{}={stamp}", crate::compose::STAND_IN_LABEL);
     let folder = folder.display().to_string();
     let command = cx.engine.docker(["build", "--quiet", "--tag", image, "--label", &label]);

@@ -8,7 +8,7 @@ use crate::cli::Migrate;
 use crate::context::{Context, Options};
 use crate::failure::{Exit, Failure};
 use crate::output::seconds;
-use crate::plan;
+use crate::plan::{self, Step};
 use crate::product::Product;
 
 /// Migrates one product; that the stack hasn't got it is wrong usage.
@@ -43,7 +43,8 @@ fn migrate(cx: &Context, products: &[Product]) -> Result<()> {
     let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate, d.server]).collect();
     cx.stack.check_files(&services)?;
     let mut steps = super::pull(cx, &services)?;
-    steps.extend(super::start_servers(&deployments, false));
+    let servers = super::servers(&deployments).into_iter();
+    steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
     steps.extend(super::migrate(&deployments));
     plan::execute(cx, &steps)
 }

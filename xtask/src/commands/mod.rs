@@ -11,21 +11,28 @@ use anyhow::{Result, bail};
 
 use crate::cli::Images;
 use crate::context::{Context, Options};
+use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
+use crate::output::Output;
 use crate::plan::Step;
 use crate::product::Product;
 use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
 use crate::stand_in;
 
-/// The context of a command that needs the secrets to be there, with stand-ins where asked for.
+/// The context of a command, with stand-ins where asked for: they are built, and kept in `.env`, so that later
+/// commands, and plain Compose, use the same images.
 fn context(options: &Options, images: &Images) -> Result<Context> {
-    let Some(release) = &images.stand_in else { return Context::new(options, vec![]) };
-    let cx = Context::new(options, stand_in::settings(release))?;
+    // A plan can be made before the secrets are written.
+    let new = if options.dry_run { Context::with_placeholders } else { Context::new };
+    let Some(release) = &images.stand_in else { return new(options, vec![]) };
+    let cx = new(options, stand_in::settings(release))?;
     if options.dry_run {
+        Output::data(format!("# builds {}", stand_in::images(release).join(", ")))?;
         return Ok(cx);
     }
     let settings = stand_in::prepare(&cx, release)?;
+    EnvFile::read(&cx.dir)?.set(&settings)?;
     Context::new(options, settings)
 }
 
@@ -66,14 +73,9 @@ fn pull(cx: &Context, services: &[&Service]) -> Result<Vec<Step<'static>>> {
     wanted.sort_unstable();
     wanted.dedup();
     let here = cx.engine.images(wanted.iter().copied())?;
-    wanted.retain(|name| !here.iter().any(|image| image.name == *name));
+    wanted.retain(|name| !here.iter().any(|image| image.name == *name) && !stand_in::is_stand_in(name));
     let missing: Vec<_> = wanted.into_iter().map(String::from).collect();
     Ok(if missing.is_empty() { vec![] } else { vec![Step::Pull(missing)] })
-}
-
-/// Starts the database servers of products.
-fn start_servers<'a>(deployments: &'a [Deployment<'a>], recreate: bool) -> impl Iterator<Item = Step<'a>> {
-    servers(deployments).into_iter().map(move |server| Step::StartServer { server, recreate })
 }
 
 /// Migrates products, their roles and databases created before where the stack asks for it.

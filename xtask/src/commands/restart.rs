@@ -13,19 +13,18 @@ use crate::service::Service;
 pub fn run(options: &Options, args: &Services) -> Result<()> {
     let start = Instant::now();
     let cx = super::context(options, &args.images)?;
-    let products = cx.stack.products()?;
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
-        for product in &products {
-            services.extend(cx.stack.serving(*product)?);
-        }
+        services = cx.stack.in_order()?;
+        services.retain(|service| cx.stack.product_of(service).is_some());
     }
-    let mut deployments = super::deployments(&cx, &products)?;
-    deployments.retain(|deployment| services.iter().any(|service| service.name == deployment.serve.name));
+    let products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    let deployments = super::deployments(&cx, &products)?;
     cx.stack.check_files(&services)?;
 
     let mut steps = super::pull(&cx, &services)?;
-    steps.extend(super::start_servers(&deployments, false));
+    let servers = super::servers(&deployments).into_iter();
+    steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
     steps.extend(deployments.iter().map(Step::RequireMigrated));
     steps.push(Step::Restart(services.iter().map(|service| service.name.as_str()).collect()));
     plan::execute(&cx, &steps)?;

@@ -3,19 +3,33 @@
 use anyhow::Result;
 
 use crate::cli::Test;
-use crate::context::{Options, workspace_root};
+use crate::context::{Context, Options, workspace_root};
 use crate::output::Output;
 use crate::process::Invocation;
+use crate::stand_in;
+
+/// The releases that the tests update between.
+const RELEASES: [&str; 2] = ["v25.4.0", "v26.2.0"];
 
 pub fn run(options: &Options, args: &Test) -> Result<()> {
+    let root = workspace_root()?;
     let locked = std::env::var_os("CI").is_some().then_some("--locked");
-    let command = Invocation::new("cargo", &workspace_root()?)
+    let command = Invocation::new("cargo", &root)
         .args(["test", "--package", "xtask", "--profile", "xtask"])
         .args(locked)
         .args(["--", "--include-ignored"])
         .args(args.filter.clone());
     if options.dry_run {
         return Ok(Output::data(command.to_string())?);
+    }
+    if std::env::var("XTASK_TEST_IMAGES").is_ok_and(|images| images == "real") {
+        options.output.say("testing on Ory's own images");
+    } else {
+        options.output.say("testing on stand-ins for Ory's images (XTASK_TEST_IMAGES=real takes Ory's)");
+        // Built once and before, as the tests run side by side.
+        let options = Options { directory: Some(root), ..options.clone() };
+        let cx = Context::with_placeholders(&options, vec![])?;
+        RELEASES.iter().try_for_each(|release| stand_in::build(&cx, release).map(|_| ()))?;
     }
     command.inherit()
 }

@@ -5,18 +5,18 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::cli::Services;
-use crate::context::{Context, Options};
+use crate::context::{Context, Options, stack_directory};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, seconds};
 use crate::plan::{self, Step};
 use crate::product::Product;
 use crate::service::Service;
-use crate::stand_in;
 
 pub fn run(options: &Options, args: &Services) -> Result<()> {
     let start = Instant::now();
-    let cx = context(options, args)?;
+    write_secrets(options)?;
+    let cx = super::context(options, &args.images)?;
     let services = with_dependencies(&cx, &args.services)?;
     let products: Vec<Product> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
     let deployments = super::deployments(&cx, &products)?;
@@ -24,7 +24,9 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     cx.stack.check_files(&services)?;
 
     let mut steps = super::pull(&cx, &services)?;
-    steps.extend(super::start_servers(&deployments, true));
+    let servers =
+        cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
+    steps.extend(servers.map(|server| Step::StartServer { server, recreate: true }));
     steps.extend(super::migrate(&deployments));
     let wait = services.iter().map(|service| service.name.as_str()).collect();
     steps.push(Step::Start { named: args.services.clone(), wait });
@@ -35,30 +37,22 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     Ok(())
 }
 
-/// The context, once the secrets of a new environment are written. Nothing is started before.
-fn context(options: &Options, args: &Services) -> Result<Context> {
-    let settings = args.images.stand_in.as_deref().map(stand_in::settings).unwrap_or_default();
-    let cx = Context::with_placeholders(options, settings)?;
-    let env = EnvFile::read(&cx.dir)?;
-    let missing = env.missing().join(", ");
+/// Writes the secrets of a new environment. Nothing is started before.
+fn write_secrets(options: &Options) -> Result<()> {
+    let env = EnvFile::read(&stack_directory(options)?)?;
+    let missing = env.missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(", ");
     if options.dry_run {
-        if !missing.is_empty() {
-            Output::data(format!("# writes {missing} to .env"))?;
-        }
-        return Ok(cx);
+        return Ok(Output::data(format!("# writes {names} to .env"))?);
     }
-    let settings = match &args.images.stand_in {
-        Some(release) => stand_in::prepare(&cx, release)?,
-        None => vec![],
-    };
-    if !missing.is_empty() {
-        refuse_new_secrets_for_old_data(&cx, &missing)?;
-    }
-    if env.write(&settings)? {
-        let count = env.missing().len();
-        cx.out.say(format!(".env: written, with {count} new random secrets (mode 0600)"));
-    }
-    Context::new(options, settings)
+    let cx = Context::with_placeholders(options, vec![])?;
+    refuse_new_secrets_for_old_data(&cx, &names)?;
+    env.write_missing()?;
+    cx.out.say(format!(".env: written, with {} new random secrets (mode 0600)", missing.len()));
+    Ok(())
 }
 
 /// What was encrypted with the old secrets can't be read with new ones.

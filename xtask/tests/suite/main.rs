@@ -3,6 +3,7 @@
 //! Those on a real engine are marked `ignore`: `cargo test` says that it left them out, `cargo xtask test`
 //! runs them.
 
+mod crates;
 mod end_to_end;
 mod project;
 mod stack;
@@ -10,6 +11,8 @@ mod stack;
 // The fake engine is a shell script.
 #[cfg(unix)]
 mod bad_input;
+#[cfg(unix)]
+mod docs;
 #[cfg(unix)]
 mod engine_failures;
 #[cfg(unix)]

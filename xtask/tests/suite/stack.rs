@@ -103,10 +103,14 @@ impl Stack {
         }
     }
 
-    /// The rows of each product's `networks`, to be compared before and after.
+    /// What each product's database holds, to be compared before and after.
     pub fn rows(&self) -> Vec<String> {
-        let rows = |product| self.sql(product, "select id from networks order by id");
-        ["kratos", "hydra", "keto"].map(rows).to_vec()
+        let rows = |(product, table)| {
+            let count = format!("select count(*)::text from {table}");
+            self.sql(product, &format!("select id::text from networks union all {count} order by 1"))
+        };
+        let tables = [("kratos", "identities"), ("hydra", "hydra_client"), ("keto", "keto_relation_tuples")];
+        tables.map(rows).to_vec()
     }
 
     /// The image and the id of a service's container.

@@ -1,0 +1,67 @@
+//! The documentation: every command line in it is one that works, and its two languages have the same ones.
+
+use crate::fake::Fake;
+use crate::project::workspace;
+
+const FILES: [&str; 4] = ["README.md", "CONTRIBUTING.md", "docs/guide.fr.md", "docs/guide.en.md"];
+
+/// Command lines that aren't xtask's: what they start with. They are checked by nobody but a reader.
+const OTHERS: [&str; 6] = ["git clone ", "cd ", "cargo test", "docker compose ", "docker-compose ", "less "];
+
+/// The command lines of a document: the lines of its bash blocks, without prompts, comments and empty ones.
+fn command_lines(file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(workspace().join(file)).expect("a document");
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        match line.strip_prefix("```") {
+            Some(language) => inside = !inside && ["bash", "sh"].contains(&language),
+            None if inside && !line.is_empty() && !line.starts_with('#') => found.push(line.to_string()),
+            None => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_xtask_command_line_in_the_documents_is_accepted() {
+    for file in FILES {
+        let lines = command_lines(file);
+        for line in lines.iter().filter(|line| line.contains("cargo xtask")) {
+            let (settings, args) = line.split_once("cargo xtask").expect("a call");
+            let fake = Fake::new();
+            std::fs::create_dir(fake.project.dir.join("deploy")).expect("a folder");
+            let dry_run = if args.contains("--dry-run") { "" } else { "--dry-run" };
+            let mut command = fake.command(&format!("{args} {dry_run}"));
+            for setting in settings.split_whitespace() {
+                let (name, value) = setting.split_once('=').expect("a setting");
+                command.env(name, value);
+            }
+            let outcome = crate::project::outcome(&mut command);
+            let is_help = args.contains("--help");
+            assert!(outcome.code == Some(0), "{file}: {line}\n{outcome}");
+            assert!(is_help || !outcome.stdout.is_empty(), "{file}: {line} has no plan\n{outcome}");
+        }
+    }
+}
+
+#[test]
+fn no_other_command_line_is_in_the_documents_than_those_listed() {
+    for file in FILES {
+        for line in command_lines(file) {
+            let known = line.contains("cargo xtask") || OTHERS.iter().any(|start| line.starts_with(start));
+            assert!(known, "{file}: {line}");
+        }
+    }
+}
+
+#[test]
+fn both_languages_have_the_same_sections_and_commands() {
+    assert_eq!(command_lines("docs/guide.fr.md"), command_lines("docs/guide.en.md"));
+    let levels = |file: &str| {
+        let text = std::fs::read_to_string(workspace().join(file)).expect("a document");
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        headings.map(|line| line.chars().take_while(|c| *c == '#').count()).collect::<Vec<_>>()
+    };
+    assert_eq!(levels("docs/guide.fr.md"), levels("docs/guide.en.md"));
+}
