@@ -1,10 +1,12 @@
 //! Every process that xtask starts: a command line that can be printed, captured or streamed.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::mpsc;
 
 use anyhow::Context;
 
@@ -174,49 +176,86 @@ impl Invocation {
         }
     }
 
-    /// Runs with standard output and error in one stream of masked lines, handed over one by one.
-    /// `on_line` ends the program by an error of its own. A failure is a [`CommandError`] with the
-    /// last lines.
+    /// Runs while its masked lines, of both streams, are handed over one by one. An error of `on_line` ends
+    /// the program. A failure is a [`CommandError`] with the last lines of standard error.
     pub fn stream(
         &self,
         secrets: &Secrets,
         mut on_line: impl FnMut(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir);
+        // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
+        let (stderr, stderr_end) = os_pipe::pipe()?;
+        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir).stderr_file(stderr_end);
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }
-        let running = expression
-            .stdin_bytes(self.stdin.clone())
-            .stderr_to_stdout()
-            .unchecked()
-            .reader()
-            .with_context(|| format!("failed to start `{self}`"))?;
-        let mut tail = std::collections::VecDeque::new();
-        for line in BufReader::new(&running).split(b'\n') {
-            let line = secrets.mask(String::from_utf8_lossy(&line?).trim_end_matches('\r'));
-            if let Err(error) = on_line(&line) {
-                running.kill()?;
-                return Err(error);
+        expression = expression.stdin_bytes(self.stdin.clone()).unchecked();
+        let running = expression.reader().with_context(|| format!("failed to start `{self}`"))?;
+        // It holds the writing end of the pipe, whose reader would wait for it.
+        drop(expression);
+
+        let mut tail = Tail::default();
+        let (lines, received) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let stdout_lines = lines.clone();
+            scope.spawn(|| read_lines(&running, stdout_lines, false));
+            scope.spawn(|| read_lines(stderr, lines, true));
+            for (line, is_stderr) in received {
+                let line = secrets.mask(&line);
+                if let Err(error) = on_line(&line) {
+                    running.kill()?;
+                    return Err(error);
+                }
+                tail.push(line, is_stderr);
             }
-            // A stack trace of 230 lines must not push out the error before it.
-            if !is_detail(&line) {
-                tail.push_back(line);
-            }
-            if tail.len() > 200 {
-                tail.pop_front();
-            }
-        }
+            Ok(())
+        })?;
         match running.try_wait()? {
             Some(output) if !output.status.success() => Err(CommandError {
                 command: self.name(),
                 status: output.status.code(),
-                stderr: tail.make_contiguous().join("\n"),
+                stderr: tail.text(),
                 log: None,
             }
             .into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// Sends each line of a stream. A stream that breaks off has ended.
+fn read_lines(stream: impl Read, lines: mpsc::Sender<(String, bool)>, is_stderr: bool) {
+    for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_string();
+        if lines.send((line, is_stderr)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The last lines that say something: of standard error, or of standard output where that one is silent.
+#[derive(Default)]
+struct Tail {
+    stdout: VecDeque<String>,
+    stderr: VecDeque<String>,
+}
+
+impl Tail {
+    fn push(&mut self, line: String, is_stderr: bool) {
+        // A stack trace of 230 lines must not push out the error before it.
+        if line.trim().is_empty() || is_detail(&line) {
+            return;
+        }
+        let lines = if is_stderr { &mut self.stderr } else { &mut self.stdout };
+        lines.push_back(line);
+        if lines.len() > 200 {
+            lines.pop_front();
+        }
+    }
+
+    fn text(self) -> String {
+        let lines = if self.stderr.is_empty() { self.stdout } else { self.stderr };
+        Vec::from(lines).join("\n")
     }
 }
 
@@ -242,11 +281,10 @@ fn quote(word: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Recorded from Hydra v26.2.0, shortened.
+    /// Standard error recorded from Hydra v26.2.0, shortened.
     const HYDRA: &str = "\
 time=2026-11-23T07:42:11Z level=info msg=No tracer configured - skipping tracing setup
         login_error IS NOT NULL AND
------------- ERROR ------------
 Could not apply migrations:
 ERROR: permission denied for schema public (SQLSTATE 42501)
 github.com/ory/x/popx.(*MigrationBox).exec
@@ -259,14 +297,28 @@ runtime.goexit
 
     #[test]
     fn of_a_failed_migration_its_error_is_shown_and_not_its_stack_trace() {
-        let shown = "  ------------ ERROR ------------\n  \
-                     ERROR: permission denied for schema public (SQLSTATE 42501)";
-        assert_eq!(essence(HYDRA), shown);
+        assert_eq!(essence(HYDRA), "  ERROR: permission denied for schema public (SQLSTATE 42501)");
     }
 
     #[test]
     fn without_an_error_the_last_lines_are_shown() {
         assert_eq!(essence("one\ntwo\n"), "  one\n  two");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn two_streams_that_write_at_once_do_not_tear_the_error_apart() {
+        let script = "printf 'ALTER TABLE hy'; echo 'ERROR: denied' >&2; echo 'dra_client;'; exit 3";
+        let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]);
+        let mut seen = vec![];
+        let error = sh.stream(&Secrets::default(), |line| {
+            seen.push(line.to_string());
+            Ok(())
+        });
+        let error = error.expect_err("exit code 3").downcast::<CommandError>().expect("a command error");
+        assert_eq!((error.status, error.stderr.as_str()), (Some(3), "ERROR: denied"));
+        seen.sort();
+        assert_eq!(seen, ["ALTER TABLE hydra_client;", "ERROR: denied"]);
     }
 
     #[test]
