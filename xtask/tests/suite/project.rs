@@ -71,6 +71,7 @@ impl Project {
                 command.env_remove(name);
             }
         }
+        command.env_remove("CI");
         command.current_dir(&self.dir).env("XTASK_DIRECTORY", &self.dir).stdin(Stdio::null());
         command
     }
