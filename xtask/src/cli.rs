@@ -51,9 +51,9 @@ enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring the environment up, from any state, until it is ready
-    Up(Services),
+    Up(Up),
     /// Restart services after an update; recreate what changed
-    Restart(Services),
+    Restart(Restart),
     /// Stop and remove the containers; the data stays
     Down(Down),
     /// Show the services' logs
@@ -71,8 +71,19 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Services {
-    /// Only these services [default: all; for restart, those of Ory]
+pub struct Up {
+    /// Only these services, and what they depend on
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub databases: Databases,
+}
+
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Only these services [default: those of Ory]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     #[command(flatten)]
@@ -83,6 +94,15 @@ pub struct Services {
 pub struct Migrate {
     #[command(flatten)]
     pub images: Images,
+    #[command(flatten)]
+    pub databases: Databases,
+}
+
+#[derive(Debug, Args)]
+pub struct Databases {
+    /// Create roles and databases that a DSN names and the server lacks
+    #[arg(long)]
+    pub create_databases: bool,
 }
 
 #[derive(Debug, Args)]

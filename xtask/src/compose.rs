@@ -1,5 +1,6 @@
 //! The engine: which one there is, every `compose` and `docker` command line, and the state it reports.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -28,6 +29,12 @@ pub struct Container {
     pub name: String,
     pub service: String,
     pub image: String,
+    /// The image it was made from, without `sha256:`.
+    pub image_id: String,
+    /// Compose's hash of the configuration it was made from.
+    pub config_hash: String,
+    /// Its restart policy is `always` or `unless-stopped`.
+    pub restarts_always: bool,
     /// Made by `compose run`, not by `compose up`.
     one_off: bool,
     /// `created`, `running`, `paused`, `restarting`, `exited` or `dead`.
@@ -36,6 +43,8 @@ pub struct Container {
     pub exit_code: i64,
     /// Port in the container, and the address it is published at.
     pub ports: Vec<(u16, String)>,
+    /// Its address in the networks of the engine.
+    pub address: Option<String>,
 }
 
 /// The label of a stand-in; its value tells what it was built from.
@@ -142,8 +151,8 @@ impl Engine {
     }
 
     /// The whole configuration as Compose resolves it, with `$$` made `$` again. It holds secrets.
-    pub fn config(&self) -> Result<Yaml> {
-        let invocation = self.compose(["config"]);
+    pub fn config(&self, options: &[&str]) -> Result<Yaml> {
+        let invocation = self.compose(options.iter().copied().chain(["config"]));
         let output = invocation.output()?;
         if !output.status.success() {
             return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
@@ -167,6 +176,13 @@ impl Engine {
                 .hint(format!("mend the file, then look at it with: {}", self.compose(["config"])))
         };
         anyhow::Error::msg(cause).context(failure)
+    }
+
+    /// Compose's hash of each service's configuration, which its containers carry as a label.
+    pub fn config_hashes(&self) -> Result<BTreeMap<String, String>> {
+        let text = self.compose(["config", "--hash", "*"]).read(&Secrets::default())?;
+        let pairs = text.lines().filter_map(|line| line.split_once(' '));
+        Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
     }
 
     /// The containers of a project, one-off containers left out.
@@ -228,17 +244,25 @@ impl Container {
         };
         // A container between two restarts has no ports of its own, only those it asked for.
         let asked = json["HostConfig"]["PortBindings"].as_object();
+        let networks = json["NetworkSettings"]["Networks"].as_object();
+        let addresses =
+            networks.into_iter().flatten().filter_map(|(_, network)| network["IPAddress"].as_str());
         let ports = json["NetworkSettings"]["Ports"].as_object().filter(|ports| !ports.is_empty()).or(asked);
         Self {
             id: text(&json["Id"]),
             name: text(&json["Name"]).trim_start_matches('/').into(),
             service: text(&json["Config"]["Labels"]["com.docker.compose.service"]),
             image: text(&json["Config"]["Image"]),
+            image_id: text(&json["Image"]).trim_start_matches("sha256:").into(),
+            config_hash: text(&json["Config"]["Labels"]["com.docker.compose.config-hash"]),
+            restarts_always: ["always", "unless-stopped"]
+                .contains(&json["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default()),
             one_off: json["Config"]["Labels"]["com.docker.compose.oneoff"] == "True",
             state: text(&json["State"]["Status"]),
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
             ports: ports.into_iter().flatten().filter_map(published).collect(),
+            address: addresses.filter(|address| !address.is_empty()).map(String::from).next(),
         }
     }
 

@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::compose::Container;
 use crate::context::Context;
+use crate::convergence::{self, Work};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Outcome};
 use crate::output::{Output, counted, seconds};
-use crate::postgres;
+use crate::postgres::{self, MayCreate};
 use crate::process::Invocation;
 use crate::product::Product;
 use crate::readiness;
@@ -26,19 +27,21 @@ use crate::summary;
 pub enum Step<'a> {
     /// Pull images that aren't here.
     Pull(Vec<String>),
+    /// Build the images of these services that aren't here.
+    Build(Vec<&'a str>),
     /// Start a database service and wait until it takes connections. `up` lets Compose recreate it where
     /// its configuration changed; the other commands leave a running one alone.
     StartServer { server: &'a Service, recreate: bool },
     /// Create the roles and databases that the stack asks for and the server lacks.
-    CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>> },
+    CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>>, may_create: MayCreate },
     /// Apply what is pending.
     Migrate(&'a Deployment<'a>),
     /// Stop with exit 3 where migrations are pending.
     RequireMigrated(&'a Deployment<'a>),
-    /// Start services, those that changed recreated, and wait until they are ready. None named: all.
-    Start { named: Vec<String>, wait: Vec<&'a str> },
-    /// Recreate the services that changed, restart the others, and wait until they are ready.
-    Restart(Vec<&'a str>),
+    /// Start services, those that changed made anew, and wait until they are ready.
+    Start(Vec<&'a Service>),
+    /// Make the services anew that changed, restart the others, and wait until they are ready.
+    Restart(Vec<&'a Service>),
     /// Remove the containers, and the data where asked for.
     Down { volumes: bool },
 }
@@ -81,16 +84,17 @@ impl Step<'_> {
         let print = |invocation: Invocation| invocation.to_string();
         Ok(match self {
             Self::Pull(images) => images.iter().map(|image| print(pull(cx, image))).collect(),
+            Self::Build(services) => vec![print(build(cx, services))],
             Self::StartServer { server, recreate } => {
                 let runs = containers.iter().any(|c| c.service == server.name && c.is_running());
                 let start = (*recreate || !runs).then(|| print(start(cx, slice::from_ref(&server.name))));
                 let ready = format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server)));
                 start.into_iter().chain([ready]).collect()
             }
-            Self::CreateDatabases { server, deployments } => {
+            Self::CreateDatabases { server, deployments, may_create } => {
                 let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
-                let query = postgres::create_query(cx, &container(server), server, deployments);
+                let query = postgres::create_query(cx, &container(server), server, deployments, may_create);
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Migrate(deployment) => {
@@ -104,12 +108,13 @@ impl Step<'_> {
                 let query = postgres::applied_query(cx, &container(deployment.server), deployment);
                 vec![format!("{query}  # stops where {} has migrations pending", deployment.product)]
             }
-            Self::Start { named, wait } => {
-                [print(start(cx, named))].into_iter().chain(wait_line(cx, wait)).collect()
+            Self::Start(services) => {
+                let commands = start_commands(cx, &convergence::compare(cx, services)?);
+                commands.into_iter().map(print).chain(wait_line(cx, services)).collect()
             }
             Self::Restart(services) => {
-                let restart = format!("{}  # those not recreated", restart(cx, services));
-                [print(recreate(cx, services)), restart].into_iter().chain(wait_line(cx, services)).collect()
+                let commands = restart_commands(cx, &convergence::compare(cx, services)?);
+                commands.into_iter().map(print).chain(wait_line(cx, services)).collect()
             }
             Self::Down { volumes } => vec![print(down(cx, *volumes))],
         })
@@ -118,8 +123,14 @@ impl Step<'_> {
     fn run(&self, cx: &Context) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
+            Self::Build(services) => {
+                let _progress = cx.out.progress(format!("building {}", services.join(", ")));
+                run_compose(cx, "build", &build(cx, services))
+            }
             Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
-            Self::CreateDatabases { server, deployments } => run_create(cx, server, deployments),
+            Self::CreateDatabases { server, deployments, may_create } => {
+                run_create(cx, server, deployments, may_create)
+            }
             Self::Migrate(deployment) => {
                 let outcome = migrations::migrate(cx, deployment);
                 let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
@@ -140,15 +151,19 @@ impl Step<'_> {
                 Ok(())
             }
             Self::RequireMigrated(deployment) => require_migrated(cx, deployment),
-            Self::Start { named, wait } => {
+            Self::Start(services) => {
                 let clock = Instant::now();
-                run_compose(cx, "start", &start(cx, named))?;
-                summary::print(cx, wait, &readiness::wait(cx, wait, clock)?)
+                let work = convergence::compare(cx, services)?;
+                start_commands(cx, &work).iter().try_for_each(|command| run_compose(cx, "start", command))?;
+                finish(cx, services, &work, clock)
             }
             Self::Restart(services) => {
                 let clock = Instant::now();
-                run_restart(cx, services)?;
-                summary::print(cx, services, &readiness::wait(cx, services, clock)?)
+                let work = convergence::compare(cx, services)?;
+                restart_commands(cx, &work)
+                    .iter()
+                    .try_for_each(|command| run_compose(cx, "restart", command))?;
+                finish(cx, services, &work, clock)
             }
             Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
         }
@@ -159,21 +174,47 @@ fn pull(cx: &Context, image: &str) -> Invocation {
     cx.engine.docker(["pull", "--quiet", image])
 }
 
+fn build(cx: &Context, services: &[&str]) -> Invocation {
+    cx.engine.compose(["build"].into_iter().chain(services.iter().copied()))
+}
+
 fn start(cx: &Context, services: &[String]) -> Invocation {
     cx.engine.compose(["up", "-d"]).args(services)
 }
 
-fn recreate(cx: &Context, services: &[&str]) -> Invocation {
-    cx.engine.compose(["up", "-d", "--no-deps"]).args(services.iter().copied())
+/// What brings services up: those to be made by Compose, with what they depend on; stopped ones as they are.
+fn start_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
+    let all = work.make.len() == cx.stack.services.len();
+    let commands = [
+        (&["up", "-d", "--no-deps", "--no-recreate"][..], &work.start),
+        (&["up", "-d"], &work.make),
+        // Their next try may be a minute away.
+        (&["restart"], &work.stuck),
+    ];
+    let commands = commands.into_iter().filter(|(_, names)| !names.is_empty()).map(|(args, names)| {
+        let named = names.iter().filter(|_| !all).copied();
+        cx.engine.compose(args.iter().copied().chain(named))
+    });
+    commands.collect()
 }
 
-fn restart(cx: &Context, services: &[&str]) -> Invocation {
-    cx.engine.compose(["restart"]).args(services.iter().copied())
+/// What restarts services: those that changed are made anew.
+fn restart_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
+    let restart = cx.engine.compose(["restart"].into_iter().chain(work.keep.iter().copied()));
+    let restart = (!work.keep.is_empty()).then_some(restart);
+    start_commands(cx, work).into_iter().chain(restart).collect()
 }
 
-fn wait_line(cx: &Context, services: &[&str]) -> Option<String> {
-    let of_ory = |name: &&str| cx.stack.services.get(*name).is_some_and(|s| cx.stack.product_of(s).is_some());
-    let names: Vec<_> = services.iter().copied().filter(of_ory).collect();
+/// Waits for services, and prints them.
+fn finish(cx: &Context, services: &[&Service], work: &Work, clock: Instant) -> Result<()> {
+    let names = services.iter().map(|service| service.name.as_str());
+    let names: Vec<_> = names.filter(|name| !work.finished.contains(name)).collect();
+    summary::print(cx, &names, &readiness::wait(cx, &names, clock)?)
+}
+
+fn wait_line(cx: &Context, services: &[&Service]) -> Option<String> {
+    let of_ory = services.iter().filter(|service| cx.stack.product_of(service).is_some());
+    let names: Vec<_> = of_ory.map(|service| service.name.as_str()).collect();
     (!names.is_empty()).then(|| format!("# waits until /health/ready answers 200: {}", names.join(", ")))
 }
 
@@ -217,12 +258,17 @@ fn run_start_server(cx: &Context, server: &Service, recreate: bool) -> Result<()
     Ok(())
 }
 
-fn run_create(cx: &Context, server: &Service, deployments: &[&Deployment]) -> Result<()> {
+fn run_create(
+    cx: &Context,
+    server: &Service,
+    deployments: &[&Deployment],
+    may_create: &MayCreate,
+) -> Result<()> {
     let container = cx.container_name(&cx.containers()?, server);
-    let query = postgres::create_query(cx, &container, server, deployments);
-    let created = query.read(&cx.secrets).with_context(|| {
-        format!("failed to create the databases that the label of `{}` asks for", server.name)
-    })?;
+    let query = postgres::create_query(cx, &container, server, deployments, may_create);
+    let created = query
+        .read(&cx.secrets)
+        .with_context(|| format!("failed to create roles and databases on `{}`", server.name))?;
     let of_kind = |kind: &str| {
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
         (!names.is_empty()).then(|| format!("{}s {}", kind.trim(), names.join(", ")))
@@ -249,19 +295,4 @@ fn require_migrated(cx: &Context, deployment: &Deployment) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn run_restart(cx: &Context, services: &[&str]) -> Result<()> {
-    let before = cx.containers()?;
-    run_compose(cx, "recreate", &recreate(cx, services))?;
-    let was_running =
-        |id: &str| before.iter().any(|container| container.id == id && container.state != "exited");
-    let after = cx.containers()?;
-    let mut kept: Vec<&str> =
-        after.iter().filter(|c| was_running(&c.id)).map(|c| c.service.as_str()).collect();
-    kept.retain(|service| services.contains(service));
-    if kept.is_empty() {
-        return Ok(());
-    }
-    run_compose(cx, "restart", &restart(cx, &kept))
 }

@@ -47,20 +47,29 @@ pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>
     Ok(rows.lines().map(String::from).collect())
 }
 
-/// Creates, on a server, the roles and databases of these products that it lacks and that the label of its
-/// service names. Prints what it created, a line each. What exists is never altered.
-pub fn create_query(cx: &Context, container: &str, server: &Service, products: &[&Deployment]) -> Invocation {
-    let allowed = creatable(server);
+/// Creates, on a server, the roles and databases of these products that it lacks and that may be created.
+/// Prints what it created, a line each. What exists is never altered.
+pub fn create_query(
+    cx: &Context,
+    container: &str,
+    server: &Service,
+    products: &[&Deployment],
+    may_create: &MayCreate,
+) -> Invocation {
+    let allows = |name: &str| match may_create {
+        MayCreate::Labelled => creatable(server).iter().any(|allowed| allowed == name),
+        MayCreate::Any => true,
+    };
     // The passwords may not reach the server's log.
     let mut script = String::from("set log_statement = 'none'; set log_min_error_statement = 'panic';\n");
     for dsn in products.iter().map(|deployment| &deployment.dsn) {
         let Dsn { user, password, database, .. } = dsn;
         let (role, owned) = (identifier(user), identifier(database));
-        if allowed.contains(user) {
+        if allows(user) {
             let create = format!("create role {role} login password {}", literal(password));
             script += &unless_there("pg_roles where rolname", "role", user, &create);
         }
-        if allowed.contains(database) {
+        if allows(database) {
             let create = format!("create database {owned} owner {role}");
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
@@ -83,8 +92,17 @@ fn unless_there(catalog: &str, kind: &str, name: &str, create: &str) -> String {
     )
 }
 
-/// The names that may become roles and databases on a server.
-pub fn creatable(server: &Service) -> Vec<String> {
+/// Which roles and databases may be created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayCreate {
+    /// Those that the label of the database service names: a second witness against a typo in a DSN.
+    Labelled,
+    /// Whatever a DSN names: asked for by `--create-databases`.
+    Any,
+}
+
+/// The names that the label of a server lists.
+fn creatable(server: &Service) -> Vec<String> {
     let names = server.labels.get(CREATE_LABEL).map(String::as_str).unwrap_or_default();
     names.split([',', ' ']).filter(|name| !name.is_empty()).map(String::from).collect()
 }

@@ -24,8 +24,13 @@ struct Facts {
     status_since: Release,
     /// It reads its configuration file when it migrates, so the file must always be named.
     migrate_reads_config: bool,
-    /// Ports that serve no `/health/ready`: Keto's metrics.
+    /// Its listeners that answer `/health/ready`: the name under `serve:` in its configuration, and the
+    /// default port.
+    health: &'static [(&'static str, u16)],
+    /// Other ports of its own: Keto's metrics.
     without_health: &'static [u16],
+    /// The configuration file it reads where none is named.
+    default_config: Option<&'static str>,
 }
 
 const KRATOS: Facts = Facts {
@@ -34,10 +39,13 @@ const KRATOS: Facts = Facts {
     status: &["migrate", "sql", "status", "-e", "--format", "json"],
     status_since: (25, 4, 0),
     migrate_reads_config: false,
+    health: &[("public", 4433), ("admin", 4434)],
     without_health: &[],
+    default_config: None,
 };
 
-const HYDRA: Facts = Facts { name: "hydra", status_since: (2, 3, 0), ..KRATOS };
+const HYDRA: Facts =
+    Facts { name: "hydra", status_since: (2, 3, 0), health: &[("public", 4444), ("admin", 4445)], ..KRATOS };
 
 const KETO: Facts = Facts {
     name: "keto",
@@ -45,7 +53,9 @@ const KETO: Facts = Facts {
     status: &["migrate", "status", "--format", "json"],
     status_since: (0, 0, 0),
     migrate_reads_config: true,
+    health: &[("read", 4466), ("write", 4467)],
     without_health: &[4468],
+    default_config: Some("/home/ory/keto.yml"),
 };
 
 impl Product {
@@ -87,6 +97,16 @@ impl Product {
     /// Whether this release has the status command.
     pub fn has_status(self, release: Release) -> bool {
         release >= self.facts().status_since
+    }
+
+    /// Its listeners that answer `/health/ready`: name under `serve:` and default port.
+    pub fn listeners(self) -> &'static [(&'static str, u16)] {
+        self.facts().health
+    }
+
+    /// The configuration file it reads where none is named.
+    pub fn default_config(self) -> Option<&'static str> {
+        self.facts().default_config
     }
 
     /// Whether a port of the container answers `/health/ready`.

@@ -1,4 +1,5 @@
-//! HTTP health: ready is a 200 from `/health/ready` on every published port of an Ory service.
+//! HTTP health: ready is a 200 from `/health/ready` on every published port of an Ory service; where none is
+//! published, on its own ports, from inside the engine's network.
 //!
 //! Not a TCP connect, which docker-proxy accepts for a dead server, nor `compose up --wait`, which calls a
 //! crash-looping service healthy.
@@ -13,7 +14,7 @@ use anyhow::Result;
 use crate::compose::Container;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::stack::Stack;
+use crate::process::Invocation;
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
 /// too early.
@@ -22,28 +23,57 @@ const PROBE: Duration = Duration::from_millis(200);
 /// A service that starts again more often than this while it is waited for won't become ready.
 const RESTARTS: u64 = 3;
 
-/// A base URL of a service, and whether it has `/health/ready`.
-pub struct Endpoint {
-    pub service: String,
-    pub url: String,
-    has_health: bool,
+/// Where a service is asked whether it is ready.
+struct Endpoint {
+    service: String,
+    probe: Probe,
 }
 
-/// The published ports of the running containers.
-pub fn endpoints(stack: &Stack, containers: &[Container]) -> Vec<Endpoint> {
-    let has_health = |container: &Container, port: u16| {
-        let service = stack.services.get(&container.service);
-        service.and_then(|service| stack.product_of(service)).is_some_and(|product| product.has_health(port))
-    };
-    let endpoint = |container: &Container, port: u16, address: &String| Endpoint {
-        service: container.service.clone(),
-        url: format!("http://{address}"),
-        has_health: has_health(container, port),
-    };
-    let of_container = |container: &Container| -> Vec<Endpoint> {
-        container.ports.iter().map(|(port, address)| endpoint(container, *port, address)).collect()
-    };
-    containers.iter().flat_map(of_container).collect()
+#[derive(Clone)]
+enum Probe {
+    /// From here: a published port, or on Linux the container's own address.
+    Url(String),
+    /// From inside the container, where nothing of it can be reached from here.
+    Exec(Invocation),
+}
+
+/// The URLs that the running containers publish.
+pub fn urls<'a>(containers: &'a [Container], service: &str) -> impl Iterator<Item = String> + 'a {
+    let container = containers.iter().find(|container| container.service == service);
+    container.into_iter().flat_map(|c| &c.ports).map(|(_, address)| format!("http://{address}"))
+}
+
+/// What is to be asked of an Ory service: each published port, else each port that its settings name.
+fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for container in containers {
+        let service = cx.stack.services.get(&container.service);
+        let Some((service, product)) = service.and_then(|s| Some((s, cx.stack.product_of(s)?))) else {
+            continue;
+        };
+        let published = container.ports.iter().filter(|(port, _)| product.has_health(*port));
+        let mut probes: Vec<_> =
+            published.map(|(_, address)| Probe::Url(format!("http://{address}"))).collect();
+        if probes.is_empty() {
+            let ports = cx.stack.health_ports(product, service);
+            probes = ports.into_iter().map(|port| inside(cx, container, port)).collect();
+        }
+        let service = &container.service;
+        endpoints.extend(probes.into_iter().map(|probe| Endpoint { service: service.clone(), probe }));
+    }
+    endpoints
+}
+
+/// A port that isn't published. Only on Linux are the engine's networks this machine's too.
+fn inside(cx: &Context, container: &Container, port: u16) -> Probe {
+    let is_here = cfg!(target_os = "linux") && std::env::var_os("DOCKER_HOST").is_none_or(|h| h.is_empty());
+    match container.address.as_ref().filter(|_| is_here) {
+        Some(address) => Probe::Url(format!("http://{address}:{port}")),
+        None => {
+            let url = format!("http://127.0.0.1:{port}/health/ready");
+            Probe::Exec(cx.engine.docker(["exec", &container.id, "wget", "-q", "-O", "/dev/null", &url]))
+        }
+    }
 }
 
 /// Waits until each of these services answers on all its endpoints, and returns how long each took from `start`.
@@ -52,8 +82,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
     let before = cx.containers()?;
     let of_services = |c: &&Container| services.contains(&c.service.as_str());
     let before: Vec<Container> = before.iter().filter(of_services).cloned().collect();
-    let endpoints = endpoints(&cx.stack, &before);
-    let endpoints: Vec<_> = endpoints.into_iter().filter(|endpoint| endpoint.has_health).collect();
+    let endpoints = endpoints(cx, &before);
     let mut open: BTreeMap<&str, usize> = BTreeMap::new();
     for endpoint in &endpoints {
         *open.entry(&endpoint.service).or_default() += 1;
@@ -67,7 +96,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
             let (ready, stop) = (ready.clone(), &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    if probe(&endpoint.url) == Some(200) {
+                    if endpoint.probe.is_ready() {
                         // The receiver is gone once the wait has ended.
                         let _ = ready.send(endpoint.service.as_str());
                         return;
@@ -127,12 +156,19 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
     Ok(())
 }
 
-/// The status that `/health/ready` answers; none where nothing answers in time. Redirects are followed:
-/// the admin port of Kratos before v26 has its health elsewhere.
-fn probe(url: &str) -> Option<u16> {
-    let (answer, wait) = mpsc::channel();
-    let request = minreq::get(format!("{url}/health/ready")).with_timeout(1);
-    // The library counts in whole seconds: the thread is left to itself when that is too long.
-    std::thread::spawn(move || answer.send(request.send().ok().map(|response| response.status_code)));
-    wait.recv_timeout(PROBE).ok()?
+impl Probe {
+    /// Whether `/health/ready` answers 200. Redirects are followed: the admin port of Kratos before v26 has
+    /// its health elsewhere.
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Url(url) => {
+                let (answer, wait) = mpsc::channel();
+                let request = minreq::get(format!("{url}/health/ready")).with_timeout(1);
+                // The library counts in whole seconds: the thread is left to itself when that is too long.
+                std::thread::spawn(move || answer.send(request.send().map(|r| r.status_code)));
+                matches!(wait.recv_timeout(PROBE), Ok(Ok(200)))
+            }
+            Self::Exec(command) => command.output().is_ok_and(|output| output.status.success()),
+        }
+    }
 }

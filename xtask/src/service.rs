@@ -19,6 +19,8 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
     pub depends_on: Vec<String>,
+    /// It is part of the stack only while one of these profiles is active; none: always.
+    pub profiles: Vec<String>,
     /// Names other containers reach it by.
     hosts: Vec<String>,
 }
@@ -48,6 +50,7 @@ impl Service {
             labels: map(&yaml["labels"]),
             mounts: yaml["volumes"].as_vec().into_iter().flatten().filter_map(Mount::read).collect(),
             depends_on: keys(&yaml["depends_on"]),
+            profiles: list(&yaml["profiles"]),
             hosts: [name.to_string()].into_iter().chain(extra_hosts).chain(aliases).collect(),
             container_name,
         }

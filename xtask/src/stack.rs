@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use yaml_rust2::{Yaml, YamlLoader};
+use anyhow::Result;
+use yaml_rust2::Yaml;
 
 use crate::compose::Engine;
 use crate::dsn::Dsn;
@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::product::Product;
 use crate::secrets::Secrets;
 use crate::service::{Service, scalar};
+use crate::settings;
 
 /// The label of a database service that lists the roles and databases xtask may create on it.
 pub const CREATE_LABEL: &str = "xtask.create-databases";
@@ -43,13 +44,40 @@ pub struct Deployment<'a> {
 impl Stack {
     /// Asks Compose, once.
     pub fn discover(engine: &Engine, dir: &Path) -> Result<Self> {
-        let config = engine.config()?;
+        let config = engine.config(&[])?;
         let project = scalar(&config["name"]).unwrap_or_else(|| v1_project_name(dir));
-        let services = config["services"].as_hash().into_iter().flatten();
-        let services = services.filter_map(|(name, yaml)| scalar(name).map(|name| (name, yaml)));
-        let services: BTreeMap<_, _> =
-            services.map(|(name, yaml)| (name.clone(), Service::read(&name, yaml))).collect();
+        let mut services = read_services(&config);
+        if engine.is_v1 {
+            // 1.29 prints the services of every profile.
+            let active = setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
+            let active: Vec<_> = active.split(',').collect();
+            services.retain(|_, s| {
+                s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(&p.as_str()))
+            });
+        }
+        let separator = if engine.is_v1 { '_' } else { '-' };
+        for service in services.values_mut().filter(|service| service.is_built) {
+            // Compose's own name for what it builds.
+            service.image.get_or_insert(format!("{project}{separator}{}", service.name));
+        }
         Ok(Self { project, services })
+    }
+
+    /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
+    pub fn absence(&self, engine: &Engine, product: Product) -> String {
+        let every: &[&str] = if engine.is_v1 { &[] } else { &["--profile", "*"] };
+        let services = engine.config(every).map(|config| read_services(&config)).unwrap_or_default();
+        let everything = Self { project: self.project.clone(), services };
+        match everything.serving(product) {
+            Ok(Some(service)) => format!(
+                "{product}: not in this stack; its service `{}` is in the inactive profile {}",
+                service.name,
+                service.profiles.join(", ")
+            ),
+            _ => format!(
+                "{product}: not in this stack (no service has an image, name or command of that name)"
+            ),
+        }
     }
 
     /// The services asked for by name; an unknown one is wrong usage.
@@ -137,7 +165,8 @@ impl Stack {
         let one_shot = self.services_of(product).find(|s| s.words().any(|word| word == "migrate"));
         let migrate = one_shot.unwrap_or(serve);
         let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
-        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, config.as_deref())?;
+        let read = config.as_deref().or(product.default_config());
+        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, read)?;
         let dsn = Dsn::parse(&text).map_err(|fault| {
             let message = format!("{product}'s DSN in {origin} can't be used: {fault}");
             Failure::new(Exit::Failed, message)
@@ -184,7 +213,7 @@ impl Stack {
             let files = configs.iter().filter_map(|file| service.on_host(file));
             let mut wanted: Vec<PathBuf> = sources.chain(files).collect();
             for file in &configs {
-                for url in strings_in(&read_config(service, file).unwrap_or(Yaml::Null)) {
+                for url in settings::strings(&settings::read(service, file).unwrap_or(Yaml::Null)) {
                     wanted.extend(url.strip_prefix("file://").and_then(|path| service.on_host(path)));
                 }
             }
@@ -198,14 +227,29 @@ impl Stack {
         Ok(())
     }
 
+    /// The ports of a product that answer `/health/ready`, as its environment, its configuration file or its
+    /// own defaults say.
+    pub fn health_ports(&self, product: Product, service: &Service) -> Vec<u16> {
+        let files = service.config_files().into_iter().chain(product.default_config().map(String::from));
+        let config =
+            files.filter_map(|file| settings::read(service, &file).ok()).next().unwrap_or(Yaml::Null);
+        let port = |(name, default): &(&str, u16)| {
+            let variable = format!("SERVE_{}_PORT", name.to_uppercase());
+            let named = service.environment.get(&variable).cloned();
+            let named = named.or_else(|| scalar(&config["serve"][*name]["port"]));
+            named.and_then(|port| port.parse().ok()).unwrap_or(*default)
+        };
+        product.listeners().iter().map(port).collect()
+    }
+
     /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
         for service in self.services.values() {
             let mut settings = service.environment.clone();
             for file in service.config_files() {
-                let config = read_config(service, &file).unwrap_or(Yaml::Null);
-                strings_in(&config["secrets"]).iter().for_each(|secret| secrets.add(secret));
+                let config = settings::read(service, &file).unwrap_or(Yaml::Null);
+                settings::strings(&config["secrets"]).iter().for_each(|secret| secrets.add(secret));
                 settings.extend(scalar(&config["dsn"]).map(|dsn| ("DSN".to_string(), dsn)));
             }
             for (name, value) in settings {
@@ -245,7 +289,7 @@ fn find_dsn(
     }
     let mut looked_at = format!("DSN in the environment of `{}`", migrate.name);
     if let Some(file) = config {
-        let yaml = [migrate, serve].into_iter().find_map(|service| read_config(service, file).ok());
+        let yaml = [migrate, serve].into_iter().find_map(|service| settings::read(service, file).ok());
         if let Some(dsn) = yaml.and_then(|yaml| scalar(&yaml["dsn"])) {
             return Ok((dsn, true, file.into()));
         }
@@ -256,32 +300,30 @@ fn find_dsn(
     Err(Failure::new(Exit::Failed, message).hint(hint).into())
 }
 
-/// A configuration file of the container, read where its mount has it on the host. YAML, and JSON with it.
-fn read_config(service: &Service, file: &str) -> Result<Yaml> {
-    let path =
-        service.on_host(file).with_context(|| format!("{file} is on no mount of `{}`", service.name))?;
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-    let documents =
-        YamlLoader::load_from_str(&text).with_context(|| format!("{} isn't YAML", path.display()))?;
-    documents.into_iter().next().with_context(|| format!("{} is empty", path.display()))
+fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
+    let services = config["services"].as_hash().into_iter().flatten();
+    let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
+    services.map(|(name, yaml)| (name.clone(), Service::read(&name, yaml))).collect()
 }
 
-/// Every string of a document.
-fn strings_in(yaml: &Yaml) -> Vec<&str> {
-    match yaml {
-        Yaml::String(text) => vec![text],
-        Yaml::Array(items) => items.iter().flat_map(strings_in).collect(),
-        Yaml::Hash(pairs) => pairs.values().flat_map(strings_in).collect(),
-        _ => vec![],
-    }
+/// A setting of Compose: in the environment, else in `.env`.
+fn setting(dir: &Path, name: &str) -> Option<String> {
+    let from_env = std::env::var(name).ok().filter(|value| !value.is_empty());
+    from_env.or_else(|| crate::env_file::value(dir, name)).filter(|value| !value.is_empty())
 }
 
-/// docker-compose 1.29 prints no project name; this is its rule, from COMPOSE_PROJECT_NAME or the folder.
+/// docker-compose 1.29 prints no project name; this is its rule: COMPOSE_PROJECT_NAME, else the folder of the
+/// first Compose file.
 fn v1_project_name(dir: &Path) -> String {
-    let from_env = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty());
-    let from_file = || crate::env_file::value(dir, "COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
-    let folder = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = from_env.or_else(from_file).unwrap_or_else(folder).to_lowercase();
+    let folder = || {
+        let file = setting(dir, "COMPOSE_FILE").map(|files| {
+            let separator = setting(dir, "COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".into());
+            dir.join(files.split(&separator).next().unwrap_or_default())
+        });
+        let folder = file.as_deref().and_then(Path::parent).unwrap_or(dir);
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+        folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    };
+    let name = setting(dir, "COMPOSE_PROJECT_NAME").unwrap_or_else(folder).to_lowercase();
     name.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(*c)).collect()
 }

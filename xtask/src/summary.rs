@@ -12,17 +12,15 @@ use crate::readiness;
 /// Prints the services that have a container, on standard output.
 pub fn print(cx: &Context, services: &[&str], took: &BTreeMap<String, Duration>) -> Result<()> {
     let containers = cx.containers()?;
-    let endpoints = readiness::endpoints(&cx.stack, &containers);
     let mut rows = vec![["SERVICE", "READY", "IMAGE", "URL"].map(String::from).to_vec()];
     let mut stand_ins = Vec::new();
     for service in services.iter().filter_map(|name| cx.stack.services.get(*name)) {
         let Some(container) = containers.iter().find(|c| c.service == service.name) else { continue };
-        let urls = endpoints.iter().filter(|e| e.service == service.name).map(|e| e.url.as_str());
         let ready = match took.get(&service.name) {
             Some(duration) => seconds(*duration),
             None => container.state.clone(),
         };
-        let urls = urls.collect::<Vec<_>>().join(" ");
+        let urls = readiness::urls(&containers, &service.name).collect::<Vec<_>>().join(" ");
         rows.push(vec![service.name.clone(), ready, container.image.clone(), urls]);
         if cx.stack.product_of(service).is_some() && cx.is_stand_in(service)? {
             stand_ins.push(service.name.as_str());

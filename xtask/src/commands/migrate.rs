@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cli::Migrate;
+use crate::cli::{Databases, Migrate};
 use crate::context::{Context, Options};
 use crate::failure::{Exit, Failure};
 use crate::output::seconds;
@@ -15,11 +15,11 @@ use crate::product::Product;
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
     let cx = super::context(options, &args.images)?;
     if cx.stack.serving(product)?.is_none() {
-        let message = format!("the stack has no service for {product}");
         let known = cx.stack.services.keys().cloned().collect::<Vec<_>>().join(", ");
-        bail!(Failure::new(Exit::Usage, message).hint(format!("its services are {known}")));
+        let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, product));
+        bail!(failure.hint(format!("the services of this stack are {known}")));
     }
-    migrate(&cx, &[product])
+    migrate(&cx, &[product], &args.databases)
 }
 
 /// Migrates every product of the stack, in order, and stops at the first failure.
@@ -28,23 +28,23 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let cx = super::context(options, &args.images)?;
     let products = cx.stack.products()?;
     for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
-        cx.out.say(format!("{absent}: not in this stack"));
+        cx.out.say(cx.stack.absence(&cx.engine, *absent));
     }
-    migrate(&cx, &products)?;
+    migrate(&cx, &products, &args.databases)?;
     if !options.dry_run {
         cx.out.say(format!("done in {}", seconds(start.elapsed())));
     }
     Ok(())
 }
 
-fn migrate(cx: &Context, products: &[Product]) -> Result<()> {
+fn migrate(cx: &Context, products: &[Product], databases: &Databases) -> Result<()> {
     let deployments = super::deployments(cx, products)?;
     super::check_sharing(cx, &deployments)?;
     let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate, d.server]).collect();
     cx.stack.check_files(&services)?;
-    let mut steps = super::pull(cx, &services)?;
+    let mut steps = super::images(cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
-    steps.extend(super::migrate(&deployments));
+    steps.extend(super::migrate(&deployments, databases));
     plan::execute(cx, &steps)
 }

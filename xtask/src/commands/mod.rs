@@ -7,14 +7,17 @@ pub mod restart;
 pub mod test;
 pub mod up;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 
-use crate::cli::Images;
+use crate::cli::{Databases, Images};
 use crate::context::{Context, Options};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::plan::Step;
+use crate::postgres::MayCreate;
 use crate::product::Product;
 use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
@@ -66,24 +69,29 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     Ok(())
 }
 
-/// Pulls the images that aren't here.
-fn pull(cx: &Context, services: &[&Service]) -> Result<Vec<Step<'static>>> {
-    let images = services.iter().filter(|service| !service.is_built);
-    let mut wanted: Vec<&str> = images.filter_map(|service| service.image.as_deref()).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let here = cx.engine.images(wanted.iter().copied())?;
-    wanted.retain(|name| !here.iter().any(|image| image.name == *name) && !stand_in::is_stand_in(name));
-    let missing: Vec<_> = wanted.into_iter().map(String::from).collect();
-    Ok(if missing.is_empty() { vec![] } else { vec![Step::Pull(missing)] })
+/// Brings the images that aren't here: builds what the stack builds, pulls the rest.
+fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
+    let here = cx.engine.images(services.iter().filter_map(|service| service.image.as_deref()))?;
+    let is_missing = |image: &str| {
+        !here.iter().any(|image_here| image_here.name == image) && !stand_in::is_stand_in(image)
+    };
+    let missing = services.iter().filter(|service| service.image.as_deref().is_some_and(is_missing));
+    let (build, pull): (Vec<&Service>, Vec<_>) = missing.partition(|service| service.is_built);
+    let build: BTreeSet<_> = build.iter().map(|service| service.name.as_str()).collect();
+    let pull: BTreeSet<_> = pull.iter().filter_map(|service| service.image.clone()).collect();
+    let build = (!build.is_empty()).then(|| Step::Build(build.into_iter().collect()));
+    let pull = (!pull.is_empty()).then(|| Step::Pull(pull.into_iter().collect()));
+    Ok(pull.into_iter().chain(build).collect())
 }
 
 /// Migrates products, their roles and databases created before where the stack asks for it.
-fn migrate<'a>(deployments: &'a [Deployment<'a>]) -> impl Iterator<Item = Step<'a>> {
-    let asks = |server: &&Service| server.labels.contains_key(CREATE_LABEL);
-    let create = servers(deployments).into_iter().filter(asks).map(|server| {
+fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl Iterator<Item = Step<'a>> {
+    let may_create = if databases.create_databases { MayCreate::Any } else { MayCreate::Labelled };
+    let asks =
+        move |server: &&Service| may_create == MayCreate::Any || server.labels.contains_key(CREATE_LABEL);
+    let create = servers(deployments).into_iter().filter(asks).map(move |server| {
         let deployments = deployments.iter().filter(|d| d.server.name == server.name).collect();
-        Step::CreateDatabases { server, deployments }
+        Step::CreateDatabases { server, deployments, may_create }
     });
     create.chain(deployments.iter().map(Step::Migrate))
 }

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::cli::Services;
+use crate::cli::Restart;
 use crate::context::Options;
 use crate::output::seconds;
 use crate::plan::{self, Step};
 use crate::service::Service;
 
-pub fn run(options: &Options, args: &Services) -> Result<()> {
+pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();
     let cx = super::context(options, &args.images)?;
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
@@ -22,11 +22,11 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     let deployments = super::deployments(&cx, &products)?;
     cx.stack.check_files(&services)?;
 
-    let mut steps = super::pull(&cx, &services)?;
+    let mut steps = super::images(&cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
     steps.extend(deployments.iter().map(Step::RequireMigrated));
-    steps.push(Step::Restart(services.iter().map(|service| service.name.as_str()).collect()));
+    steps.push(Step::Restart(services));
     plan::execute(&cx, &steps)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cli::Services;
+use crate::cli::Up;
 use crate::context::{Context, Options, stack_directory};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
@@ -13,7 +13,7 @@ use crate::plan::{self, Step};
 use crate::product::Product;
 use crate::service::Service;
 
-pub fn run(options: &Options, args: &Services) -> Result<()> {
+pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();
     write_secrets(options)?;
     let cx = super::context(options, &args.images)?;
@@ -23,13 +23,12 @@ pub fn run(options: &Options, args: &Services) -> Result<()> {
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
 
-    let mut steps = super::pull(&cx, &services)?;
+    let mut steps = super::images(&cx, &services)?;
     let servers =
         cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: true }));
-    steps.extend(super::migrate(&deployments));
-    let wait = services.iter().map(|service| service.name.as_str()).collect();
-    steps.push(Step::Start { named: args.services.clone(), wait });
+    steps.extend(super::migrate(&deployments, &args.databases));
+    steps.push(Step::Start(services));
     plan::execute(&cx, &steps)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));

@@ -82,6 +82,12 @@ fn up_from_nothing_then_again_then_after_down(compose: Compose) {
 
     stack.run("restart").exits(0);
     assert_eq!(stack.rows(), rows, "after restart");
+    stack.run("up").exits(0);
+    assert_eq!(
+        ["db", "kratos", "hydra", "keto"].map(|s| stack.container(s)),
+        ids,
+        "restart replaced a container"
+    );
     let migrated = stack.run("migrate-all").exits(0);
     assert!(migrated.stderr.lines().count() <= 4, "{migrated}");
     stack.run("down").exits(0);

@@ -1,0 +1,63 @@
+//! Which containers are as Compose would make them now: what must be made anew, what only be started.
+//!
+//! Plain `compose up -d` also runs every finished one-shot again, a script that seeds a database among them;
+//! and `--no-deps` changes the hash by which Compose itself tells what changed. So xtask compares before it asks.
+
+use anyhow::Result;
+
+use crate::compose::Container;
+use crate::context::Context;
+use crate::service::Service;
+
+/// The services asked for, by what is to be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Work<'a> {
+    /// No container, or one of another configuration or image.
+    pub make: Vec<&'a str>,
+    /// Its container is right, and stopped.
+    pub start: Vec<&'a str>,
+    /// Its container is right, and running.
+    pub keep: Vec<&'a str>,
+    /// Its container is right, and waits longer and longer between two starts that fail.
+    pub stuck: Vec<&'a str>,
+    /// A one-shot that ended well: it is left alone.
+    pub finished: Vec<&'a str>,
+}
+
+/// Compares services with their containers.
+pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
+    let containers = cx.containers()?;
+    let mut work = Work::default();
+    if containers.is_empty() {
+        work.make = services.iter().map(|service| service.name.as_str()).collect();
+        return Ok(work);
+    }
+    let hashes = cx.engine.config_hashes()?;
+    for service in services {
+        let name = service.name.as_str();
+        let Some(container) = containers.iter().find(|container| container.service == name) else {
+            work.make.push(name);
+            continue;
+        };
+        let images = cx.engine.images([container.image.as_str()])?;
+        let is_current = hashes.get(name) == Some(&container.config_hash)
+            && images.iter().any(|image| image.id == container.image_id);
+        if is_finished(container) {
+            work.finished.push(name);
+        } else if !is_current {
+            work.make.push(name);
+        } else {
+            match container.state.as_str() {
+                "running" => work.keep.push(name),
+                "restarting" => work.stuck.push(name),
+                _ => work.start.push(name),
+            }
+        }
+    }
+    Ok(work)
+}
+
+/// It ended well and isn't meant to go on.
+fn is_finished(container: &Container) -> bool {
+    container.state == "exited" && container.exit_code == 0 && !container.restarts_always
+}

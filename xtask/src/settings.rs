@@ -1,0 +1,73 @@
+//! An Ory configuration file, read where a mount has it on the host: YAML, and JSON with it, or TOML.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use toml_span::value::ValueInner;
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::service::Service;
+
+/// Reads a file that the container of a service names.
+pub fn read(service: &Service, file: &str) -> Result<Yaml> {
+    let path =
+        service.on_host(file).with_context(|| format!("{file} is on no mount of `{}`", service.name))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    parse(&path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Yaml> {
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        let value = toml_span::parse(text).with_context(|| format!("{} isn't TOML", path.display()))?;
+        return Ok(from_toml(value.as_ref()));
+    }
+    let documents =
+        YamlLoader::load_from_str(text).with_context(|| format!("{} isn't YAML", path.display()))?;
+    documents.into_iter().next().with_context(|| format!("{} is empty", path.display()))
+}
+
+fn from_toml(value: &ValueInner) -> Yaml {
+    match value {
+        ValueInner::String(text) => Yaml::String(text.to_string()),
+        ValueInner::Integer(number) => Yaml::Integer(*number),
+        ValueInner::Float(number) => Yaml::Real(number.to_string()),
+        ValueInner::Boolean(value) => Yaml::Boolean(*value),
+        ValueInner::Array(items) => Yaml::Array(items.iter().map(|item| from_toml(item.as_ref())).collect()),
+        ValueInner::Table(pairs) => {
+            let pair = |(key, value): (&toml_span::value::Key, &toml_span::Value)| {
+                (Yaml::String(key.name.to_string()), from_toml(value.as_ref()))
+            };
+            Yaml::Hash(pairs.iter().map(pair).collect())
+        }
+    }
+}
+
+/// Every string of a document.
+pub fn strings(yaml: &Yaml) -> Vec<&str> {
+    match yaml {
+        Yaml::String(text) => vec![text],
+        Yaml::Array(items) => items.iter().flat_map(strings).collect(),
+        Yaml::Hash(pairs) => pairs.values().flat_map(strings).collect(),
+        _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_reads_the_same_in_each_format() {
+        for (file, text) in [
+            ("kratos.yml", "dsn: postgres://a\nserve:\n  public:\n    port: 4433\n"),
+            ("kratos.json", r#"{"dsn": "postgres://a", "serve": {"public": {"port": 4433}}}"#),
+            ("kratos.toml", "dsn = \"postgres://a\"\n[serve.public]\nport = 4433\n"),
+        ] {
+            let config = parse(Path::new(file), text).expect(file);
+            assert_eq!(config["dsn"].as_str(), Some("postgres://a"), "{file}");
+            assert_eq!(config["serve"]["public"]["port"].as_i64(), Some(4433), "{file}");
+            assert_eq!(strings(&config), ["postgres://a"], "{file}");
+        }
+    }
+}
