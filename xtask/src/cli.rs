@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::context::Options;
 use crate::output::{Output, Verbosity};
@@ -68,6 +69,8 @@ pub enum Command {
     MigrateAll(Migrate),
     /// Run every test of xtask, with all that they need
     Test(Test),
+    /// Print a shell's completions, for an alias such as `xt`
+    Completions(Completions),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +82,18 @@ pub struct Up {
     pub images: Images,
     #[command(flatten)]
     pub databases: Databases,
+    #[command(flatten)]
+    pub install: Install,
+}
+
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Install Docker and Compose where missing, and start the daemon
+    #[arg(long)]
+    pub install_docker: bool,
+    /// Don't ask before that
+    #[arg(short, long, requires = "install_docker")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -137,13 +152,24 @@ pub struct Test {
     /// Only the tests whose name contains this
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
+    #[command(flatten)]
+    pub install: Install,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell to print them for
+    pub shell: Shell,
+    /// The name that is completed
+    #[arg(long, default_value = "xtask")]
+    pub name: String,
 }
 
 /// The commands as `--help` groups them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Environment", &["up", "restart", "down", "logs"]),
     ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all"]),
-    ("Project", &["test"]),
+    ("Project", &["test", "completions"]),
 ];
 
 const AFTER_HELP: &str = "\
@@ -170,6 +196,13 @@ impl Cli {
         let command = grouped(Self::command()).after_help(AFTER_HELP);
         let matches = command.get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// A shell's completions of a program that takes these arguments.
+    pub fn completions(shell: Shell, name: &str) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), name, &mut script);
+        script
     }
 
     /// The options that every command has.

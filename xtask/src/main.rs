@@ -9,6 +9,7 @@ mod diagnosis;
 mod dsn;
 mod env_file;
 mod failure;
+mod install;
 mod migrations;
 mod output;
 mod plan;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::MigrateHydra(args) => commands::migrate::one(&options, Product::Hydra, args),
         Command::MigrateKeto(args) => commands::migrate::one(&options, Product::Keto, args),
         Command::MigrateAll(args) => commands::migrate::all(&options, args),
+        Command::Completions(args) => commands::completions::run(args),
         Command::Test(args) => commands::test::run(&options, args),
     };
     match result {

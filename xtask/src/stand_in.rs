@@ -94,17 +94,17 @@ fn postgres(cx: &Context) -> Result<String> {
     if pulled {
         return Ok(wanted);
     }
-    cx.out.say(format!("{wanted} can't be pulled: {POSTGRES} is made from Debian's packages instead"));
-    build_postgres(cx)?;
+    build_postgres(cx, &wanted)?;
     Ok(POSTGRES.into())
 }
 
-fn build_postgres(cx: &Context) -> Result<()> {
+fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
     let folder = sources().join("postgres");
     let stamp = stamp(&folder, "")?;
     if is_built(cx, POSTGRES, &stamp)? {
         return Ok(());
     }
+    cx.out.say(format!("{wanted} can't be pulled: {POSTGRES} is made from Debian's packages instead"));
     let base = "stand-in/debian-postgresql:base";
     if cx.engine.images([base])?.is_empty() {
         let suite = debian_suite()?;

@@ -1,5 +1,6 @@
 //! One file a command; each reads as the script it replaces, and starts no process itself.
 
+pub mod completions;
 pub mod down;
 pub mod logs;
 pub mod migrate;

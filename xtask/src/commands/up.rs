@@ -8,6 +8,7 @@ use crate::cli::Up;
 use crate::context::{Context, Options, stack_directory};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
+use crate::install::{self, Need};
 use crate::output::{Output, seconds};
 use crate::plan::{self, Step};
 use crate::product::Product;
@@ -15,6 +16,10 @@ use crate::service::Service;
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();
+    if args.install.install_docker {
+        let need = Need { stand_ins: args.images.stand_in.is_some(), compose_v1: false };
+        install::engine(options, args.install.yes, &need)?;
+    }
     write_secrets(options)?;
     let cx = super::context(options, &args.images)?;
     let services = with_dependencies(&cx, &args.services)?;
