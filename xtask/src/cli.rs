@@ -8,10 +8,11 @@ use clap_complete::Shell;
 
 use crate::context::Options;
 use crate::output::{Output, Verbosity};
+use crate::product::parse_release;
 
 /// The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -25,16 +26,19 @@ struct Global {
     /// The stack's folder [default: the workspace root]
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Print the command lines, in order, and change nothing
+    /// Print the command lines and change nothing
     #[arg(long, global = true)]
     dry_run: bool,
     /// How long to wait for a service
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, global = true, value_name = "SECS", default_value = "60", value_parser = positive)]
     timeout: u64,
+    /// How long to wait for another run to end
+    #[arg(long, global = true, value_name = "SECS", default_value = "300", value_parser = positive)]
+    lock_timeout: u64,
     /// Show every line that the containers print
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// Show errors only
+    /// Show errors and data only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// When to use colours
@@ -123,7 +127,7 @@ pub struct Databases {
 #[derive(Debug, Args)]
 pub struct Images {
     /// Use stand-ins for Ory's images, built here, without a registry
-    #[arg(long, value_name = "RELEASE", num_args = 0..=1, require_equals = true, default_missing_value = "v26.2.0")]
+    #[arg(long, value_name = "RELEASE", num_args = 0..=1, require_equals = true, default_missing_value = "v26.2.0", value_parser = release)]
     pub stand_in: Option<String>,
 }
 
@@ -163,6 +167,18 @@ pub struct Completions {
     /// The name that is completed
     #[arg(long, default_value = "xtask")]
     pub name: String,
+}
+
+/// A number of seconds above 0.
+fn positive(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| "it isn't a number above 0".to_string())
+}
+
+/// A release of Ory, such as v26.2.0.
+fn release(text: &str) -> Result<String, String> {
+    parse_release(text)
+        .map(|_| text.to_string())
+        .ok_or_else(|| "it isn't a release such as v26.2.0".to_string())
 }
 
 /// The commands as `--help` groups them.
@@ -216,6 +232,7 @@ impl Cli {
             directory: self.global.directory.clone(),
             dry_run: self.global.dry_run,
             timeout: Duration::from_secs(self.global.timeout),
+            lock_timeout: Duration::from_secs(self.global.lock_timeout),
             output: Output { verbosity },
         }
     }

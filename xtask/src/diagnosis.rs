@@ -68,7 +68,7 @@ const DATABASE: &[Row] = &[
 const ENGINE: &[Row] = &[
     Row {
         any: &["port is already allocated", "address already in use", "ports are not available"],
-        cause: "a port that a service publishes is taken",
+        cause: "a port that a service publishes is taken{address}",
         hint: "free it, or publish another one (a *_PORT variable in .env, where the stack has one); then run \
                this again",
     },
@@ -95,13 +95,16 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
         ("{product}", deployment.product.name()),
         ("{admin}", admin),
         ("{compose}", &compose),
+        ("{address}", ""),
     ];
     explain(error, DATABASE.iter().chain(ENGINE), &words)
 }
 
 /// Explains the failure of a Compose command.
 pub fn of_engine(error: anyhow::Error) -> anyhow::Error {
-    explain(error, ENGINE.iter(), &[])
+    let address = error.downcast_ref::<CommandError>().and_then(|command| address_in(&command.stderr));
+    let address = address.map(|address| format!(": {address}")).unwrap_or_default();
+    explain(error, ENGINE.iter(), &[("{address}", &address)])
 }
 
 fn explain<'a>(
@@ -122,6 +125,13 @@ fn explain<'a>(
         }
         None => error,
     }
+}
+
+/// The first `127.0.0.1:4433` of a text.
+fn address_in(text: &str) -> Option<&str> {
+    let words = text.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
+    let mut addresses = words.filter(|word| word.parse::<std::net::SocketAddr>().is_ok_and(|a| a.port() > 0));
+    addresses.next()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod dsn;
 mod env_file;
 mod failure;
 mod install;
+mod lock;
 mod migrations;
 mod output;
 mod plan;

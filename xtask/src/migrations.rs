@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::context::Context;
+use crate::context::{Context, work_file};
 use crate::failure::{Exit, Failure};
 use crate::output::counted;
 use crate::postgres;
@@ -79,7 +79,7 @@ pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
         Some(left) => {
             let left = counted(left, "migration");
             let message = format!("{product}'s migration ended well, but leaves {left} pending");
-            let log = cx.work_file(&format!("logs/{}-migrate-{product}.log", cx.stack.project))?;
+            let log = work_file(&format!("logs/{}-migrate-{product}.log", cx.stack.project))?;
             return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }
@@ -103,7 +103,11 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
         deployment.product,
         counted(ahead, "migration")
     );
-    Err(Failure::new(Exit::Ahead, message).hint("use the newer image, or restore a backup of before").into())
+    Err(Failure::new(Exit::Ahead, message)
+        .hint(
+            "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before",
+        )
+        .into())
 }
 
 /// The one-off container that migrates: named, without terminal, known to PostgreSQL by its name.
@@ -141,7 +145,7 @@ fn clear_the_name(cx: &Context, deployment: &Deployment) -> Result<()> {
 fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Versions>>)>> {
     let here = cx.engine.images(deployment.migrate.image.as_deref())?;
     let Some(image) = here.first() else { return Ok(None) };
-    let path = cx.work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
+    let path = work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
     let known = std::fs::read(&path).ok().and_then(|bytes| read_cache(&bytes));
     Ok(Some((path, known)))
 }

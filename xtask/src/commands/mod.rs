@@ -17,15 +17,14 @@ use crate::context::{Context, Options};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::plan::Step;
+use crate::plan::{self, Step};
 use crate::postgres::MayCreate;
 use crate::product::Product;
 use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
 use crate::stand_in;
 
-/// The context of a command, with stand-ins where asked for: they are built, and kept in `.env`, so that later
-/// commands, and plain Compose, use the same images.
+/// The context of a command, with stand-ins where asked for: they are built here.
 fn context(options: &Options, images: &Images) -> Result<Context> {
     // A plan can be made before the secrets are written.
     let new = if options.dry_run { Context::with_placeholders } else { Context::new };
@@ -35,9 +34,17 @@ fn context(options: &Options, images: &Images) -> Result<Context> {
         Output::data(format!("# builds {}", stand_in::images(release).join(", ")))?;
         return Ok(cx);
     }
-    let settings = stand_in::prepare(&cx, release)?;
-    EnvFile::read(&cx.dir)?.set(&settings)?;
-    Context::new(options, settings)
+    Context::new(options, stand_in::prepare(&cx, release)?)
+}
+
+/// Runs a plan. Stand-ins are kept in `.env` once all went well, so that later commands, and plain Compose,
+/// use the same images.
+fn execute(cx: &Context, steps: &[Step], images: &Images) -> Result<()> {
+    plan::execute(cx, steps)?;
+    if images.stand_in.is_some() && !cx.options.dry_run {
+        EnvFile::read(&cx.dir)?.set(&cx.settings)?;
+    }
+    Ok(())
 }
 
 /// The products that are asked for, each with what the stack says about it.

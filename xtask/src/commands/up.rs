@@ -9,8 +9,9 @@ use crate::context::{Context, Options, stack_directory};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::install::{self, Need};
-use crate::output::{Output, seconds};
-use crate::plan::{self, Step};
+use crate::lock;
+use crate::output::{Output, counted, seconds};
+use crate::plan::Step;
 use crate::product::Product;
 use crate::service::Service;
 
@@ -20,6 +21,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
         let need = Need { stand_ins: args.images.stand_in.is_some(), compose_v1: false };
         install::engine(options, args.install.yes, &need)?;
     }
+    let _lock = lock::acquire(options)?;
     write_secrets(options)?;
     let cx = super::context(options, &args.images)?;
     let services = with_dependencies(&cx, &args.services)?;
@@ -34,7 +36,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: true }));
     steps.extend(super::migrate(&deployments, &args.databases));
     steps.push(Step::Start(services));
-    plan::execute(&cx, &steps)?;
+    super::execute(&cx, &steps, &args.images)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));
     }
@@ -55,7 +57,7 @@ fn write_secrets(options: &Options) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
     refuse_new_secrets_for_old_data(&cx, &names)?;
     env.write_missing()?;
-    cx.out.say(format!(".env: written, with {} new random secrets (mode 0600)", missing.len()));
+    cx.out.say(format!(".env: written, with {} (mode 0600)", counted(missing.len(), "new random secret")));
     Ok(())
 }
 

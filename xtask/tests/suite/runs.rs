@@ -116,3 +116,17 @@ fn a_paused_database_is_said_to_be_paused() {
     let fake = fake.answers("docker container inspect db1", &container("db1", "db", "paused"));
     golden("database_paused", &fake.run("migrate-kratos"));
 }
+
+#[test]
+fn a_run_that_waits_too_long_for_another_one_is_exit_6() {
+    let fake = Fake::new();
+    fake.run("down").exits(0);
+    let locks = std::fs::read_dir(fake.project.dir.join("target/ory/locks")).expect("a folder");
+    let lock = locks.map(|entry| entry.expect("an entry").path()).next().expect("a lock");
+    let file = std::fs::File::open(lock).expect("a file");
+    file.lock().expect("the lock");
+    fake.run("migrate-kratos --lock-timeout 1")
+        .exits(6)
+        .says("waiting for another run on this stack: cargo xtask down (process ")
+        .says("error: another run still holds this stack after 1 s");
+}
