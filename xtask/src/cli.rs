@@ -32,7 +32,7 @@ struct Global {
     /// How long to wait for a service
     #[arg(long, global = true, value_name = "SECS", default_value = "60", value_parser = positive)]
     timeout: u64,
-    /// How long to wait for another run to end
+    /// How long to wait for another run
     #[arg(long, global = true, value_name = "SECS", default_value = "300", value_parser = positive)]
     lock_timeout: u64,
     /// Show every line that the containers print
