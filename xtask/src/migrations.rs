@@ -123,7 +123,8 @@ pub fn run(cx: &Context, deployment: &Deployment) -> Invocation {
 }
 
 fn container_name(cx: &Context, deployment: &Deployment) -> String {
-    format!("{}-{}-migrate", cx.stack.project, deployment.product)
+    // Not `PROJECT-kratos-migrate`: a one-shot of the stack may have that name.
+    format!("xtask-{}-migrate-{}", cx.stack.project, deployment.product)
 }
 
 /// The container of an earlier run may have outlived it: one that still runs is somebody's migration.

@@ -47,6 +47,13 @@ fn execute(cx: &Context, steps: &[Step], images: &Images) -> Result<()> {
     Ok(())
 }
 
+/// The products that some services serve, in the order of the migrations.
+fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
+    let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    products.sort_unstable();
+    products
+}
+
 /// The products that are asked for, each with what the stack says about it.
 fn deployments<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Deployment<'a>>> {
     let mut deployments = Vec::new();

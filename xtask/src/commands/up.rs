@@ -12,7 +12,6 @@ use crate::install::{self, Need};
 use crate::lock;
 use crate::output::{Output, counted, seconds};
 use crate::plan::Step;
-use crate::product::Product;
 use crate::service::Service;
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
@@ -25,7 +24,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     write_secrets(options)?;
     let cx = super::context(options, &args.images)?;
     let services = with_dependencies(&cx, &args.services)?;
-    let products: Vec<Product> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
