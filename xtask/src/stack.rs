@@ -164,6 +164,8 @@ impl Stack {
         let Some(serve) = self.serving(product)? else { return Ok(None) };
         let one_shot = self.services_of(product).find(|s| s.words().any(|word| word == "migrate"));
         let migrate = one_shot.unwrap_or(serve);
+        // A file that isn't there is the cause of a DSN that isn't.
+        self.check_files(&[migrate])?;
         let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
         let read = config.as_deref().or(product.default_config());
         let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, read)?;
