@@ -61,6 +61,12 @@ impl Service {
         self.entrypoint.iter().chain(&self.command).flat_map(|word| word.split_whitespace())
     }
 
+    /// Whether it only migrates: a script may migrate before it serves.
+    pub fn is_migration(&self) -> bool {
+        let has = |wanted: &str| self.words().any(|word| word == wanted);
+        has("migrate") && !has("serve")
+    }
+
     /// The configuration files it is started with: what follows each `-c` or `--config`.
     pub fn config_files(&self) -> Vec<String> {
         let words: Vec<_> = self.words().collect();
@@ -182,9 +188,10 @@ mod tests {
 
     #[test]
     fn the_script_of_a_shell_is_read_word_by_word() {
-        let service = service("{entrypoint: [sh, -c], command: ['kratos migrate sql -e --yes -c /k.yml']}");
-        assert!(service.words().any(|word| word == "migrate"));
-        assert_eq!(service.config_files(), ["/k.yml"]);
+        let migrates = service("{entrypoint: [sh, -c], command: ['kratos migrate sql -e --yes -c /k.yml']}");
+        assert_eq!((migrates.is_migration(), migrates.config_files()), (true, vec!["/k.yml".to_string()]));
+        let serves = service("{command: sh -c 'kratos migrate sql -e --yes && kratos serve -c /k.yml'}");
+        assert_eq!((serves.is_migration(), serves.config_files()), (false, vec!["/k.yml".to_string()]));
     }
 
     #[test]

@@ -106,8 +106,7 @@ impl Stack {
 
     /// The service that serves a product, none where the stack hasn't got the product.
     pub fn serving(&self, product: Product) -> Result<Option<&Service>> {
-        let is_migration = |service: &&Service| service.words().any(|word| word == "migrate");
-        let candidates: Vec<_> = self.services_of(product).filter(|s| !is_migration(s)).collect();
+        let candidates: Vec<_> = self.services_of(product).filter(|s| !s.is_migration()).collect();
         let serves = |service: &&&Service| service.words().any(|word| word == "serve");
         let named = candidates.iter().find(|service| service.name == product.name());
         match (named, candidates.as_slice()) {
@@ -162,7 +161,7 @@ impl Stack {
     /// malformed, or names a server that isn't here.
     pub fn deployment(&self, product: Product) -> Result<Option<Deployment<'_>>> {
         let Some(serve) = self.serving(product)? else { return Ok(None) };
-        let one_shot = self.services_of(product).find(|s| s.words().any(|word| word == "migrate"));
+        let one_shot = self.services_of(product).find(|service| service.is_migration());
         let migrate = one_shot.unwrap_or(serve);
         // A file that isn't there is the cause of a DSN that isn't.
         self.check_files(&[migrate])?;

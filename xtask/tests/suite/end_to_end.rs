@@ -3,23 +3,7 @@
 
 use std::net::TcpListener;
 
-use crate::stack::{Compose, NEW, OLD, Stack, docker, is_real};
-
-/// Each scenario as two tests, one a Compose generation.
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        mod compose_v2 { $(
-            #[test]
-            #[ignore = "needs a Docker engine: cargo xtask test"]
-            fn $name() { super::$name(super::Compose::V2); }
-        )* }
-        mod compose_v1 { $(
-            #[test]
-            #[ignore = "needs a Docker engine: cargo xtask test"]
-            fn $name() { super::$name(super::Compose::V1); }
-        )* }
-    };
-}
+use crate::stack::{Compose, NEW, OLD, Stack, docker, is_real, scenarios};
 
 scenarios! {
     up_from_nothing_then_again_then_after_down

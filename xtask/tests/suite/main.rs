@@ -3,6 +3,7 @@
 //! Those on a real engine are marked `ignore`: `cargo test` says that it left them out, `cargo xtask test`
 //! runs them.
 
+mod adoption;
 mod crates;
 mod end_to_end;
 mod project;
