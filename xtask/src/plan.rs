@@ -126,10 +126,7 @@ impl Step<'_> {
     fn run(&self, cx: &Context) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
-            Self::Build(services) => {
-                let _progress = cx.out.progress(format!("building {}", services.join(", ")));
-                run_compose(cx, "build", &build(cx, services))
-            }
+            Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
             Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
@@ -227,6 +224,7 @@ fn down(cx: &Context, volumes: bool) -> Invocation {
 
 /// Runs a Compose command whose output is only of interest when it fails.
 fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> {
+    let _progress = cx.out.progress(format!("running `{invocation}`"));
     let result = cx.run_logged(&step.replace(' ', "-"), invocation).map_err(diagnosis::of_engine);
     result.with_context(|| format!("failed to {step}"))
 }
