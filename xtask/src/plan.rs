@@ -98,7 +98,8 @@ impl Step<'_> {
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Migrate(deployment) => {
-                let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                let query =
+                    postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), deployment);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
                 let ask = migrations::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
@@ -106,7 +107,11 @@ impl Step<'_> {
             }
             Self::RequireMigrated(deployments) => {
                 let line = |deployment: &Deployment| {
-                    let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                    let query = postgres::applied_query(
+                        cx,
+                        &postgres::place(cx, &containers, deployment),
+                        deployment,
+                    );
                     format!("{query}  # stops where {} has migrations pending", deployment.product)
                 };
                 deployments.iter().map(line).collect()

@@ -68,7 +68,7 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     for deployment in deployments {
         let others = cx.stack.sharing(deployment);
         let Some(other) = others.first() else { continue };
-        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server.name);
+        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server_name());
         let product = deployment.product;
         let names = others.iter().map(|p| p.name()).collect::<Vec<_>>().join(" and ");
         if product == Product::Hydra {
@@ -105,7 +105,8 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
     let asks =
         move |server: &&Service| may_create == MayCreate::Any || server.labels.contains_key(CREATE_LABEL);
     let create = servers(deployments).into_iter().filter(asks).map(move |server| {
-        let deployments = deployments.iter().filter(|d| d.server.name == server.name).collect();
+        let is_on = |d: &&Deployment| d.server.is_some_and(|service| service.name == server.name);
+        let deployments = deployments.iter().filter(is_on).collect();
         Step::CreateDatabases { server, deployments, may_create }
     });
     create.chain(deployments.iter().map(Step::Migrate))
@@ -113,7 +114,7 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
 
 /// The database services behind some products, each once.
 fn servers<'a>(deployments: &'a [Deployment<'a>]) -> Vec<&'a Service> {
-    let mut servers: Vec<&Service> = deployments.iter().map(|deployment| deployment.server).collect();
+    let mut servers: Vec<&Service> = deployments.iter().filter_map(|deployment| deployment.server).collect();
     servers.sort_by(|a, b| a.name.cmp(&b.name));
     servers.dedup_by(|a, b| a.name == b.name);
     servers
