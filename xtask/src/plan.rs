@@ -306,8 +306,7 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
         [(product, _)] => format!("cargo xtask migrate-{product}"),
         _ => "cargo xtask migrate-all".into(),
     };
-    let each =
-        pending.iter().map(|(product, count)| format!("{product} has {}", counted(*count, "migration")));
-    let message = format!("{} pending", each.collect::<Vec<_>>().join(", "));
+    let each = pending.iter().map(|(product, count)| format!("{product} has {count}"));
+    let message = format!("migrations are pending: {}", each.collect::<Vec<_>>().join(", "));
     bail!(Failure::new(Exit::Pending, message).hint(format!("{command}, then cargo xtask restart")))
 }
