@@ -83,6 +83,12 @@ impl Stack {
         self.settings.push((name.into(), value.into()));
     }
 
+    /// A variable of each command, or of the test itself.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let own = self.settings.iter().rev().find(|(known, _)| known == name);
+        own.map(|(_, value)| value.clone()).or_else(|| std::env::var(name).ok())
+    }
+
     fn with(project: Project, compose: Compose) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
