@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::carried;
 use crate::compose::Container;
 use crate::context::Context;
 use crate::convergence::{self, Work};
@@ -101,7 +102,7 @@ impl Step<'_> {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), deployment);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
-                let ask = migrations::ask_query(cx, deployment);
+                let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
                 [has].into_iter().chain(ask).chain([print(migrations::run(cx, deployment))]).collect()
             }

@@ -5,6 +5,7 @@ pub mod down;
 pub mod logs;
 pub mod migrate;
 pub mod restart;
+pub mod status;
 pub mod test;
 pub mod up;
 

@@ -125,15 +125,15 @@ impl Stack {
                 Compose::V1 => "docker-compose",
             },
         );
-        let takes_images = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
+        let takes_stand_ins = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
         let is_ours = self.settings.is_empty();
-        if is_real() || !is_ours {
+        if is_real() || !is_ours || !takes_stand_ins {
             let publisher = if is_real() { "oryd" } else { "stand-in" };
             for product in ["kratos", "hydra", "keto"] {
                 let image = format!("{publisher}/{product}:{release}");
                 command.env(format!("{}_IMAGE", product.to_uppercase()), image);
             }
-        } else if takes_images {
+        } else {
             command.arg(format!("--stand-in={release}"));
         }
         command
