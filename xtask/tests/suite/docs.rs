@@ -5,11 +5,12 @@ use crate::project::workspace;
 
 const FILES: [&str; 4] = ["README.md", "CONTRIBUTING.md", "docs/guide.fr.md", "docs/guide.en.md"];
 
-/// Command lines that aren't xtask's: what they start with. They are checked by nobody but a reader.
-const OTHERS: [&str; 6] = ["git clone ", "cd ", "cargo test", "docker compose ", "docker-compose ", "less "];
+/// Command lines that aren't xtask's: what they start with. `docs_run` runs those of the README and the guides.
+const OTHERS: [&str; 5] =
+    ["cargo test", "docker compose ", "install -d ", "(umask 077 && docker compose ", "curl "];
 
 /// The command lines of a document: the lines of its bash blocks, without prompts, comments and empty ones.
-fn command_lines(file: &str) -> Vec<String> {
+pub fn command_lines(file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(workspace().join(file)).expect("a document");
     let mut inside = false;
     let mut found = Vec::new();
@@ -29,6 +30,7 @@ fn every_xtask_command_line_in_the_documents_is_accepted() {
         let lines = command_lines(file);
         for line in lines.iter().filter(|line| line.contains("cargo xtask")) {
             let (settings, args) = line.split_once("cargo xtask").expect("a call");
+            let args = args.split(" > ").next().unwrap_or(args);
             let fake = Fake::new();
             std::fs::create_dir(fake.project.dir.join("deploy")).expect("a folder");
             let dry_run = if args.contains("--dry-run") { "" } else { "--dry-run" };
@@ -38,9 +40,8 @@ fn every_xtask_command_line_in_the_documents_is_accepted() {
                 command.env(name, value);
             }
             let outcome = crate::project::outcome(&mut command);
-            let is_help = args.contains("--help");
             assert!(outcome.code == Some(0), "{file}: {line}\n{outcome}");
-            assert!(is_help || !outcome.stdout.is_empty(), "{file}: {line} has no plan\n{outcome}");
+            assert!(!outcome.stdout.is_empty(), "{file}: {line} has no plan\n{outcome}");
         }
     }
 }

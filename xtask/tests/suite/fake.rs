@@ -107,7 +107,6 @@ impl Fake {
 
     /// Writes the programs: a shell script each, with nothing but the shell's own commands and `cat`.
     fn install(&self) {
-        use std::os::unix::fs::PermissionsExt;
         self.project.write("calls", "");
         std::fs::create_dir_all(self.programs_folder()).expect("a folder");
         for program in &self.programs {
@@ -123,10 +122,7 @@ impl Fake {
                 );
             }
             script += "esac\n";
-            let path = format!("bin/{program}");
-            self.project.write(&path, &script);
-            let executable = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(self.project.dir.join(path), executable).expect("an executable");
+            self.project.write_program(&format!("bin/{program}"), &script);
         }
     }
 }

@@ -15,6 +15,9 @@ mod stack;
 mod bad_input;
 #[cfg(unix)]
 mod docs;
+// It gives some lines a terminal by Linux's `script`.
+#[cfg(target_os = "linux")]
+mod docs_run;
 #[cfg(unix)]
 mod engine_failures;
 #[cfg(unix)]

@@ -94,9 +94,23 @@ impl Project {
         self.shell.remove_path(self.dir.join(file)).expect("a file removed");
     }
 
+    /// A program of our own: a shell script.
+    #[cfg(unix)]
+    pub fn write_program(&self, file: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        self.write(file, script);
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.dir.join(file), executable).expect("an executable");
+    }
+
     /// `cargo xtask` in this project, without a terminal, with nothing of the caller's settings.
     pub fn xtask(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        self.command(env!("CARGO_BIN_EXE_xtask"))
+    }
+
+    /// A program in this project, as [`Self::xtask`].
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             let settings = ["COMPOSE_", "XTASK_", "KRATOS_", "HYDRA_", "KETO_", "GITHUB_"];

@@ -172,10 +172,13 @@ impl Stack {
         tables.map(rows).to_vec()
     }
 
-    /// The image and the id of a service's running container.
+    /// The image and the id of a service's container; empty where none runs.
     pub fn container(&self, service: &str) -> (String, String) {
         let service = format!("label=com.docker.compose.service={service}");
         let id = docker(&["ps", "--quiet", "--no-trunc", "--filter", &self.filter(), "--filter", &service]);
+        if id.is_empty() {
+            return (String::new(), String::new());
+        }
         let image = docker(&["inspect", "--format", "{{.Config.Image}}", id.trim()]);
         (image.trim().into(), id.trim().into())
     }

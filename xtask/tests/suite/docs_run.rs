@@ -1,0 +1,375 @@
+//! The README and the guide, run as they are printed: every command line, in the order of the document, on the
+//! real engine with stand-ins. The French guide has the same command lines; another test sees to it.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use crate::docs::command_lines;
+use crate::project::{Outcome, outcome};
+use crate::stack::{Compose, NEW, OLD, Stack, docker};
+
+/// A command line of a document, and what is true after it.
+struct Row {
+    line: &'static str,
+    /// Why it isn't run.
+    skipped: Option<&'static str>,
+    /// What is the case where a reader types it, if the lines before don't bring it about.
+    before: fn(&Stack),
+    /// On a terminal: what is answered to which prompts.
+    answers: fn(&Stack) -> Vec<(&'static str, String)>,
+    check: fn(&Stack, &Outcome),
+}
+
+fn row(line: &'static str, check: fn(&Stack, &Outcome)) -> Row {
+    Row { line, skipped: None, before: |_| {}, answers: |_| vec![], check }
+}
+
+fn skip(line: &'static str, reason: &'static str) -> Row {
+    Row { skipped: Some(reason), ..row(line, |_, _| {}) }
+}
+
+impl Row {
+    fn given(self, before: fn(&Stack)) -> Self {
+        Self { before, ..self }
+    }
+
+    fn answered(self, answers: fn(&Stack) -> Vec<(&'static str, String)>) -> Self {
+        Self { answers, ..self }
+    }
+}
+
+fn readme() -> Vec<Row> {
+    vec![
+        row("cargo xtask up", |stack, outcome| {
+            assert!(outcome.stderr.contains(".env: written, with 7 new random secrets"), "{outcome}");
+            is_ready(stack, outcome);
+        }),
+        row("cargo xtask up --stand-in", is_ready),
+        skip("cargo xtask test", "this is one of its tests"),
+    ]
+}
+
+fn guide() -> Vec<Row> {
+    let mut rows = the_commands();
+    rows.extend(usage());
+    rows.extend(backup_and_restore());
+    rows.extend(troubleshooting());
+    rows
+}
+
+fn the_commands() -> Vec<Row> {
+    vec![
+        row("cargo xtask migrate-kratos", |_, outcome| says(outcome, "kratos: applied")).given(without_data),
+        row("cargo xtask migrate-hydra", |_, outcome| says(outcome, "hydra: applied")),
+        row("cargo xtask migrate-keto", |_, outcome| says(outcome, "keto: applied")),
+        row("cargo xtask migrate-all", |_, outcome| {
+            ["kratos", "hydra", "keto"]
+                .iter()
+                .for_each(|product| says(outcome, &format!("{product}: up to date")));
+        }),
+        row("cargo xtask up", is_ready),
+        row("cargo xtask restart", is_ready),
+        row("cargo xtask down", |stack, _| {
+            assert!(stack.leftovers().contains(&format!("{}_db", stack.name)), "the data is gone");
+            assert_eq!(stack.container("db"), (String::new(), String::new()));
+        }),
+        down_with_volumes(),
+        row("cargo xtask logs kratos", |_, outcome| assert_ne!(outcome.stdout, "")).given(|stack| {
+            xtask(stack, "up");
+        }),
+        row("cargo xtask completions bash --name xt > ~/.xt.bash", |stack, _| {
+            assert!(stack.project.read(".xt.bash").contains("migrate-kratos"));
+        }),
+    ]
+}
+
+fn usage() -> Vec<Row> {
+    vec![
+        row("cargo xtask up", is_ready),
+        row("cargo xtask up db", |stack, outcome| {
+            says(outcome, ".env: written");
+            assert_ne!(stack.container("db").1, "");
+            assert_eq!(stack.container("kratos").1, "");
+        })
+        .given(|stack| {
+            without_data(stack);
+            without_lines(stack, &["SECRETS", "PASSWORD"]);
+        }),
+        row("cargo xtask migrate-all", |_, outcome| {
+            ["kratos", "hydra", "keto"]
+                .iter()
+                .for_each(|product| says(outcome, &format!("{product}: applied")));
+        }),
+        row("cargo xtask up", is_ready),
+        row("cargo xtask up --stand-in", |stack, outcome| {
+            is_ready(stack, outcome);
+            assert!(stack.project.read(".env").contains(&format!("KRATOS_IMAGE=stand-in/kratos:{NEW}")));
+        })
+        .given(|stack| without_lines(stack, &["_IMAGE="])),
+        down_with_volumes(),
+        row("cargo xtask up --stand-in=v25.4.0", |stack, _| runs_release(stack, OLD)),
+        row("cargo xtask up --stand-in", |stack, outcome| {
+            says(outcome, "kratos: applied");
+            runs_release(stack, NEW);
+        }),
+        down_with_volumes(),
+        // Here the reader has removed the stand-ins from `.env`. Without a registry, others are named.
+        row("cargo xtask up", is_ready).given(|stack| stack.project.replace(".env", NEW, OLD)),
+        row("cargo xtask migrate-all", |stack, outcome| {
+            says(outcome, "kratos: applied");
+            runs_release(stack, OLD);
+        })
+        .given(|stack| stack.project.replace(".env", OLD, NEW)),
+        row("cargo xtask restart kratos hydra keto", |stack, outcome| {
+            is_ready(stack, outcome);
+            runs_release(stack, NEW);
+        }),
+        row("cargo xtask restart kratos", |_, outcome| {
+            let services: Vec<_> =
+                outcome.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+            assert_eq!(services, ["SERVICE", "kratos"], "{outcome}");
+        })
+        .given(|stack| {
+            let file = "ory/kratos/kratos.yml";
+            stack.project.write(file, &format!("{}\n# edited\n", stack.project.read(file)));
+        }),
+        row("docker compose run --rm kratos migrate sql status -e", |stack, outcome| {
+            lists_migrations(stack, outcome);
+            assert_ne!(stack.container("db").1, "", "the database was not started");
+        })
+        .given(|stack| drop(docker(&["stop", &stack.container("db").1]))),
+        row("docker compose run --rm hydra migrate sql status -e", lists_migrations),
+        row("docker compose run --rm keto migrate status -c /etc/config/keto/keto.yml", lists_migrations),
+        row("curl -fsSL http://127.0.0.1:4434/health/ready", answers_ok).given(|stack| {
+            // The servers were without their database for a moment.
+            xtask(stack, "up");
+        }),
+        row("curl -fsSL http://127.0.0.1:4445/health/ready", answers_ok),
+        row("curl -fsSL http://127.0.0.1:4466/health/ready", answers_ok),
+    ]
+}
+
+/// A row that a user put into a database.
+const ID: &str = "11111111-1111-1111-1111-111111111111";
+
+fn backup_and_restore() -> Vec<Row> {
+    let dump =
+        "(umask 077 && docker compose exec -T db pg_dump -U postgres -Fc kratos > backups/kratos.dump)";
+    vec![
+        row("install -d -m 700 backups", |stack, _| assert_eq!(mode(stack, "backups"), 0o700)),
+        row(dump, |stack, _| assert_eq!(mode(stack, "backups/kratos.dump"), 0o600)).given(|stack| {
+            stack.sql("kratos", &format!("insert into networks values ('{ID}', now(), now())"));
+        }),
+        row("docker compose stop kratos", |stack, _| assert_eq!(stack.container("kratos").1, "")).given(
+            |stack| {
+                stack.sql("kratos", &format!("delete from networks where id = '{ID}'"));
+            },
+        ),
+        row("docker compose exec -T db dropdb -U postgres --force kratos", |stack, _| {
+            assert_eq!(owner(stack), "");
+        }),
+        row("docker compose exec -T db createdb -U postgres -O kratos kratos", belongs_to_kratos),
+        row(
+            "docker compose exec -T db pg_restore -U postgres -d kratos < backups/kratos.dump",
+            |stack, _| {
+                assert_eq!(
+                    stack.sql("kratos", &format!("select id from networks where id = '{ID}'")).trim(),
+                    ID
+                );
+            },
+        ),
+        row("cargo xtask up", is_ready),
+    ]
+}
+
+fn troubleshooting() -> Vec<Row> {
+    vec![
+        down_with_volumes(),
+        row("cargo xtask up", is_ready),
+        row(r"docker compose exec db psql -U postgres -c '\password kratos'", kratos_migrates)
+            .given(|stack| {
+                stack.sql("postgres", "alter role kratos password 'another'");
+                refuses(stack, "knows no role kratos with the password");
+            })
+            .answered(|stack| {
+                let env = stack.project.read(".env");
+                let password = env.lines().find_map(|line| line.strip_prefix("KRATOS_DB_PASSWORD="));
+                let password = format!("{}\n", password.expect("a password"));
+                vec![("Enter new password", password.clone()), ("Enter it again", password)]
+            }),
+        row(r#"docker compose exec db psql -U postgres -c 'alter role "kratos" login'"#, kratos_migrates)
+            .given(|stack| {
+                stack.sql("postgres", "alter role kratos nologin");
+                refuses(stack, "the role kratos may not log in");
+            }),
+        row("docker compose exec db createdb -U postgres -O kratos kratos", kratos_migrates).given(|stack| {
+            stack.project.replace("docker-compose.yml", "xtask.create-databases: kratos", "unlabelled: kratos");
+            stack.sql("postgres", "drop database kratos with (force)");
+            refuses(stack, "has no database kratos");
+        }),
+        row("docker compose logs db", |_, outcome| assert_ne!(outcome.stdout, "")),
+        row("docker compose unpause db", kratos_migrates).given(|stack| {
+            docker(&["pause", &stack.container("db").1]);
+            refuses(stack, "the database service `db` is paused");
+        }),
+        row(
+            r#"docker compose exec db psql -U postgres -c 'alter database "kratos" owner to "kratos"'"#,
+            |stack, outcome| {
+                belongs_to_kratos(stack, outcome);
+                kratos_migrates(stack, outcome);
+            },
+        )
+        .given(|stack| {
+            stack.sql("postgres", "drop database kratos with (force)");
+            stack.sql("postgres", "create database kratos");
+            refuses(stack, "the role kratos lacks rights in the database kratos");
+        }),
+        row(
+            r#"docker compose exec db psql -U postgres -d kratos -c 'reassign owned by OLD_ROLE to "kratos"'"#,
+            kratos_migrates,
+        )
+        .given(|stack| {
+            stack.sql("postgres", "create role old_role");
+            stack.sql("kratos", "alter table schema_migration owner to old_role");
+            refuses(stack, "the tables in kratos belong to another role");
+        }),
+    ]
+}
+
+#[test]
+#[ignore = "needs a Docker engine: cargo xtask test"]
+fn every_command_line_works_as_it_is_printed() {
+    let stack = Stack::new(Compose::V2);
+    let cargo = "#!/bin/sh\n[ \"$1\" = xtask ] || exit 97\nshift\nexec \"$XTASK\" \"$@\"\n";
+    stack.project.write_program("bin/cargo", cargo);
+    let clock = std::time::Instant::now();
+    // The images that can be had here, in `.env`, as the guide says. Nothing else is left of this.
+    xtask(&stack, "up db --stand-in");
+    without_data(&stack);
+    without_lines(&stack, &["SECRETS", "PASSWORD"]);
+    for (document, rows) in [("README.md", readme()), ("docs/guide.en.md", guide())] {
+        let lines: Vec<_> = rows.iter().map(|row| row.line).collect();
+        assert_eq!(command_lines(document), lines, "{document} differs from the lines that are run here");
+        for row in rows.iter().filter(|row| row.skipped.is_none()) {
+            (row.before)(&stack);
+            let outcome = run(&stack, row);
+            assert_eq!(outcome.code, Some(0), "{document}: {}\n{outcome}", row.line);
+            eprintln!("{:5.1} s  {document}: {}", clock.elapsed().as_secs_f64(), row.line);
+            (row.check)(&stack, &outcome);
+        }
+    }
+}
+
+/// Runs a line in a shell, with the ports of this stack and its folder as the home; nothing else is replaced.
+fn run(stack: &Stack, row: &Row) -> Outcome {
+    let mut line = row.line.replace("~/", "./");
+    for (port, variable) in [("4434", "KRATOS_ADMIN"), ("4445", "HYDRA_ADMIN"), ("4466", "KETO_READ")] {
+        line = line.replace(&format!(":{port}/"), &format!(":{}/", stack.port(variable)));
+    }
+    let answers = (row.answers)(stack);
+    // `script` gives it a terminal.
+    let (program, args) = match answers.is_empty() {
+        true => ("sh", vec!["-c", &line]),
+        false => ("script", vec!["--quiet", "--return", "--command", &line, "/dev/null"]),
+    };
+    let mut command = stack.project.command(program);
+    let path = std::env::var("PATH").expect("a PATH");
+    let path = format!("{}:{path}", stack.project.dir.join("bin").display());
+    command.args(args).env("PATH", path).env("XTASK", env!("CARGO_BIN_EXE_xtask"));
+    if answers.is_empty() {
+        return outcome(&mut command);
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    let (mut input, mut output) = (child.stdin.take().expect("input"), child.stdout.take().expect("output"));
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    let mut left = answers.iter();
+    let mut next = left.next();
+    while output.read(&mut byte).expect("output") == 1 {
+        seen.push(byte[0]);
+        let ends = |prompt: &str| String::from_utf8_lossy(&seen).contains(prompt) && seen.ends_with(b" ");
+        if let Some((_, answer)) = next.filter(|(prompt, _)| ends(prompt)) {
+            input.write_all(answer.as_bytes()).expect("an answer");
+            next = left.next();
+        }
+    }
+    assert!(next.is_none(), "it did not ask: {}", String::from_utf8_lossy(&seen));
+    let code = child.wait().expect("an end").code();
+    Outcome { code, stdout: String::from_utf8_lossy(&seen).into_owned(), stderr: String::new() }
+}
+
+fn down_with_volumes() -> Row {
+    row("cargo xtask down --volumes", |stack, _| assert_eq!(stack.leftovers(), ""))
+        .answered(|_| vec![("[y/N]", "y\n".into())])
+}
+
+/// Runs `cargo xtask ARGS` to make a state.
+fn xtask(stack: &Stack, args: &str) -> Outcome {
+    outcome(stack.project.xtask().args(args.split_whitespace())).exits(0)
+}
+
+fn refuses(stack: &Stack, message: &str) {
+    outcome(stack.project.xtask().arg("migrate-kratos")).exits(1).says(message);
+}
+
+fn kratos_migrates(stack: &Stack, _: &Outcome) {
+    xtask(stack, "migrate-kratos");
+}
+
+fn without_data(stack: &Stack) {
+    xtask(stack, "down --volumes --yes");
+}
+
+/// Removes the lines of `.env` that contain one of these texts.
+fn without_lines(stack: &Stack, texts: &[&str]) {
+    let env = stack.project.read(".env");
+    let kept = env.lines().filter(|line| !texts.iter().any(|text| line.contains(text)));
+    stack.project.write(".env", &kept.map(|line| format!("{line}\n")).collect::<String>());
+}
+
+#[track_caller]
+fn says(outcome: &Outcome, text: &str) {
+    assert!(outcome.stderr.contains(text), "it doesn't say: {text}\n{outcome}");
+}
+
+#[track_caller]
+fn is_ready(stack: &Stack, outcome: &Outcome) {
+    says(outcome, "ready in ");
+    for (name, port) in &stack.ports {
+        let url = format!("http://127.0.0.1:{port}/health/ready");
+        let health = minreq::get(url).with_timeout(5).send().expect("an answer");
+        assert_eq!(health.status_code, 200, "{name}");
+    }
+}
+
+#[track_caller]
+fn runs_release(stack: &Stack, release: &str) {
+    for service in ["kratos", "hydra", "keto"] {
+        assert_eq!(stack.container(service).0, format!("stand-in/{service}:{release}"));
+    }
+}
+
+#[track_caller]
+fn lists_migrations(_: &Stack, outcome: &Outcome) {
+    assert!(outcome.stdout.contains("Applied") && !outcome.stdout.contains("Pending"), "{outcome}");
+}
+
+#[track_caller]
+fn answers_ok(_: &Stack, outcome: &Outcome) {
+    assert!(outcome.stdout.contains("\"ok\""), "{outcome}");
+}
+
+fn mode(stack: &Stack, file: &str) -> u32 {
+    let metadata = std::fs::metadata(stack.project.dir.join(file)).expect("a file");
+    metadata.permissions().mode() & 0o777
+}
+
+fn owner(stack: &Stack) -> String {
+    let sql = "select pg_get_userbyid(datdba) from pg_database where datname = 'kratos'";
+    stack.sql("postgres", sql).trim().into()
+}
+
+#[track_caller]
+fn belongs_to_kratos(stack: &Stack, _: &Outcome) {
+    assert_eq!(owner(stack), "kratos");
+}
