@@ -133,6 +133,12 @@ pub fn stack_directory(options: &Options) -> Result<PathBuf> {
     })?)
 }
 
+/// The folder of this crate, with the files that go with it.
+pub fn manifest_dir() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    manifest.unwrap_or_else(|| workspace_root().unwrap_or_default().join("xtask"))
+}
+
 /// The workspace that `cargo xtask` was called in: the folder of its `Cargo.lock`.
 pub fn workspace_root() -> Result<PathBuf> {
     let start = match std::env::var_os("CARGO_MANIFEST_DIR") {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::Options;
+use crate::context::{Options, manifest_dir};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::process::{self, Invocation};
@@ -64,8 +64,8 @@ const MANAGERS: [Manager; 4] = [
 pub struct Need {
     /// Stand-ins are going to be built.
     pub stand_ins: bool,
-    /// docker-compose 1.29, which the tests run beside Compose v2.
-    pub compose_v1: bool,
+    /// Both Compose v2 and docker-compose 1.29, as the tests run under each.
+    pub both_composes: bool,
 }
 
 /// Installs what is missing and starts the daemon; nothing where an engine answers and all is there.
@@ -105,7 +105,8 @@ fn commands(need: &Need) -> Result<Vec<Invocation>> {
     let mut commands = Vec::new();
     let answers = daemon_answers();
     let has_v1 = process::find("docker-compose").is_some();
-    let has_compose = has_v1 || !need.compose_v1 && run(&["docker", "compose", "version"]);
+    let has_v2 = run(&["docker", "compose", "version"]);
+    let has_compose = has_v1 || !need.both_composes && has_v2;
     let lacks_engine = !answers && process::find("dockerd").is_none();
     let lacks_maker = need.stand_ins && process::find("mmdebstrap").is_none();
     if lacks_engine || !has_compose || lacks_maker {
@@ -124,6 +125,10 @@ fn commands(need: &Need) -> Result<Vec<Invocation>> {
             commands.extend(manager.refresh.map(|args| as_root(manager.program, args)));
             commands.push(as_root(manager.program, &[manager.install, &packages].concat()));
         }
+    }
+    if need.both_composes && !has_v2 {
+        let script = manifest_dir().join("scripts/compose-v2.sh").display().to_string();
+        commands.push(as_root("sh", &[&script]));
     }
     if !answers {
         commands.push(start_daemon());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::{Context, work_file, workspace_root};
+use crate::context::{Context, manifest_dir, work_file};
 use crate::env_file;
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
@@ -197,8 +197,7 @@ fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// The stand-in's sources, beside the crate's own.
 fn sources() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    manifest.unwrap_or_else(|| workspace_root().unwrap_or_default().join("xtask")).join("stand-in")
+    manifest_dir().join("stand-in")
 }
 
 fn debian_suite() -> Result<String> {

@@ -22,7 +22,7 @@ pub fn run(options: &Options, args: &Test) -> Result<()> {
         .args(args.filter.clone());
     let is_real = std::env::var("XTASK_TEST_IMAGES").is_ok_and(|images| images == "real");
     if args.install.install_docker {
-        let need = Need { stand_ins: !is_real, compose_v1: true };
+        let need = Need { stand_ins: !is_real, both_composes: true };
         install::engine(options, args.install.yes, &need)?;
     }
     if options.dry_run {

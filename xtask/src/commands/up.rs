@@ -17,7 +17,7 @@ use crate::service::Service;
 pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();
     if args.install.install_docker {
-        let need = Need { stand_ins: args.images.stand_in.is_some(), compose_v1: false };
+        let need = Need { stand_ins: args.images.stand_in.is_some(), both_composes: false };
         install::engine(options, args.install.yes, &need)?;
     }
     let _lock = lock::acquire(options)?;
