@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::context::Options;
 use crate::output::{Output, Verbosity};
-use crate::product::parse_release;
+use crate::product::{Product, parse_release};
 
 /// The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose
 #[derive(Debug, Parser)]
@@ -63,6 +64,8 @@ pub enum Command {
     Down(Down),
     /// Show the services' logs
     Logs(Logs),
+    /// Show each product's migrations, container and readiness
+    Status(Status),
     /// Apply the migrations of Kratos
     MigrateKratos(Migrate),
     /// Apply the migrations of Hydra
@@ -142,6 +145,22 @@ pub struct Down {
 }
 
 #[derive(Debug, Args)]
+pub struct Status {
+    /// Only these products [default: all of the stack]
+    #[arg(value_name = "PRODUCT")]
+    pub products: Vec<Product>,
+    /// Exit with 3 where migrations are pending, 4 where a database is ahead
+    #[arg(long)]
+    pub check: bool,
+    /// Print the SQL of what is pending
+    #[arg(long, conflicts_with = "json")]
+    pub sql: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Logs {
     /// Only these services
     #[arg(value_name = "SERVICE")]
@@ -169,6 +188,17 @@ pub struct Completions {
     pub name: String,
 }
 
+/// Products are typed by their names.
+impl ValueEnum for Product {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
 /// A number of seconds above 0.
 fn positive(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| "it isn't a number above 0".to_string())
@@ -183,7 +213,7 @@ fn release(text: &str) -> Result<String, String> {
 
 /// The commands as `--help` groups them.
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Environment", &["up", "restart", "down", "logs"]),
+    ("Environment", &["up", "status", "restart", "down", "logs"]),
     ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all"]),
     ("Project", &["test", "completions"]),
 ];
@@ -197,8 +227,9 @@ Examples:
   cargo xtask -C deploy migrate-all     a stack in another folder
 
 Environment:
-  XTASK_DIRECTORY   the stack's folder, as -C
-  XTASK_COMPOSE     how Compose is called, such as \"docker-compose\"
+  XTASK_DIRECTORY       the stack's folder, as -C
+  XTASK_COMPOSE         how Compose is called, such as \"docker-compose\"
+  XTASK_POSTGRES_IMAGE  where psql comes from, for a server that is no service
   COMPOSE_FILE, COMPOSE_PROJECT_NAME, DOCKER_HOST ... as Docker knows them
 
 Exit codes:

@@ -180,7 +180,15 @@ impl Engine {
 
     /// Compose's hash of each service's configuration, which its containers carry as a label.
     pub fn config_hashes(&self) -> Result<BTreeMap<String, String>> {
-        let text = self.compose(["config", "--hash", "*"]).read(&Secrets::default())?;
+        let hashes =
+            |options: &[&str]| self.compose(options.iter().copied().chain(["config", "--hash", "*"]));
+        let text = if self.is_v1 {
+            hashes(&[]).read(&Secrets::default())?
+        } else {
+            // v2.26 leaves out of this hash what a service reads from an `env_file`, and not out of the label.
+            let resolved = self.compose(["config"]).read(&Secrets::default())?;
+            hashes(&["-f", "-"]).stdin(resolved).read(&Secrets::default())?
+        };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
     }

@@ -136,7 +136,10 @@ fn start_daemon() -> Invocation {
     if Path::new("/run/systemd/system").is_dir() {
         return as_root("systemctl", &["start", "docker"]);
     }
-    as_root("sh", &["-c", "setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &"])
+    // A daemon that was killed leaves its pid file, and another process may have its number by now.
+    let script = "pgrep -x dockerd >/dev/null || rm -f /var/run/docker.pid; \
+                  setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &";
+    as_root("sh", &["-c", script])
 }
 
 fn wait_for_daemon(options: &Options) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
+mod carried;
 mod cli;
 mod commands;
 mod compose;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::MigrateHydra(args) => commands::migrate::one(&options, Product::Hydra, args),
         Command::MigrateKeto(args) => commands::migrate::one(&options, Product::Keto, args),
         Command::MigrateAll(args) => commands::migrate::all(&options, args),
+        Command::Status(args) => commands::status::run(&options, args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Test(args) => commands::test::run(&options, args),
     };

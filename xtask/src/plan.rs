@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::carried;
 use crate::compose::Container;
 use crate::context::Context;
 use crate::convergence::{self, Work};
@@ -98,15 +99,20 @@ impl Step<'_> {
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Migrate(deployment) => {
-                let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                let query =
+                    postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), deployment);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
-                let ask = migrations::ask_query(cx, deployment);
+                let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
                 [has].into_iter().chain(ask).chain([print(migrations::run(cx, deployment))]).collect()
             }
             Self::RequireMigrated(deployments) => {
                 let line = |deployment: &Deployment| {
-                    let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                    let query = postgres::applied_query(
+                        cx,
+                        &postgres::place(cx, &containers, deployment),
+                        deployment,
+                    );
                     format!("{query}  # stops where {} has migrations pending", deployment.product)
                 };
                 deployments.iter().map(line).collect()
@@ -126,10 +132,7 @@ impl Step<'_> {
     fn run(&self, cx: &Context) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
-            Self::Build(services) => {
-                let _progress = cx.out.progress(format!("building {}", services.join(", ")));
-                run_compose(cx, "build", &build(cx, services))
-            }
+            Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
             Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
@@ -227,6 +230,7 @@ fn down(cx: &Context, volumes: bool) -> Invocation {
 
 /// Runs a Compose command whose output is only of interest when it fails.
 fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> {
+    let _progress = cx.out.progress(format!("running `{invocation}`"));
     let result = cx.run_logged(&step.replace(' ', "-"), invocation).map_err(diagnosis::of_engine);
     result.with_context(|| format!("failed to {step}"))
 }
@@ -303,8 +307,7 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
         [(product, _)] => format!("cargo xtask migrate-{product}"),
         _ => "cargo xtask migrate-all".into(),
     };
-    let each =
-        pending.iter().map(|(product, count)| format!("{product} has {}", counted(*count, "migration")));
-    let message = format!("{} pending", each.collect::<Vec<_>>().join(", "));
+    let each = pending.iter().map(|(product, count)| format!("{product} has {count}"));
+    let message = format!("migrations are pending: {}", each.collect::<Vec<_>>().join(", "));
     bail!(Failure::new(Exit::Pending, message).hint(format!("{command}, then cargo xtask restart")))
 }

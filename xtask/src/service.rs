@@ -19,6 +19,9 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
     pub depends_on: Vec<String>,
+    pub networks: Vec<String>,
+    /// `HOST:ADDRESS` or `HOST=ADDRESS`, as Compose prints them.
+    pub extra_hosts: Vec<String>,
     /// It is part of the stack only while one of these profiles is active; none: always.
     pub profiles: Vec<String>,
     /// Names other containers reach it by.
@@ -51,6 +54,10 @@ impl Service {
             mounts: yaml["volumes"].as_vec().into_iter().flatten().filter_map(Mount::read).collect(),
             depends_on: keys(&yaml["depends_on"]),
             profiles: list(&yaml["profiles"]),
+            networks: Some(keys(&yaml["networks"]))
+                .filter(|n| !n.is_empty())
+                .unwrap_or(vec!["default".into()]),
+            extra_hosts: list(&yaml["extra_hosts"]),
             hosts: [name.to_string()].into_iter().chain(extra_hosts).chain(aliases).collect(),
             container_name,
         }
@@ -59,6 +66,12 @@ impl Service {
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.entrypoint.iter().chain(&self.command).flat_map(|word| word.split_whitespace())
+    }
+
+    /// Whether it only migrates: a script may migrate before it serves.
+    pub fn is_migration(&self) -> bool {
+        let has = |wanted: &str| self.words().any(|word| word == wanted);
+        has("migrate") && !has("serve")
     }
 
     /// The configuration files it is started with: what follows each `-c` or `--config`.
@@ -182,9 +195,10 @@ mod tests {
 
     #[test]
     fn the_script_of_a_shell_is_read_word_by_word() {
-        let service = service("{entrypoint: [sh, -c], command: ['kratos migrate sql -e --yes -c /k.yml']}");
-        assert!(service.words().any(|word| word == "migrate"));
-        assert_eq!(service.config_files(), ["/k.yml"]);
+        let migrates = service("{entrypoint: [sh, -c], command: ['kratos migrate sql -e --yes -c /k.yml']}");
+        assert_eq!((migrates.is_migration(), migrates.config_files()), (true, vec!["/k.yml".to_string()]));
+        let serves = service("{command: sh -c 'kratos migrate sql -e --yes && kratos serve -c /k.yml'}");
+        assert_eq!((serves.is_migration(), serves.config_files()), (false, vec!["/k.yml".to_string()]));
     }
 
     #[test]

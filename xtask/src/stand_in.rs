@@ -80,7 +80,7 @@ fn postgres(cx: &Context) -> Result<String> {
     let mut wanted = "postgres:17-alpine".to_string();
     for product in Product::ALL {
         if let Some(deployment) = cx.stack.deployment(product)? {
-            wanted = deployment.server.image.clone().unwrap_or(wanted);
+            wanted = deployment.server.and_then(|server| server.image.clone()).unwrap_or(wanted);
             break;
         }
     }

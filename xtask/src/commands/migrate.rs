@@ -43,7 +43,7 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
 fn migrate(cx: &Context, products: &[Product], args: &Migrate) -> Result<()> {
     let deployments = super::deployments(cx, products)?;
     super::check_sharing(cx, &deployments)?;
-    let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate, d.server]).collect();
+    let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate].into_iter().chain(d.server)).collect();
     cx.stack.check_files(&services)?;
     let mut steps = super::images(cx, &services)?;
     let servers = super::servers(&deployments).into_iter();

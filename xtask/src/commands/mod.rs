@@ -5,6 +5,7 @@ pub mod down;
 pub mod logs;
 pub mod migrate;
 pub mod restart;
+pub mod status;
 pub mod test;
 pub mod up;
 
@@ -47,6 +48,13 @@ fn execute(cx: &Context, steps: &[Step], images: &Images) -> Result<()> {
     Ok(())
 }
 
+/// The products that some services serve, in the order of the migrations.
+fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
+    let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    products.sort_unstable();
+    products
+}
+
 /// The products that are asked for, each with what the stack says about it.
 fn deployments<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Deployment<'a>>> {
     let mut deployments = Vec::new();
@@ -61,7 +69,7 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     for deployment in deployments {
         let others = cx.stack.sharing(deployment);
         let Some(other) = others.first() else { continue };
-        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server.name);
+        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server_name());
         let product = deployment.product;
         let names = others.iter().map(|p| p.name()).collect::<Vec<_>>().join(" and ");
         if product == Product::Hydra {
@@ -98,7 +106,8 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
     let asks =
         move |server: &&Service| may_create == MayCreate::Any || server.labels.contains_key(CREATE_LABEL);
     let create = servers(deployments).into_iter().filter(asks).map(move |server| {
-        let deployments = deployments.iter().filter(|d| d.server.name == server.name).collect();
+        let is_on = |d: &&Deployment| d.server.is_some_and(|service| service.name == server.name);
+        let deployments = deployments.iter().filter(is_on).collect();
         Step::CreateDatabases { server, deployments, may_create }
     });
     create.chain(deployments.iter().map(Step::Migrate))
@@ -106,7 +115,7 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
 
 /// The database services behind some products, each once.
 fn servers<'a>(deployments: &'a [Deployment<'a>]) -> Vec<&'a Service> {
-    let mut servers: Vec<&Service> = deployments.iter().map(|deployment| deployment.server).collect();
+    let mut servers: Vec<&Service> = deployments.iter().filter_map(|deployment| deployment.server).collect();
     servers.sort_by(|a, b| a.name.cmp(&b.name));
     servers.dedup_by(|a, b| a.name == b.name);
     servers

@@ -20,7 +20,7 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
         services = cx.stack.in_order()?;
         services.retain(|service| cx.stack.product_of(service).is_some());
     }
-    let products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;
     cx.stack.check_files(&services)?;
 

@@ -12,7 +12,6 @@ use crate::install::{self, Need};
 use crate::lock;
 use crate::output::{Output, counted, seconds};
 use crate::plan::Step;
-use crate::product::Product;
 use crate::service::Service;
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
@@ -22,10 +21,10 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
         install::engine(options, args.install.yes, &need)?;
     }
     let _lock = lock::acquire(options)?;
-    write_secrets(options)?;
+    write_secrets(options, &args.services)?;
     let cx = super::context(options, &args.images)?;
     let services = with_dependencies(&cx, &args.services)?;
-    let products: Vec<Product> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
@@ -44,7 +43,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
 }
 
 /// Writes the secrets of a new environment. Nothing is started before.
-fn write_secrets(options: &Options) -> Result<()> {
+fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
     let env = EnvFile::read(&stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
@@ -55,6 +54,7 @@ fn write_secrets(options: &Options) -> Result<()> {
         return Ok(Output::data(format!("# writes {names} to .env"))?);
     }
     let cx = Context::with_placeholders(options, vec![])?;
+    cx.stack.services(services)?;
     refuse_new_secrets_for_old_data(&cx, &names)?;
     env.write_missing()?;
     cx.out.say(format!(".env: written, with {} (mode 0600)", counted(missing.len(), "new random secret")));

@@ -64,7 +64,9 @@ fn the_commands() -> Vec<Row> {
         row("cargo xtask migrate-hydra", |_, outcome| says(outcome, "hydra: applied")),
         row("cargo xtask migrate-keto", |_, outcome| says(outcome, "keto: applied")),
         row("cargo xtask migrate-all", |_, outcome| {
-            ["kratos", "hydra", "keto"].map(|product| says(outcome, &format!("{product}: up to date")));
+            ["kratos", "hydra", "keto"]
+                .iter()
+                .for_each(|product| says(outcome, &format!("{product}: up to date")));
         }),
         row("cargo xtask up", is_ready),
         row("cargo xtask restart", is_ready),
@@ -95,7 +97,9 @@ fn usage() -> Vec<Row> {
             without_lines(stack, &["SECRETS", "PASSWORD"]);
         }),
         row("cargo xtask migrate-all", |_, outcome| {
-            ["kratos", "hydra", "keto"].map(|product| says(outcome, &format!("{product}: applied")));
+            ["kratos", "hydra", "keto"]
+                .iter()
+                .for_each(|product| says(outcome, &format!("{product}: applied")));
         }),
         row("cargo xtask up", is_ready),
         row("cargo xtask up --stand-in", |stack, outcome| {

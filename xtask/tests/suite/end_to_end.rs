@@ -3,23 +3,7 @@
 
 use std::net::TcpListener;
 
-use crate::stack::{Compose, NEW, OLD, Stack, docker, is_real};
-
-/// Each scenario as two tests, one a Compose generation.
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        mod compose_v2 { $(
-            #[test]
-            #[ignore = "needs a Docker engine: cargo xtask test"]
-            fn $name() { super::$name(super::Compose::V2); }
-        )* }
-        mod compose_v1 { $(
-            #[test]
-            #[ignore = "needs a Docker engine: cargo xtask test"]
-            fn $name() { super::$name(super::Compose::V1); }
-        )* }
-    };
-}
+use crate::stack::{Compose, NEW, OLD, Stack, docker, is_real, scenarios};
 
 scenarios! {
     up_from_nothing_then_again_then_after_down
@@ -108,9 +92,11 @@ fn an_update_is_migrated_and_then_restarted(compose: Compose) {
         stack.run("restart").exits(3).says("hint: cargo xtask migrate-all, then cargo xtask restart");
     assert!(refused.stderr.contains("kratos has") && refused.stderr.contains("hydra has"), "{refused}");
     assert!(stack.container("kratos").0.ends_with(OLD), "the service was touched");
+    stack.run("status --check").exits(3).says("error: kratos has migrations pending");
 
     stack.run("migrate-all").exits(0).says("kratos: applied").says("hydra: applied").says("keto: up to date");
     assert!(stack.applied("kratos") > before);
+    stack.run("status --check").exits(0);
     let (_, db) = stack.container("db");
     stack.run("restart").exits(0);
     for service in ["kratos", "hydra", "keto"] {
@@ -119,7 +105,7 @@ fn an_update_is_migrated_and_then_restarted(compose: Compose) {
     assert_eq!(stack.container("db").1, db, "the database was replaced");
     assert_eq!(stack.rows(), rows);
 
-    for command in ["migrate-kratos", "restart", "up"] {
+    for command in ["migrate-kratos", "restart", "up", "status --check"] {
         stack.run_release(OLD, command).exits(4).says("kratos's database is ahead of");
     }
     stack.run("up").exits(0);

@@ -3,7 +3,9 @@
 //! Those on a real engine are marked `ignore`: `cargo test` says that it left them out, `cargo xtask test`
 //! runs them.
 
+mod adoption;
 mod crates;
+mod elsewhere;
 mod end_to_end;
 mod project;
 mod stack;

@@ -1,11 +1,12 @@
 //! What the tests share: a project in a folder of its own, and what a command printed and returned.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use xshell::{Shell, TempDir};
 
-/// A copy of the recommended stack, in a temporary folder.
+/// A copy of a stack, in a temporary folder.
 pub struct Project {
     pub dir: PathBuf,
     shell: Shell,
@@ -21,29 +22,61 @@ pub struct Outcome {
 }
 
 impl Project {
-    /// The stack as it is in the repository, without `.env`.
+    /// The recommended stack as it is in the repository, without `.env`.
     pub fn new() -> Self {
+        let project = Self::empty();
+        for part in ["docker-compose.yml", ".env.example", "ory/kratos", "ory/hydra", "ory/keto"] {
+            project.copy(&workspace().join(part), &project.dir.join(part));
+        }
+        project
+    }
+
+    /// A stack of somebody else: the folder `stacks/NAME`.
+    pub fn of_others(name: &str) -> Self {
+        let project = Self::empty();
+        project.copy(&workspace().join("xtask/tests/suite/stacks").join(name), &project.dir);
+        project
+    }
+
+    fn empty() -> Self {
         let shell = Shell::new().expect("a shell");
         let temporary = shell.create_temp_dir().expect("a temporary folder");
-        let dir = temporary.path().join("stack");
-        for file in ["docker-compose.yml", ".env.example"] {
-            shell.copy_file(workspace().join(file), dir.join(file)).unwrap_or_else(|_| {
-                shell.create_dir(&dir).expect("a folder");
-                shell.copy_file(workspace().join(file), dir.join(file)).expect("a copy");
-            });
+        Self { dir: temporary.path().join("stack"), shell, _temporary: temporary }
+    }
+
+    /// Copies a file, or a folder with all that is in it.
+    fn copy(&self, from: &Path, to: &Path) {
+        if from.is_dir() {
+            self.shell.create_dir(to).expect("a folder");
+            for entry in self.shell.read_dir(from).expect("a folder") {
+                self.copy(&entry, &to.join(entry.file_name().expect("a name")));
+            }
+        } else {
+            self.shell.create_dir(to.parent().expect("a folder")).expect("a folder");
+            self.shell.copy_file(from, to).expect("a copy");
         }
-        let folders = ["kratos", "hydra", "keto"];
-        for folder in folders.map(|name| format!("ory/{name}")) {
-            shell.create_dir(dir.join(&folder)).expect("a folder");
-            for file in shell.read_dir(workspace().join(&folder)).expect("a folder") {
-                shell.copy_file(&file, dir.join(&folder)).expect("a copy");
+    }
+
+    /// Every file with its content, to be compared before and after.
+    pub fn files(&self) -> BTreeMap<PathBuf, String> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.dir.clone()];
+        while let Some(folder) = folders.pop() {
+            for path in self.shell.read_dir(&folder).expect("a folder") {
+                let text = if path.is_dir() { String::new() } else { self.read_at(&path) };
+                folders.extend(path.is_dir().then(|| path.clone()));
+                found.insert(path, text);
             }
         }
-        Self { dir, shell, _temporary: temporary }
+        found
+    }
+
+    fn read_at(&self, path: &Path) -> String {
+        self.shell.read_file(path).expect("a file")
     }
 
     pub fn read(&self, file: &str) -> String {
-        self.shell.read_file(self.dir.join(file)).expect("a file")
+        self.read_at(&self.dir.join(file))
     }
 
     pub fn write(&self, file: &str, text: &str) {

@@ -1,10 +1,29 @@
 //! A stack on the real engine: its own project name and ports, and nothing of it left behind.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use crate::project::{Outcome, Project, outcome};
+
+/// Each scenario as two tests, one a Compose generation.
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        mod compose_v2 { $(
+            #[test]
+            #[ignore = "needs a Docker engine: cargo xtask test"]
+            fn $name() { super::$name(super::Compose::V2); }
+        )* }
+        mod compose_v1 { $(
+            #[test]
+            #[ignore = "needs a Docker engine: cargo xtask test"]
+            fn $name() { super::$name(super::Compose::V1); }
+        )* }
+    };
+}
+pub(crate) use scenarios;
 
 /// The release of the recommended stack, and the one before it.
 pub const NEW: &str = "v26.2.0";
@@ -23,6 +42,10 @@ pub struct Stack {
     pub name: String,
     pub ports: Vec<(&'static str, u16)>,
     compose: Compose,
+    /// What a stack of somebody else gets in the environment of each command, as its files aren't ours.
+    settings: Vec<(String, String)>,
+    /// The folder of its Compose files, as `-C` takes it, where that isn't the project's.
+    pub folder: Option<&'static str>,
 }
 
 /// Whether the images are Ory's own: XTASK_TEST_IMAGES=real. Otherwise they are stand-ins.
@@ -33,6 +56,40 @@ pub fn is_real() -> bool {
 impl Stack {
     /// A fresh stack that nothing runs of, with free ports in its `.env`.
     pub fn new(compose: Compose) -> Self {
+        let stack = Self::with(Project::new(), compose);
+        let ports = stack.ports.iter().map(|(name, port)| format!("{name}_PORT={port}\n"));
+        let name = &stack.name;
+        stack.project.write(".env", &format!("COMPOSE_PROJECT_NAME={name}\n{}", ports.collect::<String>()));
+        stack
+    }
+
+    /// A copy of `stacks/NAME`, a stack of somebody else.
+    pub fn of_others(name: &str, compose: Compose) -> Self {
+        let mut stack = Self::with(Project::of_others(name), compose);
+        let mut settings = vec![("COMPOSE_PROJECT_NAME".to_string(), stack.name.clone())];
+        settings.extend(stack.ports.iter().map(|(name, port)| (format!("{name}_PORT"), port.to_string())));
+        // Where PostgreSQL's image couldn't be pulled, the stand-ins brought one.
+        let brought = "stand-in/postgres:debian";
+        let is_set = std::env::var_os("POSTGRES_IMAGE").is_some();
+        if !is_set && !docker(&["image", "ls", "--quiet", brought]).is_empty() {
+            settings.push(("POSTGRES_IMAGE".into(), brought.into()));
+        }
+        stack.settings = settings;
+        stack
+    }
+
+    /// One more variable in the environment of each command.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.into(), value.into()));
+    }
+
+    /// A variable of each command, or of the test itself.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let own = self.settings.iter().rev().find(|(known, _)| known == name);
+        own.map(|(_, value)| value.clone()).or_else(|| std::env::var(name).ok())
+    }
+
+    fn with(project: Project, compose: Compose) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("xtask-test-{}-{number}", std::process::id());
@@ -42,12 +99,8 @@ impl Stack {
         let held: Vec<_> =
             names.iter().map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
-        let ports: Vec<_> = names.into_iter().zip(held.iter().map(port)).collect();
-        let project = Project::new();
-        let mut env = format!("COMPOSE_PROJECT_NAME={name}\n");
-        ports.iter().for_each(|(name, port)| env += &format!("{name}_PORT={port}\n"));
-        project.write(".env", &env);
-        Self { project, name, ports, compose }
+        let ports = names.into_iter().zip(held.iter().map(port)).collect();
+        Self { project, name, ports, compose, settings: vec![], folder: None }
     }
 
     /// Runs `cargo xtask ARGS` with the images of the recommended release.
@@ -62,33 +115,39 @@ impl Stack {
 
     pub fn command(&self, release: &str, args: &str) -> Command {
         let mut command = self.project.xtask();
-        command.args(args.split_whitespace()).env(
+        if let Some(folder) = self.folder {
+            command.env_remove("XTASK_DIRECTORY").args(["-C", folder]);
+        }
+        command.args(args.split_whitespace()).envs(self.settings.clone()).env(
             "XTASK_COMPOSE",
             match self.compose {
                 Compose::V2 => "docker compose",
                 Compose::V1 => "docker-compose",
             },
         );
-        let takes_images = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
-        if is_real() {
+        let takes_stand_ins = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
+        let is_ours = self.settings.is_empty();
+        if is_real() || !is_ours || !takes_stand_ins {
+            let publisher = if is_real() { "oryd" } else { "stand-in" };
             for product in ["kratos", "hydra", "keto"] {
-                command.env(format!("{}_IMAGE", product.to_uppercase()), format!("oryd/{product}:{release}"));
+                let image = format!("{publisher}/{product}:{release}");
+                command.env(format!("{}_IMAGE", product.to_uppercase()), image);
             }
-        } else if takes_images {
+        } else {
             command.arg(format!("--stand-in={release}"));
         }
         command
     }
 
-    /// Runs SQL as the server's superuser, and returns its rows.
+    /// Runs SQL as the superuser of the service `db`, and returns its rows.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let separator = match self.compose {
-            Compose::V2 => '-',
-            Compose::V1 => '_',
-        };
-        let container = format!("{}{separator}db{separator}1", self.name);
-        let args = ["exec", &container, "psql", "-XqAt", "-U", "postgres", "-d", database, "-c", sql];
-        docker(&args)
+        self.sql_on("db", database, sql)
+    }
+
+    /// Runs SQL as the superuser of a server. `database` is its name, or a connection string of psql.
+    pub fn sql_on(&self, server: &str, database: &str, sql: &str) -> String {
+        let psql = r#"exec psql -XqAt -U "${POSTGRES_USER:-postgres}" -d "$0" -c "$1""#;
+        docker(&["exec", &self.container(server).1, "sh", "-c", psql, database, sql])
     }
 
     /// How many versions a product's database has.
@@ -115,9 +174,8 @@ impl Stack {
 
     /// The image and the id of a service's container; empty where none runs.
     pub fn container(&self, service: &str) -> (String, String) {
-        let project = format!("label=com.docker.compose.project={}", self.name);
         let service = format!("label=com.docker.compose.service={service}");
-        let id = docker(&["ps", "--quiet", "--no-trunc", "--filter", &project, "--filter", &service]);
+        let id = docker(&["ps", "--quiet", "--no-trunc", "--filter", &self.filter(), "--filter", &service]);
         if id.is_empty() {
             return (String::new(), String::new());
         }
@@ -125,9 +183,51 @@ impl Stack {
         (image.trim().into(), id.trim().into())
     }
 
+    /// Each service's container, running or not: its id, when it was started and how it ended.
+    pub fn containers(&self) -> BTreeMap<String, [String; 3]> {
+        let ids = docker(&["ps", "--all", "--quiet", "--filter", &self.filter()]);
+        let format = "{{index .Config.Labels \"com.docker.compose.service\"}} {{.Id}} {{.State.StartedAt}} \
+                      {{.State.Status}}:{{.State.ExitCode}}";
+        let arguments: Vec<_> =
+            ["inspect", "--format", format].into_iter().chain(ids.split_whitespace()).collect();
+        let line = |line: &str| {
+            let mut words = line.split_whitespace().map(String::from);
+            let mut next = || words.next().unwrap_or_default();
+            (next(), [next(), next(), next()])
+        };
+        docker(&arguments).lines().map(line).collect()
+    }
+
+    /// The services of which a container was started since a time, as the engine tells it.
+    pub fn started_since(&self, since: SystemTime) -> Vec<String> {
+        let seconds = |time: SystemTime| {
+            format!("{:.9}", time.duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs_f64())
+        };
+        let (since, until) = (seconds(since), seconds(SystemTime::now()));
+        let format = "{{.Action}} {{index .Actor.Attributes \"com.docker.compose.service\"}}";
+        let args = ["events", "--since", &since, "--until", &until, "--format", format, "--filter"];
+        let events = docker(&[&args[..], &[&self.filter(), "--filter", "type=container"]].concat());
+        events.lines().filter_map(|event| event.strip_prefix("start ")).map(String::from).collect()
+    }
+
+    /// Whether a server of Ory's answers that it is ready, on ports of its container.
+    pub fn is_ready(&self, service: &str, ports: [u16; 2]) -> bool {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let addresses = docker(&["inspect", "--format", format, &self.container(service).1]);
+        let address = addresses.split_whitespace().next().unwrap_or_default();
+        ports.into_iter().all(|port| {
+            let url = format!("http://{address}:{port}/health/ready");
+            minreq::get(url).with_timeout(5).send().is_ok_and(|answer| answer.status_code == 200)
+        })
+    }
+
+    fn filter(&self) -> String {
+        format!("label=com.docker.compose.project={}", self.name)
+    }
+
     /// Everything of this project that the engine still has.
     pub fn leftovers(&self) -> String {
-        let filter = format!("label=com.docker.compose.project={}", self.name);
+        let filter = self.filter();
         let list = |args: &[&str]| docker(&[args, &["--quiet", "--filter", &filter]].concat());
         list(&["ps", "--all"]) + &list(&["volume", "ls"]) + &list(&["network", "ls"])
     }
@@ -141,7 +241,7 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         // Not through xtask: what is under test may be broken. A service may also have been renamed.
-        let filter = format!("label=com.docker.compose.project={}", self.name);
+        let filter = self.filter();
         let lists: [&[&str]; 3] =
             [&["ps", "--all", "--quiet"], &["volume", "ls", "--quiet"], &["network", "ls", "--quiet"]];
         let removes: [&[&str]; 3] =
@@ -153,6 +253,11 @@ impl Drop for Stack {
                 docker(&[remove, &found].concat());
             }
         }
+        // What Compose built for it: only v2 labels it, both name it after the project.
+        let images = docker(&["image", "ls", "--format", "{{.Repository}}"]);
+        let is_its =
+            |image: &&str| ["-", "_"].iter().any(|s| image.starts_with(&format!("{}{s}", self.name)));
+        images.lines().filter(is_its).for_each(|image| _ = docker(&["image", "rm", image]));
     }
 }
 

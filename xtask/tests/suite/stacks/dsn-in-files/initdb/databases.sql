@@ -1,0 +1,6 @@
+CREATE ROLE kratos LOGIN PASSWORD 'kr$tos/secret';
+CREATE ROLE hydra LOGIN PASSWORD 'secret';
+CREATE ROLE keto LOGIN PASSWORD 'secret';
+CREATE DATABASE kratos OWNER kratos;
+CREATE DATABASE hydra OWNER hydra;
+CREATE DATABASE keto OWNER keto;
