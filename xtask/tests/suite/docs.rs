@@ -5,7 +5,7 @@ use crate::project::workspace;
 
 const FILES: [&str; 4] = ["README.md", "CONTRIBUTING.md", "docs/guide.fr.md", "docs/guide.en.md"];
 
-/// Command lines that aren't xtask's: what they start with. `docs_run` runs those of the README and the guides.
+/// Command lines that aren't xtask's: what they start with. `docs_run` runs those of the README and guides.
 const OTHERS: [&str; 5] =
     ["cargo test", "docker compose ", "install -d ", "(umask 077 && docker compose ", "curl "];
 
@@ -40,7 +40,9 @@ fn every_xtask_command_line_in_the_documents_is_accepted() {
                 command.env(name, value);
             }
             let outcome = crate::project::outcome(&mut command);
-            assert!(outcome.code == Some(0), "{file}: {line}\n{outcome}");
+            // The fake has no database to check.
+            let code = i32::from(args.contains("--check"));
+            assert!(outcome.code == Some(code), "{file}: {line}\n{outcome}");
             assert!(!outcome.stdout.is_empty(), "{file}: {line} has no plan\n{outcome}");
         }
     }
