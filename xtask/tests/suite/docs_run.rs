@@ -1,5 +1,5 @@
-//! The README and the guide, run as they are printed: every command line, in the order of the document, on the
-//! real engine with stand-ins. The French guide has the same command lines; another test sees to it.
+//! The README and the guide, run as they are printed: every command line, in the order of the document, on
+//! the real engine with stand-ins. The French guide has the same command lines; another test sees to it.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -69,6 +69,14 @@ fn the_commands() -> Vec<Row> {
                 .for_each(|product| says(outcome, &format!("{product}: up to date")));
         }),
         row("cargo xtask up", is_ready),
+        row("cargo xtask status", |_, outcome| {
+            let rows = outcome.stdout.lines().skip(1);
+            let rows: Vec<Vec<_>> = rows.map(|line| line.split_whitespace().collect()).collect();
+            let rows: Vec<_> = rows.iter().map(|row| (row[0], &row[2..6])).collect();
+            let fine = &["0", "0", "running", "yes"][..];
+            assert_eq!(rows, [("kratos", fine), ("hydra", fine), ("keto", fine)], "{outcome}");
+        }),
+        row("cargo xtask status --check", |_, outcome| assert_ne!(outcome.stdout, "")),
         row("cargo xtask restart", is_ready),
         row("cargo xtask down", |stack, _| {
             assert!(stack.leftovers().contains(&format!("{}_db", stack.name)), "the data is gone");
@@ -184,6 +192,8 @@ fn backup_and_restore() -> Vec<Row> {
 }
 
 fn troubleshooting() -> Vec<Row> {
+    let reassign =
+        r#"docker compose exec db psql -U postgres -d kratos -c 'reassign owned by OLD_ROLE to "kratos"'"#;
     vec![
         down_with_volumes(),
         row("cargo xtask up", is_ready),
@@ -203,8 +213,12 @@ fn troubleshooting() -> Vec<Row> {
                 stack.sql("postgres", "alter role kratos nologin");
                 refuses(stack, "the role kratos may not log in");
             }),
-        row("docker compose exec db createdb -U postgres -O kratos kratos", kratos_migrates).given(|stack| {
-            stack.project.replace("docker-compose.yml", "xtask.create-databases: kratos", "unlabelled: kratos");
+        row(
+            r#"docker compose exec db psql -U postgres -c 'create database "kratos" owner "kratos"'"#,
+            kratos_migrates,
+        )
+        .given(|stack| {
+            stack.project.replace("docker-compose.yml", "create-databases: kratos", "nothing: kratos");
             stack.sql("postgres", "drop database kratos with (force)");
             refuses(stack, "has no database kratos");
         }),
@@ -225,11 +239,7 @@ fn troubleshooting() -> Vec<Row> {
             stack.sql("postgres", "create database kratos");
             refuses(stack, "the role kratos lacks rights in the database kratos");
         }),
-        row(
-            r#"docker compose exec db psql -U postgres -d kratos -c 'reassign owned by OLD_ROLE to "kratos"'"#,
-            kratos_migrates,
-        )
-        .given(|stack| {
+        row(reassign, kratos_migrates).given(|stack| {
             stack.sql("postgres", "create role old_role");
             stack.sql("kratos", "alter table schema_migration owner to old_role");
             refuses(stack, "the tables in kratos belong to another role");
