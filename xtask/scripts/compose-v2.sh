@@ -2,7 +2,7 @@
 # Brings Compose v2 to a Debian that has docker-compose 1.29 only: the plugin out of the next release's package.
 # Nothing else of that release is installed. As root.
 set -eu
-plugin=${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins/docker-compose
+plugin=/usr/local/lib/docker/cli-plugins/docker-compose
 mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^#' |
   grep -oE 'https?://[^ ]+/debian/?( |$)' | head -1 | tr -d ' ')
 printf 'Types: deb\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: %s\n' "$mirror" \
