@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::context::Options;
 use crate::output::{Output, Verbosity};
+use crate::product::{Product, parse_release};
 
 /// The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -24,16 +27,19 @@ struct Global {
     /// The stack's folder [default: the workspace root]
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Print the command lines, in order, and change nothing
+    /// Print the command lines and change nothing
     #[arg(long, global = true)]
     dry_run: bool,
     /// How long to wait for a service
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, global = true, value_name = "SECS", default_value = "60", value_parser = positive)]
     timeout: u64,
+    /// How long to wait for another run
+    #[arg(long, global = true, value_name = "SECS", default_value = "300", value_parser = positive)]
+    lock_timeout: u64,
     /// Show every line that the containers print
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// Show errors only
+    /// Show errors and data only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// When to use colours
@@ -58,6 +64,8 @@ pub enum Command {
     Down(Down),
     /// Show the services' logs
     Logs(Logs),
+    /// Show each product's migrations, container and readiness
+    Status(Status),
     /// Apply the migrations of Kratos
     MigrateKratos(Migrate),
     /// Apply the migrations of Hydra
@@ -68,6 +76,8 @@ pub enum Command {
     MigrateAll(Migrate),
     /// Run every test of xtask, with all that they need
     Test(Test),
+    /// Print a shell's completions, for an alias such as `xt`
+    Completions(Completions),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +89,18 @@ pub struct Up {
     pub images: Images,
     #[command(flatten)]
     pub databases: Databases,
+    #[command(flatten)]
+    pub install: Install,
+}
+
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Install Docker and Compose where missing, and start the daemon
+    #[arg(long)]
+    pub install_docker: bool,
+    /// Don't ask before that
+    #[arg(short, long, requires = "install_docker")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -108,7 +130,7 @@ pub struct Databases {
 #[derive(Debug, Args)]
 pub struct Images {
     /// Use stand-ins for Ory's images, built here, without a registry
-    #[arg(long, value_name = "RELEASE", num_args = 0..=1, require_equals = true, default_missing_value = "v26.2.0")]
+    #[arg(long, value_name = "RELEASE", num_args = 0..=1, require_equals = true, default_missing_value = "v26.2.0", value_parser = release)]
     pub stand_in: Option<String>,
 }
 
@@ -120,6 +142,22 @@ pub struct Down {
     /// Don't ask
     #[arg(short, long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only these products [default: all of the stack]
+    #[arg(value_name = "PRODUCT")]
+    pub products: Vec<Product>,
+    /// Exit with 3 where migrations are pending, 4 where a database is ahead
+    #[arg(long)]
+    pub check: bool,
+    /// Print the SQL of what is pending
+    #[arg(long, conflicts_with = "json")]
+    pub sql: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -137,13 +175,47 @@ pub struct Test {
     /// Only the tests whose name contains this
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
+    #[command(flatten)]
+    pub install: Install,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell to print them for
+    pub shell: Shell,
+    /// The name that is completed
+    #[arg(long, default_value = "xtask")]
+    pub name: String,
+}
+
+/// Products are typed by their names.
+impl ValueEnum for Product {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
+/// A number of seconds above 0.
+fn positive(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| "it isn't a number above 0".to_string())
+}
+
+/// A release of Ory, such as v26.2.0.
+fn release(text: &str) -> Result<String, String> {
+    parse_release(text)
+        .map(|_| text.to_string())
+        .ok_or_else(|| "it isn't a release such as v26.2.0".to_string())
 }
 
 /// The commands as `--help` groups them.
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Environment", &["up", "restart", "down", "logs"]),
+    ("Environment", &["up", "status", "restart", "down", "logs"]),
     ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all"]),
-    ("Project", &["test"]),
+    ("Project", &["test", "completions"]),
 ];
 
 const AFTER_HELP: &str = "\
@@ -155,8 +227,9 @@ Examples:
   cargo xtask -C deploy migrate-all     a stack in another folder
 
 Environment:
-  XTASK_DIRECTORY   the stack's folder, as -C
-  XTASK_COMPOSE     how Compose is called, such as \"docker-compose\"
+  XTASK_DIRECTORY       the stack's folder, as -C
+  XTASK_COMPOSE         how Compose is called, such as \"docker-compose\"
+  XTASK_POSTGRES_IMAGE  where psql comes from, for a server that is no service
   COMPOSE_FILE, COMPOSE_PROJECT_NAME, DOCKER_HOST ... as Docker knows them
 
 Exit codes:
@@ -172,6 +245,13 @@ impl Cli {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
+    /// A shell's completions of a program that takes these arguments.
+    pub fn completions(shell: Shell, name: &str) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), name, &mut script);
+        script
+    }
+
     /// The options that every command has.
     pub fn options(&self) -> Options {
         let verbosity = match (self.global.quiet, self.global.verbose) {
@@ -183,6 +263,7 @@ impl Cli {
             directory: self.global.directory.clone(),
             dry_run: self.global.dry_run,
             timeout: Duration::from_secs(self.global.timeout),
+            lock_timeout: Duration::from_secs(self.global.lock_timeout),
             output: Output { verbosity },
         }
     }

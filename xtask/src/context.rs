@@ -22,6 +22,7 @@ pub struct Options {
     pub directory: Option<PathBuf>,
     pub dry_run: bool,
     pub timeout: Duration,
+    pub lock_timeout: Duration,
     pub output: Output,
 }
 
@@ -32,6 +33,8 @@ pub struct Context {
     /// The stack's folder.
     pub dir: PathBuf,
     pub engine: Engine,
+    /// What goes over the settings in `.env`: the images of stand-ins.
+    pub settings: Vec<(String, String)>,
     pub stack: Stack,
     pub secrets: Secrets,
 }
@@ -41,10 +44,10 @@ impl Context {
     pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
         let dir = stack_directory(options)?;
         EnvFile::read(&dir)?.check(&settings)?;
-        let engine = Engine::find(&dir, settings)?;
+        let engine = Engine::find(&dir, settings.clone())?;
         let stack = Stack::discover(&engine, &dir)?;
         let secrets = stack.secrets();
-        Ok(Self { options: options.clone(), out: options.output, dir, engine, stack, secrets })
+        Ok(Self { options: options.clone(), out: options.output, dir, engine, settings, stack, secrets })
     }
 
     /// As [`Context::new`], with a placeholder for each secret that `.env` is to have: for commands that
@@ -87,18 +90,10 @@ impl Context {
         format!("the last lines of {}:\n{}", container.name, process::essence(&masked.join("\n")))
     }
 
-    /// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.
-    pub fn work_file(&self, name: &str) -> Result<PathBuf> {
-        let path = workspace_root()?.join("target/ory").join(name);
-        let parent = path.parent().context("a file has a folder")?;
-        fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
-        Ok(path)
-    }
-
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
     /// The error of a command that failed names the log.
     pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
-        let path = self.work_file(&format!("logs/{}-{step}.log", self.stack.project))?;
+        let path = work_file(&format!("logs/{}-{step}.log", self.stack.project))?;
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
@@ -114,6 +109,14 @@ impl Context {
             Err(other) => other,
         })
     }
+}
+
+/// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.
+pub fn work_file(name: &str) -> Result<PathBuf> {
+    let path = workspace_root()?.join("target/ory").join(name);
+    let parent = path.parent().context("a file has a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
+    Ok(path)
 }
 
 /// The stack's folder: `-C`, else XTASK_DIRECTORY, else the workspace root.

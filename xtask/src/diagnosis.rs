@@ -6,7 +6,7 @@ use crate::process::CommandError;
 use crate::stack::Deployment;
 
 /// A row: texts of which one must occur, the cause, and the next command. `{role}`, `{database}`,
-/// `{server}`, `{product}`, `{admin}`, `{compose}` and `{image}` stand for the stack's own.
+/// `{server}`, `{product}`, `{psql}` (as its administrator), `{logs}` and `{address}` stand for the stack's own.
 struct Row {
     any: &'static [&'static str],
     cause: &'static str,
@@ -19,28 +19,28 @@ const DATABASE: &[Row] = &[
         any: &["password authentication failed", "SQLSTATE 28P01"],
         cause: "`{server}` knows no role {role} with the password of {product}'s DSN",
         hint: "put the password back that its data was made with, or set the new one: \
-               {compose} exec {server} psql -U {admin} -c '\\password {role}'",
+               {psql} -c '\\password {role}'",
     },
     Row {
         any: &["is not permitted to log in", "SQLSTATE 28000"],
         cause: "the role {role} may not log in",
-        hint: "{compose} exec {server} psql -U {admin} -c 'alter role \"{role}\" login'",
+        hint: "{psql} -c 'alter role \"{role}\" login'",
     },
     Row {
         any: &["database \"{database}\" does not exist", "SQLSTATE 3D000"],
         cause: "`{server}` has no database {database}, which {product}'s DSN names",
         hint: "mend the DSN, or create the database: \
-               {compose} exec {server} createdb -U {admin} -O {role} {database}",
+               {psql} -c 'create database \"{database}\" owner \"{role}\"'",
     },
     Row {
         any: &["permission denied for table schema_migration"],
         cause: "the tables in {database} belong to another role than {role}",
-        hint: "{compose} exec {server} psql -U {admin} -d {database} -c 'reassign owned by OLD_ROLE to \"{role}\"'",
+        hint: "{psql} -d {database} -c 'reassign owned by OLD_ROLE to \"{role}\"'",
     },
     Row {
         any: &["permission denied for", "permission denied to create extension", "SQLSTATE 42501"],
         cause: "the role {role} lacks rights in the database {database}",
-        hint: "{compose} exec {server} psql -U {admin} -c 'alter database \"{database}\" owner to \"{role}\"'",
+        hint: "{psql} -c 'alter database \"{database}\" owner to \"{role}\"'",
     },
     Row {
         any: &["\"networks\" already exists (SQLSTATE 42P07)"],
@@ -50,12 +50,12 @@ const DATABASE: &[Row] = &[
     Row {
         any: &["could not translate host name", "no such host"],
         cause: "the host in {product}'s DSN is not found",
-        hint: "mend the host: the database service is `{server}`",
+        hint: "mend the host in the DSN",
     },
     Row {
         any: &["the database system is", "connection refused", "Connection refused"],
         cause: "`{server}` takes no connections",
-        hint: "{compose} logs {server}",
+        hint: "{logs}",
     },
     Row {
         any: &["no space left on device", "No space left on device"],
@@ -68,7 +68,7 @@ const DATABASE: &[Row] = &[
 const ENGINE: &[Row] = &[
     Row {
         any: &["port is already allocated", "address already in use", "ports are not available"],
-        cause: "a port that a service publishes is taken",
+        cause: "a port that a service publishes is taken{address}",
         hint: "free it, or publish another one (a *_PORT variable in .env, where the stack has one); then run \
                this again",
     },
@@ -86,22 +86,32 @@ const ENGINE: &[Row] = &[
 
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
-    let admin = deployment.server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
     let compose = cx.engine.compose([]).to_string();
+    let server = deployment.server_name();
+    let (psql, logs) = match deployment.server {
+        Some(service) => {
+            let admin = service.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
+            (format!("{compose} exec {server} psql -U {admin}"), format!("{compose} logs {server}"))
+        }
+        None => (format!("psql -h {server} -U postgres"), format!("pg_isready -h {server}")),
+    };
     let words = [
         ("{role}", deployment.dsn.user.as_str()),
         ("{database}", &deployment.dsn.database),
-        ("{server}", &deployment.server.name),
+        ("{server}", server),
         ("{product}", deployment.product.name()),
-        ("{admin}", admin),
-        ("{compose}", &compose),
+        ("{psql}", &psql),
+        ("{logs}", &logs),
+        ("{address}", ""),
     ];
     explain(error, DATABASE.iter().chain(ENGINE), &words)
 }
 
 /// Explains the failure of a Compose command.
 pub fn of_engine(error: anyhow::Error) -> anyhow::Error {
-    explain(error, ENGINE.iter(), &[])
+    let address = error.downcast_ref::<CommandError>().and_then(|command| address_in(&command.stderr));
+    let address = address.map(|address| format!(": {address}")).unwrap_or_default();
+    explain(error, ENGINE.iter(), &[("{address}", &address)])
 }
 
 fn explain<'a>(
@@ -124,6 +134,13 @@ fn explain<'a>(
     }
 }
 
+/// The first `127.0.0.1:4433` of a text.
+fn address_in(text: &str) -> Option<&str> {
+    let words = text.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
+    let mut addresses = words.filter(|word| word.parse::<std::net::SocketAddr>().is_ok_and(|a| a.port() > 0));
+    addresses.next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +161,7 @@ mod tests {
         assert!(explained(refused).0.contains("knows no role kratos with the password"));
         let missing = "psql: error: connection to server at \"db\" (172.19.0.2), port 5432 failed: \
                        FATAL:  database \"kratos\" does not exist";
-        assert!(explained(missing).1.contains("createdb"));
+        assert!(explained(missing).1.contains("create database"));
         assert!(
             explained("ERROR:  permission denied for table schema_migration").1.contains("reassign owned")
         );

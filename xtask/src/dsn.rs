@@ -53,6 +53,11 @@ impl Dsn {
             |_| "what follows the host isn't a port: `/`, `#` and `?` must be percent-encoded in a password",
         )?;
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if path.contains('@') {
+            return Err(
+                "it has an `@` after the host: `/`, `#` and `?` must be percent-encoded in a password".into(),
+            );
+        }
         let parameters = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decode(name)?, decode(&value.replace('+', " "))?))
@@ -177,6 +182,7 @@ mod tests {
             ("mysql://a:b@db/d", "mysql://"),
             ("postgres://a:geheim/x@db/d", "must be percent-encoded"),
             ("postgres://a:geheim#x@db/d", "must be percent-encoded"),
+            ("postgres://a:ge@heim/x@db/d", "must be percent-encoded"),
             ("postgres://a:geheim%zz@db/d", "`%25`"),
             ("postgres://a:ge heim@db/d", "must be percent-encoded"),
         ] {

@@ -45,7 +45,8 @@ impl EnvFile {
         let missing = self.missing();
         if let Some(name) = missing.iter().find(|name| !settings.iter().any(|(key, _)| key == *name)) {
             let message = format!("the secret {name} is not in {}", self.path.display());
-            let hint = "cargo xtask up, which writes the secrets of a new environment";
+            let hint = "cargo xtask up, which writes the secrets of a new environment; of one with data, put the \
+                        old .env back";
             return Err(Failure::new(Exit::Missing, message).hint(hint).into());
         }
         let is_empty = |name: &&str| {

@@ -1,5 +1,6 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
+mod carried;
 mod cli;
 mod commands;
 mod compose;
@@ -9,6 +10,8 @@ mod diagnosis;
 mod dsn;
 mod env_file;
 mod failure;
+mod install;
+mod lock;
 mod migrations;
 mod output;
 mod plan;
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         Command::MigrateHydra(args) => commands::migrate::one(&options, Product::Hydra, args),
         Command::MigrateKeto(args) => commands::migrate::one(&options, Product::Keto, args),
         Command::MigrateAll(args) => commands::migrate::all(&options, args),
+        Command::Status(args) => commands::status::run(&options, args),
+        Command::Completions(args) => commands::completions::run(args),
         Command::Test(args) => commands::test::run(&options, args),
     };
     match result {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::carried;
 use crate::compose::Container;
 use crate::context::Context;
 use crate::convergence::{self, Work};
@@ -37,7 +38,7 @@ pub enum Step<'a> {
     /// Apply what is pending.
     Migrate(&'a Deployment<'a>),
     /// Stop with exit 3 where migrations are pending.
-    RequireMigrated(&'a Deployment<'a>),
+    RequireMigrated(&'a [Deployment<'a>]),
     /// Start services, those that changed made anew, and wait until they are ready.
     Start(Vec<&'a Service>),
     /// Make the services anew that changed, restart the others, and wait until they are ready.
@@ -98,15 +99,23 @@ impl Step<'_> {
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Migrate(deployment) => {
-                let query = postgres::applied_query(cx, &container(deployment.server), deployment);
+                let query =
+                    postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), deployment);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
-                let ask = migrations::ask_query(cx, deployment);
+                let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
                 [has].into_iter().chain(ask).chain([print(migrations::run(cx, deployment))]).collect()
             }
-            Self::RequireMigrated(deployment) => {
-                let query = postgres::applied_query(cx, &container(deployment.server), deployment);
-                vec![format!("{query}  # stops where {} has migrations pending", deployment.product)]
+            Self::RequireMigrated(deployments) => {
+                let line = |deployment: &Deployment| {
+                    let query = postgres::applied_query(
+                        cx,
+                        &postgres::place(cx, &containers, deployment),
+                        deployment,
+                    );
+                    format!("{query}  # stops where {} has migrations pending", deployment.product)
+                };
+                deployments.iter().map(line).collect()
             }
             Self::Start(services) => {
                 let commands = start_commands(cx, &convergence::compare(cx, services)?);
@@ -123,10 +132,7 @@ impl Step<'_> {
     fn run(&self, cx: &Context) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
-            Self::Build(services) => {
-                let _progress = cx.out.progress(format!("building {}", services.join(", ")));
-                run_compose(cx, "build", &build(cx, services))
-            }
+            Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
             Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
@@ -150,12 +156,12 @@ impl Step<'_> {
                 });
                 Ok(())
             }
-            Self::RequireMigrated(deployment) => require_migrated(cx, deployment),
+            Self::RequireMigrated(deployments) => require_migrated(cx, deployments),
             Self::Start(services) => {
                 let clock = Instant::now();
                 let work = convergence::compare(cx, services)?;
                 start_commands(cx, &work).iter().try_for_each(|command| run_compose(cx, "start", command))?;
-                finish(cx, services, &work, clock)
+                finish(cx, services, &work, &work.keep, clock)
             }
             Self::Restart(services) => {
                 let clock = Instant::now();
@@ -163,7 +169,7 @@ impl Step<'_> {
                 restart_commands(cx, &work)
                     .iter()
                     .try_for_each(|command| run_compose(cx, "restart", command))?;
-                finish(cx, services, &work, clock)
+                finish(cx, services, &work, &[], clock)
             }
             Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
         }
@@ -205,11 +211,11 @@ fn restart_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
     start_commands(cx, work).into_iter().chain(restart).collect()
 }
 
-/// Waits for services, and prints them.
-fn finish(cx: &Context, services: &[&Service], work: &Work, clock: Instant) -> Result<()> {
+/// Waits for services, and prints them; `kept` are those that ran before and weren't touched.
+fn finish(cx: &Context, services: &[&Service], work: &Work, kept: &[&str], clock: Instant) -> Result<()> {
     let names = services.iter().map(|service| service.name.as_str());
     let names: Vec<_> = names.filter(|name| !work.finished.contains(name)).collect();
-    summary::print(cx, &names, &readiness::wait(cx, &names, clock)?)
+    summary::print(cx, &names, &readiness::wait(cx, &names, clock)?, kept)
 }
 
 fn wait_line(cx: &Context, services: &[&Service]) -> Option<String> {
@@ -224,6 +230,7 @@ fn down(cx: &Context, volumes: bool) -> Invocation {
 
 /// Runs a Compose command whose output is only of interest when it fails.
 fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> {
+    let _progress = cx.out.progress(format!("running `{invocation}`"));
     let result = cx.run_logged(&step.replace(' ', "-"), invocation).map_err(diagnosis::of_engine);
     result.with_context(|| format!("failed to {step}"))
 }
@@ -280,19 +287,27 @@ fn run_create(
     Ok(())
 }
 
-fn require_migrated(cx: &Context, deployment: &Deployment) -> Result<()> {
-    let product = deployment.product;
-    let state = migrations::state(cx, deployment).map_err(|e| diagnosis::of_product(cx, deployment, e))?;
-    migrations::refuse_ahead(cx, deployment, &state)?;
-    match state.pending() {
-        Some(0) => Ok(()),
-        Some(count) => {
-            let message = format!("{product} has {} pending", counted(count, "migration"));
-            bail!(Failure::new(Exit::Pending, message).hint(format!("cargo xtask migrate-{product}")))
-        }
-        None => {
-            cx.out.warn(format!("{product}'s image is too old to tell whether migrations are pending"));
-            Ok(())
+fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
+    let mut pending = Vec::new();
+    for deployment in deployments {
+        let product = deployment.product;
+        let state =
+            migrations::state(cx, deployment).map_err(|e| diagnosis::of_product(cx, deployment, e))?;
+        migrations::refuse_ahead(cx, deployment, &state)?;
+        match state.pending() {
+            Some(0) => {}
+            Some(count) => pending.push((product, count)),
+            None => {
+                cx.out.warn(format!("{product}'s image is too old to tell whether migrations are pending"))
+            }
         }
     }
+    let command = match pending.as_slice() {
+        [] => return Ok(()),
+        [(product, _)] => format!("cargo xtask migrate-{product}"),
+        _ => "cargo xtask migrate-all".into(),
+    };
+    let each = pending.iter().map(|(product, count)| format!("{product} has {count}"));
+    let message = format!("migrations are pending: {}", each.collect::<Vec<_>>().join(", "));
+    bail!(Failure::new(Exit::Pending, message).hint(format!("{command}, then cargo xtask restart")))
 }

@@ -16,34 +16,70 @@ use crate::process::Invocation;
 use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
 
-/// A psql session in a container, with these variables, that runs this script.
-fn psql(cx: &Context, container: &str, env: Vec<(String, String)>, script: String) -> Invocation {
+/// Where psql runs.
+pub enum Place {
+    /// In the container of the server, by name.
+    Container(String),
+    /// In a one-off container, for a server that is no service of the stack.
+    Client { image: String, options: Vec<String> },
+}
+
+/// Where to ask about a product: the container there is, or the one Compose would make.
+pub fn place(cx: &Context, containers: &[Container], deployment: &Deployment) -> Place {
+    if let Some(service) = deployment.server {
+        return Place::Container(cx.container_name(containers, service));
+    }
+    let mut options = Vec::new();
+    // The network is made with the first container of the project; before, a server elsewhere is reached without.
+    let network = cx.stack.network_of(deployment.migrate);
+    let exists = |name: &&str| {
+        let output = cx.engine.docker(["network", "inspect", name]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    options.extend(network.filter(exists).into_iter().flat_map(|name| ["--network".into(), name.into()]));
+    options.extend(
+        deployment.migrate.extra_hosts.iter().flat_map(|host| ["--add-host".into(), host.replace('=', ":")]),
+    );
+    Place::Client { image: client_image(), options }
+}
+
+/// The image psql is taken from for a server elsewhere.
+pub fn client_image() -> String {
+    let named = std::env::var("XTASK_POSTGRES_IMAGE").ok().filter(|image| !image.is_empty());
+    named.unwrap_or_else(|| "postgres:17-alpine".into())
+}
+
+/// A psql session with these variables that runs this script.
+fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
     let names = env.iter().flat_map(|(name, _)| ["-e", name.as_str()]);
-    cx.engine
-        .docker(["exec", "-i"])
-        .args(names)
-        .arg(container)
-        .args(["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"])
-        .envs(env.clone())
-        .stdin(script)
-        .called(format!("psql in {container}"))
+    let (start, container, name) = match place {
+        Place::Container(name) => (cx.engine.docker(["exec", "-i"]), name, name),
+        Place::Client { image, options } => {
+            (cx.engine.docker(["run", "--rm", "-i"]).args(options.clone()), image, image)
+        }
+    };
+    let start = start.args(names).arg(container).args(["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]);
+    start.envs(env.clone()).stdin(script).called(format!("psql in {name}"))
 }
 
 /// The versions that a product's database has; none of a database that was never migrated.
 /// As the product itself: a wrong password, host, database or right shows here in 0.2 s, while Ory
 /// retries each of them for five minutes.
-pub fn applied_query(cx: &Context, container: &str, deployment: &Deployment) -> Invocation {
+pub fn applied_query(cx: &Context, place: &Place, deployment: &Deployment) -> Invocation {
     let script = "select to_regclass('schema_migration') is not null as migrated \\gset\n\
                   \\if :migrated\n\
                   select version from schema_migration;\n\
                   \\endif\n";
-    psql(cx, container, deployment.dsn.environment(), script.into())
+    psql(cx, place, deployment.dsn.environment(), script.into())
 }
 
 /// Runs [`applied_query`].
 pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
-    let container = running_server(cx, deployment.server)?;
-    let rows = applied_query(cx, &container.name, deployment).read(&cx.secrets)?;
+    let place = match deployment.server {
+        Some(service) => Place::Container(running_server(cx, service)?.name),
+        None => place(cx, &[], deployment),
+    };
+    let rows = applied_query(cx, &place, deployment).read(&cx.secrets)?;
     Ok(rows.lines().map(String::from).collect())
 }
 
@@ -80,7 +116,7 @@ pub fn create_query(
         ("PGDATABASE".into(), "postgres".into()),
     ];
     env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
-    psql(cx, container, env, script)
+    psql(cx, &Place::Container(container.into()), env, script)
 }
 
 /// psql commands that create an object unless the catalog has it, and then print a line about it.

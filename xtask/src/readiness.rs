@@ -64,6 +64,12 @@ fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
     endpoints
 }
 
+/// Whether a running container of a product answers on all its endpoints, now.
+pub fn is_ready(cx: &Context, container: &Container) -> bool {
+    container.is_running()
+        && endpoints(cx, std::slice::from_ref(container)).iter().all(|e| e.probe.is_ready())
+}
+
 /// A port that isn't published. Only on Linux are the engine's networks this machine's too.
 fn inside(cx: &Context, container: &Container, port: u16) -> Probe {
     let is_here = cfg!(target_os = "linux") && std::env::var_os("DOCKER_HOST").is_none_or(|h| h.is_empty());

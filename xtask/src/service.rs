@@ -19,6 +19,9 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
     pub depends_on: Vec<String>,
+    pub networks: Vec<String>,
+    /// `HOST:ADDRESS` or `HOST=ADDRESS`, as Compose prints them.
+    pub extra_hosts: Vec<String>,
     /// It is part of the stack only while one of these profiles is active; none: always.
     pub profiles: Vec<String>,
     /// Names other containers reach it by.
@@ -51,6 +54,10 @@ impl Service {
             mounts: yaml["volumes"].as_vec().into_iter().flatten().filter_map(Mount::read).collect(),
             depends_on: keys(&yaml["depends_on"]),
             profiles: list(&yaml["profiles"]),
+            networks: Some(keys(&yaml["networks"]))
+                .filter(|n| !n.is_empty())
+                .unwrap_or(vec!["default".into()]),
+            extra_hosts: list(&yaml["extra_hosts"]),
             hosts: [name.to_string()].into_iter().chain(extra_hosts).chain(aliases).collect(),
             container_name,
         }

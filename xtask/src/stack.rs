@@ -25,6 +25,10 @@ pub struct Stack {
     /// The name that the engine's labels carry.
     pub project: String,
     pub services: BTreeMap<String, Service>,
+    /// The engine's name of each network.
+    networks: BTreeMap<String, String>,
+    /// A network comes from elsewhere, and with it hosts that no service here explains.
+    has_external_network: bool,
 }
 
 /// A product in this stack.
@@ -37,8 +41,16 @@ pub struct Deployment<'a> {
     /// Only the configuration file has the DSN.
     pub dsn_in_config: bool,
     pub dsn: Dsn,
-    /// The service of the PostgreSQL server behind the DSN.
-    pub server: &'a Service,
+    /// The service of the PostgreSQL server behind the DSN; none where the server is no service of this stack:
+    /// a managed one, or another project's.
+    pub server: Option<&'a Service>,
+}
+
+impl Deployment<'_> {
+    /// What the server is called in words: its service, or its host.
+    pub fn server_name(&self) -> &str {
+        self.server.map_or(&self.dsn.host, |service| &service.name)
+    }
 }
 
 impl Stack {
@@ -60,14 +72,27 @@ impl Stack {
             // Compose's own name for what it builds.
             service.image.get_or_insert(format!("{project}{separator}{}", service.name));
         }
-        Ok(Self { project, services })
+        let declared = config["networks"].as_hash().into_iter().flatten();
+        let declared = declared.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
+        let engines_name = |(name, yaml): (String, &Yaml)| {
+            let known = scalar(&yaml["name"]).or_else(|| scalar(&yaml["external"]["name"]));
+            let is_external = !yaml["external"].is_badvalue() && yaml["external"].as_bool() != Some(false);
+            let prefixed = if is_external { name.clone() } else { format!("{project}_{name}") };
+            (name, known.unwrap_or(prefixed), is_external)
+        };
+        let declared: Vec<_> = declared.map(engines_name).collect();
+        let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
+        let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
+        networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
+        Ok(Self { project, services, networks, has_external_network })
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
     pub fn absence(&self, engine: &Engine, product: Product) -> String {
         let every: &[&str] = if engine.is_v1 { &[] } else { &["--profile", "*"] };
         let services = engine.config(every).map(|config| read_services(&config)).unwrap_or_default();
-        let everything = Self { project: self.project.clone(), services };
+        let everything =
+            Self { services, project: String::new(), networks: BTreeMap::new(), has_external_network: false };
         match everything.serving(product) {
             Ok(Some(service)) => format!(
                 "{product}: not in this stack; its service `{}` is in the inactive profile {}",
@@ -163,6 +188,8 @@ impl Stack {
         let Some(serve) = self.serving(product)? else { return Ok(None) };
         let one_shot = self.services_of(product).find(|service| service.is_migration());
         let migrate = one_shot.unwrap_or(serve);
+        // A file that isn't there is the cause of a DSN that isn't.
+        self.check_files(&[migrate])?;
         let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
         let read = config.as_deref().or(product.default_config());
         let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, read)?;
@@ -171,16 +198,29 @@ impl Stack {
             Failure::new(Exit::Failed, message)
                 .hint("mend the DSN: postgres://user:password@host:5432/database")
         })?;
-        let server = self.services.values().find(|s| s.is_reached_by(&dsn.host)).ok_or_else(|| {
+        let server = self.services.values().find(|service| service.is_reached_by(&dsn.host));
+        if server.is_none() && !self.may_be_elsewhere(migrate, &dsn.host) {
             let message =
                 format!("{product}'s DSN in {origin} names the server `{}`, no service here", dsn.host);
             let known = self.services.keys().cloned().collect::<Vec<_>>().join(", ");
-            let hint = format!(
-                "mend the host in the DSN (services: {known}); servers elsewhere can't be migrated yet"
-            );
-            Failure::new(Exit::Failed, message).hint(hint)
-        })?;
+            return Err(Failure::new(Exit::Failed, message)
+                .hint(format!("mend the host (services: {known})"))
+                .into());
+        }
         Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server }))
+    }
+
+    /// Whether a host that is no service can be one: a bare name is a typo, unless another project's network or
+    /// a line of extra_hosts explains it.
+    fn may_be_elsewhere(&self, service: &Service, host: &str) -> bool {
+        host.contains(['.', ':'])
+            || self.has_external_network
+            || service.extra_hosts.iter().any(|line| line.starts_with(host))
+    }
+
+    /// The engine's name of the network that a service is in.
+    pub fn network_of(&self, service: &Service) -> Option<&str> {
+        service.networks.iter().find_map(|network| self.networks.get(network)).map(String::as_str)
     }
 
     /// The services that are a database server of some product, each once.
@@ -188,7 +228,7 @@ impl Stack {
         // A product whose DSN can't be read is reported when it is its turn.
         let deployments =
             Product::ALL.into_iter().filter_map(|product| self.deployment(product).ok().flatten());
-        let names: BTreeSet<_> = deployments.map(|deployment| deployment.server.name.clone()).collect();
+        let names: BTreeSet<_> = deployments.filter_map(|d| Some(d.server?.name.clone())).collect();
         names.iter().filter_map(|name| self.services.get(name)).collect()
     }
 

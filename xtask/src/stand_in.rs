@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::{Context, workspace_root};
+use crate::context::{Context, work_file, workspace_root};
 use crate::env_file;
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
@@ -80,7 +80,7 @@ fn postgres(cx: &Context) -> Result<String> {
     let mut wanted = "postgres:17-alpine".to_string();
     for product in Product::ALL {
         if let Some(deployment) = cx.stack.deployment(product)? {
-            wanted = deployment.server.image.clone().unwrap_or(wanted);
+            wanted = deployment.server.and_then(|server| server.image.clone()).unwrap_or(wanted);
             break;
         }
     }
@@ -94,22 +94,22 @@ fn postgres(cx: &Context) -> Result<String> {
     if pulled {
         return Ok(wanted);
     }
-    cx.out.say(format!("{wanted} can't be pulled: {POSTGRES} is made from Debian's packages instead"));
-    build_postgres(cx)?;
+    build_postgres(cx, &wanted)?;
     Ok(POSTGRES.into())
 }
 
-fn build_postgres(cx: &Context) -> Result<()> {
+fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
     let folder = sources().join("postgres");
     let stamp = stamp(&folder, "")?;
     if is_built(cx, POSTGRES, &stamp)? {
         return Ok(());
     }
+    cx.out.say(format!("{wanted} can't be pulled: {POSTGRES} is made from Debian's packages instead"));
     let base = "stand-in/debian-postgresql:base";
     if cx.engine.images([base])?.is_empty() {
         let suite = debian_suite()?;
-        let mmdebstrap = mmdebstrap(cx)?;
-        let archive = cx.work_file("stand-in/postgres.tar")?;
+        let mmdebstrap = mmdebstrap()?;
+        let archive = work_file("stand-in/postgres.tar")?;
         let target = archive.display().to_string();
         let make = Invocation::new(mmdebstrap.as_os_str(), &cx.dir).args(["--quiet", "--variant=minbase"]);
         let _progress = cx.out.progress("making a PostgreSQL image from Debian's packages");
@@ -136,7 +136,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
         return Ok(());
     }
     let _progress = cx.out.progress("building the stand-ins");
-    let context = cx.work_file("stand-in/image/ory-stand-in")?;
+    let context = work_file("stand-in/image/ory-stand-in")?;
     let binary = context.display().to_string();
     if std::env::consts::OS != "linux" {
         bail!(
@@ -218,15 +218,15 @@ fn debian_suite() -> Result<String> {
 }
 
 /// mmdebstrap, from the PATH or else taken out of its package, without installing anything.
-fn mmdebstrap(cx: &Context) -> Result<PathBuf> {
+fn mmdebstrap() -> Result<PathBuf> {
     if let Some(found) = process::find("mmdebstrap") {
         return Ok(found);
     }
-    let program = cx.work_file("stand-in/mmdebstrap/usr/bin/mmdebstrap")?;
+    let program = work_file("stand-in/mmdebstrap/usr/bin/mmdebstrap")?;
     if program.exists() {
         return Ok(program);
     }
-    let folder = cx.work_file("stand-in/package/mmdebstrap.deb")?;
+    let folder = work_file("stand-in/package/mmdebstrap.deb")?;
     let folder = folder.parent().context("a file has a folder")?;
     let apt = |word: &str| Invocation::new("apt-get", folder).args(["-qq", word]);
     let download = || apt("download").arg("mmdebstrap").read(&Secrets::default());
@@ -239,7 +239,7 @@ fn mmdebstrap(cx: &Context) -> Result<PathBuf> {
         let packages = fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         let package = packages.filter(|path| path.extension().is_some_and(|e| e == "deb")).max();
         let package = package.context("apt-get downloaded nothing")?.display().to_string();
-        let target = cx.work_file("stand-in/mmdebstrap/unpacked")?.with_file_name("");
+        let target = work_file("stand-in/mmdebstrap/unpacked")?.with_file_name("");
         Invocation::new("dpkg-deb", folder)
             .args(["--extract", &package, &target.display().to_string()])
             .read(&Secrets::default())?;

@@ -9,14 +9,21 @@ use crate::context::Context;
 use crate::output::{Output, seconds, table};
 use crate::readiness;
 
-/// Prints the services that have a container, on standard output.
-pub fn print(cx: &Context, services: &[&str], took: &BTreeMap<String, Duration>) -> Result<()> {
+/// Prints the services that have a container, on standard output. `took` is how long each was waited for;
+/// those in `kept` ran before.
+pub fn print(
+    cx: &Context,
+    services: &[&str],
+    took: &BTreeMap<String, Duration>,
+    kept: &[&str],
+) -> Result<()> {
     let containers = cx.containers()?;
     let mut rows = vec![["SERVICE", "READY", "IMAGE", "URL"].map(String::from).to_vec()];
     let mut stand_ins = Vec::new();
     for service in services.iter().filter_map(|name| cx.stack.services.get(*name)) {
         let Some(container) = containers.iter().find(|c| c.service == service.name) else { continue };
         let ready = match took.get(&service.name) {
+            Some(_) if kept.contains(&service.name.as_str()) => "ready".into(),
             Some(duration) => seconds(*duration),
             None => container.state.clone(),
         };

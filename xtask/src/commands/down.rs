@@ -7,14 +7,17 @@ use anyhow::{Result, bail};
 use crate::cli::Down;
 use crate::context::{Context, Options};
 use crate::failure::{Exit, Failure};
+use crate::lock;
 use crate::plan::{self, Step};
 
 pub fn run(options: &Options, args: &Down) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
     let volumes = if args.volumes { cx.engine.volumes(&cx.stack.project)? } else { vec![] };
-    if !volumes.is_empty() && !args.yes && !options.dry_run {
-        confirm(&cx, &volumes)?;
+    if !volumes.is_empty() && !args.yes && !options.dry_run && !confirm(&cx, &volumes)? {
+        cx.out.say("nothing was deleted");
+        return Ok(());
     }
+    let _lock = lock::acquire(options)?;
     plan::execute(&cx, &[Step::Down { volumes: args.volumes }])?;
     if !options.dry_run {
         let deleted =
@@ -24,14 +27,11 @@ pub fn run(options: &Options, args: &Down) -> Result<()> {
     Ok(())
 }
 
-fn confirm(cx: &Context, volumes: &[String]) -> Result<()> {
+fn confirm(cx: &Context, volumes: &[String]) -> Result<bool> {
     let volumes = volumes.join(", ");
     if !std::io::stdin().is_terminal() {
         let message = format!("this deletes the data in {volumes}, and there is no terminal to ask on");
         bail!(Failure::new(Exit::Usage, message).hint("cargo xtask down --volumes --yes"));
     }
-    if !cx.out.ask(&format!("Delete the data in {volumes}?"))? {
-        bail!(Failure::new(Exit::Failed, "nothing was deleted").hint("cargo xtask down keeps the data"));
-    }
-    Ok(())
+    Ok(cx.out.ask(&format!("Delete the data in {volumes}?"))?)
 }

@@ -15,5 +15,9 @@ pub fn run(options: &Options, args: &Logs) -> Result<()> {
     if options.dry_run {
         return Ok(Output::data(command.to_string())?);
     }
+    if cx.containers()?.is_empty() {
+        cx.out.say("nothing runs yet: cargo xtask up");
+        return Ok(());
+    }
     command.stream(&cx.secrets, |line| Ok(Output::data(line)?))
 }

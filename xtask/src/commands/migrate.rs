@@ -4,47 +4,50 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cli::{Databases, Migrate};
+use crate::cli::Migrate;
 use crate::context::{Context, Options};
 use crate::failure::{Exit, Failure};
+use crate::lock;
 use crate::output::seconds;
-use crate::plan::{self, Step};
+use crate::plan::Step;
 use crate::product::Product;
 
 /// Migrates one product; that the stack hasn't got it is wrong usage.
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
+    let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     if cx.stack.serving(product)?.is_none() {
         let known = cx.stack.services.keys().cloned().collect::<Vec<_>>().join(", ");
         let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, product));
         bail!(failure.hint(format!("the services of this stack are {known}")));
     }
-    migrate(&cx, &[product], &args.databases)
+    migrate(&cx, &[product], args)
 }
 
 /// Migrates every product of the stack, in order, and stops at the first failure.
 pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let start = Instant::now();
+    let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let products = cx.stack.products()?;
     for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
         cx.out.say(cx.stack.absence(&cx.engine, *absent));
     }
-    migrate(&cx, &products, &args.databases)?;
+    migrate(&cx, &products, args)?;
     if !options.dry_run {
         cx.out.say(format!("done in {}", seconds(start.elapsed())));
     }
     Ok(())
 }
 
-fn migrate(cx: &Context, products: &[Product], databases: &Databases) -> Result<()> {
+fn migrate(cx: &Context, products: &[Product], args: &Migrate) -> Result<()> {
     let deployments = super::deployments(cx, products)?;
     super::check_sharing(cx, &deployments)?;
-    let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate, d.server]).collect();
+    let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate].into_iter().chain(d.server)).collect();
     cx.stack.check_files(&services)?;
     let mut steps = super::images(cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
-    steps.extend(super::migrate(&deployments, databases));
-    plan::execute(cx, &steps)
+    steps.extend(super::migrate(&deployments, &args.databases));
+    super::execute(cx, &steps, &args.images)
 }

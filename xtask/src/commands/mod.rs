@@ -1,9 +1,11 @@
 //! One file a command; each reads as the script it replaces, and starts no process itself.
 
+pub mod completions;
 pub mod down;
 pub mod logs;
 pub mod migrate;
 pub mod restart;
+pub mod status;
 pub mod test;
 pub mod up;
 
@@ -16,15 +18,14 @@ use crate::context::{Context, Options};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::plan::Step;
+use crate::plan::{self, Step};
 use crate::postgres::MayCreate;
 use crate::product::Product;
 use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
 use crate::stand_in;
 
-/// The context of a command, with stand-ins where asked for: they are built, and kept in `.env`, so that later
-/// commands, and plain Compose, use the same images.
+/// The context of a command, with stand-ins where asked for: they are built here.
 fn context(options: &Options, images: &Images) -> Result<Context> {
     // A plan can be made before the secrets are written.
     let new = if options.dry_run { Context::with_placeholders } else { Context::new };
@@ -34,9 +35,24 @@ fn context(options: &Options, images: &Images) -> Result<Context> {
         Output::data(format!("# builds {}", stand_in::images(release).join(", ")))?;
         return Ok(cx);
     }
-    let settings = stand_in::prepare(&cx, release)?;
-    EnvFile::read(&cx.dir)?.set(&settings)?;
-    Context::new(options, settings)
+    Context::new(options, stand_in::prepare(&cx, release)?)
+}
+
+/// Runs a plan. Stand-ins are kept in `.env` once all went well, so that later commands, and plain Compose,
+/// use the same images.
+fn execute(cx: &Context, steps: &[Step], images: &Images) -> Result<()> {
+    plan::execute(cx, steps)?;
+    if images.stand_in.is_some() && !cx.options.dry_run {
+        EnvFile::read(&cx.dir)?.set(&cx.settings)?;
+    }
+    Ok(())
+}
+
+/// The products that some services serve, in the order of the migrations.
+fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
+    let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    products.sort_unstable();
+    products
 }
 
 /// The products that are asked for, each with what the stack says about it.
@@ -53,7 +69,7 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     for deployment in deployments {
         let others = cx.stack.sharing(deployment);
         let Some(other) = others.first() else { continue };
-        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server.name);
+        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server_name());
         let product = deployment.product;
         let names = others.iter().map(|p| p.name()).collect::<Vec<_>>().join(" and ");
         if product == Product::Hydra {
@@ -90,7 +106,8 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
     let asks =
         move |server: &&Service| may_create == MayCreate::Any || server.labels.contains_key(CREATE_LABEL);
     let create = servers(deployments).into_iter().filter(asks).map(move |server| {
-        let deployments = deployments.iter().filter(|d| d.server.name == server.name).collect();
+        let is_on = |d: &&Deployment| d.server.is_some_and(|service| service.name == server.name);
+        let deployments = deployments.iter().filter(is_on).collect();
         Step::CreateDatabases { server, deployments, may_create }
     });
     create.chain(deployments.iter().map(Step::Migrate))
@@ -98,7 +115,7 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
 
 /// The database services behind some products, each once.
 fn servers<'a>(deployments: &'a [Deployment<'a>]) -> Vec<&'a Service> {
-    let mut servers: Vec<&Service> = deployments.iter().map(|deployment| deployment.server).collect();
+    let mut servers: Vec<&Service> = deployments.iter().filter_map(|deployment| deployment.server).collect();
     servers.sort_by(|a, b| a.name.cmp(&b.name));
     servers.dedup_by(|a, b| a.name == b.name);
     servers

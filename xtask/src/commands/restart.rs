@@ -6,28 +6,30 @@ use anyhow::Result;
 
 use crate::cli::Restart;
 use crate::context::Options;
+use crate::lock;
 use crate::output::seconds;
-use crate::plan::{self, Step};
+use crate::plan::Step;
 use crate::service::Service;
 
 pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();
+    let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
         services = cx.stack.in_order()?;
         services.retain(|service| cx.stack.product_of(service).is_some());
     }
-    let products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;
     cx.stack.check_files(&services)?;
 
     let mut steps = super::images(&cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
-    steps.extend(deployments.iter().map(Step::RequireMigrated));
+    steps.push(Step::RequireMigrated(&deployments));
     steps.push(Step::Restart(services));
-    plan::execute(&cx, &steps)?;
+    super::execute(&cx, &steps, &args.images)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));
     }

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::Test;
 use crate::context::{Context, Options, workspace_root};
+use crate::install::{self, Need};
 use crate::output::Output;
 use crate::process::Invocation;
 use crate::stand_in;
@@ -19,10 +20,15 @@ pub fn run(options: &Options, args: &Test) -> Result<()> {
         .args(locked)
         .args(["--", "--include-ignored"])
         .args(args.filter.clone());
+    let is_real = std::env::var("XTASK_TEST_IMAGES").is_ok_and(|images| images == "real");
+    if args.install.install_docker {
+        let need = Need { stand_ins: !is_real, compose_v1: true };
+        install::engine(options, args.install.yes, &need)?;
+    }
     if options.dry_run {
         return Ok(Output::data(command.to_string())?);
     }
-    if std::env::var("XTASK_TEST_IMAGES").is_ok_and(|images| images == "real") {
+    if is_real {
         options.output.say("testing on Ory's own images");
     } else {
         options.output.say("testing on stand-ins for Ory's images (XTASK_TEST_IMAGES=real takes Ory's)");

@@ -8,17 +8,23 @@ use crate::cli::Up;
 use crate::context::{Context, Options, stack_directory};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, seconds};
-use crate::plan::{self, Step};
-use crate::product::Product;
+use crate::install::{self, Need};
+use crate::lock;
+use crate::output::{Output, counted, seconds};
+use crate::plan::Step;
 use crate::service::Service;
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();
-    write_secrets(options)?;
+    if args.install.install_docker {
+        let need = Need { stand_ins: args.images.stand_in.is_some(), compose_v1: false };
+        install::engine(options, args.install.yes, &need)?;
+    }
+    let _lock = lock::acquire(options)?;
+    write_secrets(options, &args.services)?;
     let cx = super::context(options, &args.images)?;
     let services = with_dependencies(&cx, &args.services)?;
-    let products: Vec<Product> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
+    let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
@@ -29,7 +35,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: true }));
     steps.extend(super::migrate(&deployments, &args.databases));
     steps.push(Step::Start(services));
-    plan::execute(&cx, &steps)?;
+    super::execute(&cx, &steps, &args.images)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));
     }
@@ -37,7 +43,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
 }
 
 /// Writes the secrets of a new environment. Nothing is started before.
-fn write_secrets(options: &Options) -> Result<()> {
+fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
     let env = EnvFile::read(&stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
@@ -48,9 +54,10 @@ fn write_secrets(options: &Options) -> Result<()> {
         return Ok(Output::data(format!("# writes {names} to .env"))?);
     }
     let cx = Context::with_placeholders(options, vec![])?;
+    cx.stack.services(services)?;
     refuse_new_secrets_for_old_data(&cx, &names)?;
     env.write_missing()?;
-    cx.out.say(format!(".env: written, with {} new random secrets (mode 0600)", missing.len()));
+    cx.out.say(format!(".env: written, with {} (mode 0600)", counted(missing.len(), "new random secret")));
     Ok(())
 }
 

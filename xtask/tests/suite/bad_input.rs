@@ -48,6 +48,14 @@ fn an_empty_secret() {
 }
 
 #[test]
+fn an_unknown_service_is_told_before_secrets_are_written() {
+    let fake = Fake::new();
+    fake.project.remove(".env");
+    fake.run("up nosuch").exits(2).says("the stack has no service `nosuch`");
+    assert!(!fake.project.dir.join(".env").exists());
+}
+
+#[test]
 fn a_missing_secret_outside_of_up() {
     let fake = Fake::new();
     fake.project.remove(".env");

@@ -17,6 +17,7 @@ scenarios! {
     a_service_that_does_not_become_ready_shows_its_last_lines
     secrets_are_never_made_anew_over_old_data
     down_with_volumes_leaves_nothing_behind
+    four_runs_at_once_from_nothing_all_end_well
 }
 
 fn up_from_nothing_then_again_then_after_down(compose: Compose) {
@@ -87,12 +88,15 @@ fn an_update_is_migrated_and_then_restarted(compose: Compose) {
     stack.run_release(OLD, "up").exits(0);
     let (before, rows) = (stack.applied("kratos"), rows_of_a_user(&stack));
 
-    let refused = stack.run("restart").exits(3).says("hint: cargo xtask migrate-kratos");
-    assert!(refused.stderr.contains("kratos has"), "{refused}");
+    let refused =
+        stack.run("restart").exits(3).says("hint: cargo xtask migrate-all, then cargo xtask restart");
+    assert!(refused.stderr.contains("kratos has") && refused.stderr.contains("hydra has"), "{refused}");
     assert!(stack.container("kratos").0.ends_with(OLD), "the service was touched");
+    stack.run("status --check").exits(3).says("error: kratos has migrations pending");
 
     stack.run("migrate-all").exits(0).says("kratos: applied").says("hydra: applied").says("keto: up to date");
     assert!(stack.applied("kratos") > before);
+    stack.run("status --check").exits(0);
     let (_, db) = stack.container("db");
     stack.run("restart").exits(0);
     for service in ["kratos", "hydra", "keto"] {
@@ -101,7 +105,7 @@ fn an_update_is_migrated_and_then_restarted(compose: Compose) {
     assert_eq!(stack.container("db").1, db, "the database was replaced");
     assert_eq!(stack.rows(), rows);
 
-    for command in ["migrate-kratos", "restart", "up"] {
+    for command in ["migrate-kratos", "restart", "up", "status --check"] {
         stack.run_release(OLD, command).exits(4).says("kratos's database is ahead of");
     }
     stack.run("up").exits(0);
@@ -166,8 +170,7 @@ fn a_taken_port_is_named_and_a_re_run_finishes(compose: Compose) {
     stack
         .run("up")
         .exits(1)
-        .says("caused by: a port that a service publishes is taken")
-        .says(&port.to_string())
+        .says(&format!("caused by: a port that a service publishes is taken: 127.0.0.1:{port}"))
         .says("hint: free it");
     drop(taken);
     stack.run("up").exits(0);
@@ -237,6 +240,17 @@ fn down_with_volumes_leaves_nothing_behind(compose: Compose) {
     stack.run("down --volumes --yes").exits(0);
     assert_eq!(stack.leftovers(), "");
     assert!(docker(&["network", "ls"]).lines().all(|line| !line.contains(&stack.name)));
+}
+
+fn four_runs_at_once_from_nothing_all_end_well(compose: Compose) {
+    let stack = Stack::new(compose);
+    let commands = [(); 4].map(|()| stack.command(NEW, "up"));
+    let runs = commands.map(|mut command| std::thread::spawn(move || crate::project::outcome(&mut command)));
+    let outcomes = runs.map(|run| run.join().expect("a run"));
+    let migrated = outcomes.iter().filter(|outcome| outcome.stderr.contains("kratos: applied")).count();
+    let waited = outcomes.iter().filter(|outcome| outcome.stderr.contains("waiting for another run")).count();
+    outcomes.into_iter().for_each(|outcome| drop(outcome.exits(0)));
+    assert_eq!((migrated, waited), (1, 3));
 }
 
 /// What a user put there: with Ory's servers through their APIs, with stand-ins, which have none, by SQL.

@@ -5,6 +5,7 @@
 
 mod adoption;
 mod crates;
+mod elsewhere;
 mod end_to_end;
 mod project;
 mod stack;

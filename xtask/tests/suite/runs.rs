@@ -5,7 +5,11 @@ use crate::project::golden;
 
 /// What `migrate status --format json` prints of an image with these versions.
 fn carries(versions: &[&str]) -> String {
-    let rows = versions.iter().map(|version| format!(r#"{{"state":"Pending","version":"{version}"}}"#));
+    let row = |version: &&str| {
+        let text = r#"{"state":"Pending","version":"V","name":"step","content":"select V;\n"}"#;
+        text.replace('V', version)
+    };
+    let rows = versions.iter().map(row);
     format!("[{}]\n", rows.collect::<Vec<_>>().join(","))
 }
 
@@ -78,7 +82,7 @@ fn an_older_image_is_never_asked_for_its_status() {
 fn another_migration_of_the_product_that_runs_is_exit_6() {
     let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
     let running = container("m1", "kratos", "running");
-    let fake = fake.answers("docker container inspect stack-kratos-migrate", &running);
+    let fake = fake.answers("docker container inspect xtask-stack-migrate-kratos", &running);
     golden("migrate_locked", &fake.run("migrate-kratos"));
 }
 
@@ -115,4 +119,60 @@ fn a_paused_database_is_said_to_be_paused() {
     let fake = Fake::new().answers("docker ps --all *", "db1\n");
     let fake = fake.answers("docker container inspect db1", &container("db1", "db", "paused"));
     golden("database_paused", &fake.run("migrate-kratos"));
+}
+
+#[test]
+fn a_run_that_waits_too_long_for_another_one_is_exit_6() {
+    let fake = Fake::new();
+    fake.run("down").exits(0);
+    let locks = std::fs::read_dir(fake.project.dir.join("target/ory/locks")).expect("a folder");
+    let lock = locks.map(|entry| entry.expect("an entry").path()).next().expect("a lock");
+    let file = std::fs::File::open(lock).expect("a file");
+    file.lock().expect("the lock");
+    fake.run("migrate-kratos --lock-timeout 1")
+        .exits(6)
+        .says("waiting for another run on this stack: cargo xtask down (process ")
+        .says("error: another run still holds this stack after 1 s");
+}
+
+mod status {
+    use super::{STATUS, carries};
+    use crate::fake::Fake;
+    use crate::project::golden;
+
+    fn fake(applied: &str) -> Fake {
+        Fake::new().with_database(applied).answers(STATUS, &carries(&["1", "2"]))
+    }
+
+    #[test]
+    fn is_a_table() {
+        golden("status", &fake("1\n").run("status"));
+    }
+
+    #[test]
+    fn is_one_json_document_of_a_kept_shape() {
+        golden("status_json", &fake("1\n2\n").run("status kratos --json"));
+    }
+
+    #[test]
+    fn prints_the_sql_of_what_is_pending() {
+        golden("status_sql", &fake("1\n").run("status keto --sql"));
+    }
+
+    #[test]
+    fn checks_by_its_exit_code() {
+        for (applied, code) in [("1\n2\n", 0), ("1\n", 3), ("1\n2\n3\n", 4), ("3\n", 4)] {
+            let outcome = fake(applied).run("status --check").exits(code);
+            assert!(outcome.stdout.starts_with("PRODUCT"), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn that_can_not_be_known_is_never_0() {
+        golden("status_unknown", &Fake::new().run("status --check"));
+        fake("1\n")
+            .fails("docker exec *psql*", 2, "FATAL:  database \"kratos\" does not exist\n")
+            .run("status kratos --check --json")
+            .exits(1);
+    }
 }

@@ -83,6 +83,12 @@ impl Stack {
         self.settings.push((name.into(), value.into()));
     }
 
+    /// A variable of each command, or of the test itself.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let own = self.settings.iter().rev().find(|(known, _)| known == name);
+        own.map(|(_, value)| value.clone()).or_else(|| std::env::var(name).ok())
+    }
+
     fn with(project: Project, compose: Compose) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -119,15 +125,15 @@ impl Stack {
                 Compose::V1 => "docker-compose",
             },
         );
-        let takes_images = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
+        let takes_stand_ins = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
         let is_ours = self.settings.is_empty();
-        if is_real() || !is_ours {
+        if is_real() || !is_ours || !takes_stand_ins {
             let publisher = if is_real() { "oryd" } else { "stand-in" };
             for product in ["kratos", "hydra", "keto"] {
                 let image = format!("{publisher}/{product}:{release}");
                 command.env(format!("{}_IMAGE", product.to_uppercase()), image);
             }
-        } else if takes_images {
+        } else {
             command.arg(format!("--stand-in={release}"));
         }
         command

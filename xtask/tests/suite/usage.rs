@@ -48,3 +48,18 @@ fn colours_only_where_asked_for() {
     let mut command = fake.command("up nosuch");
     assert!(!outcome(command.env("NO_COLOR", "1")).stderr.contains('\u{1b}'));
 }
+
+#[test]
+fn a_completion_script_is_data() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = Fake::new().run(&format!("completions {shell}")).exits(0);
+        assert!(outcome.stdout.contains("migrate-kratos") && outcome.stderr.is_empty(), "{outcome}");
+    }
+}
+
+#[test]
+fn numbers_and_releases_that_make_no_sense_are_exit_2() {
+    for args in ["up --timeout 0", "up --lock-timeout x", "up --stand-in=v26", "up --yes"] {
+        Fake::new().run(args).exits(2);
+    }
+}

@@ -1,0 +1,134 @@
+//! The migrations that an image carries: a fact of the image, learned once and kept by its id.
+//!
+//! The versions that `migrate status` lists are exactly those that end up in `schema_migration`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::context::{Context, work_file};
+use crate::process::Invocation;
+use crate::product::{Release, parse_release};
+use crate::stack::Deployment;
+
+/// A migration of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    pub name: String,
+    pub sql: String,
+}
+
+/// The migrations of an image by version, which is their order.
+pub type Carried = BTreeMap<String, Migration>;
+
+/// Where the list of an image is kept, and what is there. None where the image isn't here.
+fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Carried>>)>> {
+    let here = cx.engine.images(deployment.migrate.image.as_deref())?;
+    let Some(image) = here.first() else { return Ok(None) };
+    let path = work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
+    let known = std::fs::read(&path).ok().and_then(|bytes| read_cache(&bytes));
+    Ok(Some((path, known)))
+}
+
+/// What the image carries, from the cache or from the image itself. None where the image is too old to
+/// have a status command: a Kratos before v25.4.0 would take the question for a migration.
+pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
+    let name = deployment.migrate.image.as_deref().unwrap_or_default();
+    let (path, known) = cached(cx, deployment)?.with_context(|| format!("the image {name} isn't here"))?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let release = tagged_release(deployment).or_else(|| ask_release(cx, deployment));
+    let rows = match release {
+        Some(release) if deployment.product.has_status(release) => ask(cx, deployment)?,
+        _ => Value::Null,
+    };
+    let cache = json!({ "image": name, "carried": rows }).to_string();
+    let carried = read_cache(cache.as_bytes()).with_context(|| format!("{name} lists no migrations"))?;
+    std::fs::write(&path, cache).with_context(|| format!("failed to write {}", path.display()))?;
+    Ok(carried)
+}
+
+/// The command that asks an image what it carries; none where that is known, or the tag tells that it
+/// can't be asked.
+pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
+    let is_known = matches!(cached(cx, deployment), Ok(Some((_, Some(_)))));
+    let is_too_old =
+        tagged_release(deployment).is_some_and(|release| !deployment.product.has_status(release));
+    (!is_known && !is_too_old).then(|| status(cx, deployment))
+}
+
+fn tagged_release(deployment: &Deployment) -> Option<Release> {
+    parse_release(deployment.migrate.image.as_deref()?.rsplit_once(':')?.1)
+}
+
+/// A cache that can't be read is as good as none.
+fn read_cache(bytes: &[u8]) -> Option<Option<Carried>> {
+    let json: Value = serde_json::from_slice(bytes).ok()?;
+    match json.get("carried")? {
+        Value::Null => Some(None),
+        rows => read_rows(rows).map(Some),
+    }
+}
+
+/// The rows that the status command prints. None where one isn't as it should be, or there are none.
+fn read_rows(rows: &Value) -> Option<Carried> {
+    let text = |value: &Value| value.as_str().map(String::from);
+    let row = |row: &Value| {
+        let sql = text(&row["content"]).unwrap_or_default();
+        Some((text(&row["version"])?, Migration { name: text(&row["name"]).unwrap_or_default(), sql }))
+    };
+    let rows = rows.as_array()?.iter().map(row).collect::<Option<Carried>>()?;
+    (!rows.is_empty()).then_some(rows)
+}
+
+/// The command that lists what the image carries.
+fn status(cx: &Context, deployment: &Deployment) -> Invocation {
+    let arguments = deployment.product.status(deployment.config.as_deref(), deployment.dsn_in_config);
+    cx.engine
+        .compose(["run", "--rm", "-T", "--no-deps", "-e", "PGCONNECT_TIMEOUT=5"])
+        .args(["--entrypoint", deployment.product.name()])
+        .arg(&deployment.migrate.name)
+        .args(arguments)
+}
+
+fn ask(cx: &Context, deployment: &Deployment) -> Result<Value> {
+    let _progress = cx.out.progress(format!("asking {}'s image for its migrations", deployment.product));
+    let text = status(cx, deployment).read(&cx.secrets)?;
+    let rows: Value = serde_json::from_str(text.trim())
+        .with_context(|| format!("failed to read `{}`", status(cx, deployment)))?;
+    let keep =
+        |row: &Value| json!({"version": row["version"], "name": row["name"], "content": row["content"]});
+    Ok(rows.as_array().into_iter().flatten().map(keep).collect())
+}
+
+/// The release an image says it is, where its tag doesn't tell.
+fn ask_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
+    let image = deployment.migrate.image.as_deref()?;
+    let name = deployment.product.name();
+    let args = ["run", "--rm", "--network", "none", "--entrypoint", name, image, "version"];
+    let text = cx.engine.docker(args).read(&cx.secrets).ok()?;
+    parse_release(text.lines().find_map(|line| line.strip_prefix("Version:"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_cache_is_learned_again() {
+        assert_eq!(read_cache(b"{"), None);
+        assert_eq!(read_cache(br#"{"carried":[1]}"#), None);
+        assert_eq!(read_cache(br#"{"carried":[]}"#), None);
+        assert_eq!(read_cache(br#"{"carried":null}"#), Some(None));
+    }
+
+    #[test]
+    fn a_row_is_a_version_its_name_and_its_sql() {
+        let known = read_cache(br#"{"carried":[{"version":"1","name":"networks","content":"select 1"}]}"#);
+        let migration = Migration { name: "networks".into(), sql: "select 1".into() };
+        assert_eq!(known, Some(Some(Carried::from([("1".into(), migration)]))));
+    }
+}

@@ -1,0 +1,159 @@
+//! `status`: each product's migrations, container and readiness. It starts nothing but, once an image, a
+//! container that lists what the image carries.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use crate::cli::Status;
+use crate::compose::Container;
+use crate::context::{Context, Options};
+use crate::diagnosis;
+use crate::failure::{Exit, Failure};
+use crate::migrations::{self, State};
+use crate::output::{Output, table};
+use crate::product::Product;
+use crate::readiness;
+use crate::stack::Deployment;
+
+/// What is known of a product.
+struct Row<'a> {
+    deployment: Deployment<'a>,
+    /// How its database stands to its image, or why that isn't known.
+    migrations: Result<State>,
+    state: String,
+    is_ready: bool,
+    urls: Vec<String>,
+}
+
+pub fn run(options: &Options, args: &Status) -> Result<()> {
+    let cx = Context::new(options, vec![])?;
+    let products = products(&cx, &args.products)?;
+    let containers = cx.containers()?;
+    let deployments = super::deployments(&cx, &products)?;
+    let rows: Vec<_> = deployments.into_iter().map(|d| row(&cx, &containers, d)).collect();
+    match (args.json, args.sql) {
+        (true, _) => Output::data(serde_json::to_string_pretty(&document(&cx, &rows))?)?,
+        (_, true) => rows.iter().try_for_each(print_sql)?,
+        _ => print_table(&cx, &rows)?,
+    }
+    if args.check { check(&rows) } else { Ok(()) }
+}
+
+/// The products asked for; none asked for: all that the stack has.
+fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
+    for product in named {
+        if cx.stack.serving(*product)?.is_none() {
+            bail!(Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, *product)));
+        }
+    }
+    if named.is_empty() { cx.stack.products() } else { Ok(named.to_vec()) }
+}
+
+fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -> Row<'a> {
+    let product = deployment.product;
+    let migrations = migrations::state(cx, &deployment);
+    let migrations = migrations.map_err(|error| diagnosis::of_product(cx, &deployment, error));
+    let service = cx.stack.serving(product).ok().flatten().map_or("", |service| &service.name);
+    let container = containers.iter().find(|container| container.service == service);
+    Row {
+        migrations,
+        state: container.map_or("none".into(), |container| container.state.clone()),
+        is_ready: container.is_some_and(|container| readiness::is_ready(cx, container)),
+        urls: readiness::urls(containers, service).collect(),
+        deployment,
+    }
+}
+
+impl Row<'_> {
+    fn image(&self) -> &str {
+        self.deployment.migrate.image.as_deref().unwrap_or_default()
+    }
+
+    /// Applied, pending and ahead. A number that can't be known is none.
+    fn counts(&self) -> [Option<usize>; 3] {
+        let Ok(state) = &self.migrations else { return [None; 3] };
+        let is_known = state.carried.is_some();
+        [Some(state.applied.len()), state.pending(), is_known.then(|| state.ahead())]
+    }
+}
+
+fn print_table(cx: &Context, rows: &[Row]) -> Result<()> {
+    let heading = ["PRODUCT", "APPLIED", "PENDING", "AHEAD", "STATE", "READY", "IMAGE", "URL"];
+    let mut lines = vec![heading.map(String::from).to_vec()];
+    for row in rows {
+        let mut line = vec![row.deployment.product.to_string()];
+        line.extend(row.counts().map(|count| count.map_or("?".into(), |count| count.to_string())));
+        line.push(row.state.clone());
+        line.push(if row.is_ready { "yes" } else { "no" }.into());
+        line.push(row.image().into());
+        line.push(row.urls.join(" "));
+        lines.push(line);
+    }
+    table(&lines).iter().try_for_each(Output::data)?;
+    for row in rows {
+        if let Err(error) = &row.migrations {
+            cx.out.warn(format!("{}: {error}", row.deployment.product));
+        }
+    }
+    Ok(())
+}
+
+/// The shape is documented in the guide, and kept by a test.
+fn document(cx: &Context, rows: &[Row]) -> Value {
+    let product = |row: &Row| {
+        let [applied, pending, ahead] = row.counts();
+        json!({
+            "product": row.deployment.product.name(),
+            "image": row.image(),
+            "applied": applied,
+            "pending": pending,
+            "ahead": ahead,
+            "state": row.state,
+            "ready": row.is_ready,
+            "urls": row.urls,
+            "problem": row.migrations.as_ref().err().map(|error| format!("{error}")),
+        })
+    };
+    json!({ "project": cx.stack.project, "products": rows.iter().map(product).collect::<Vec<_>>() })
+}
+
+/// The SQL of what is pending, in order.
+fn print_sql(row: &Row) -> Result<()> {
+    let Ok(state) = &row.migrations else { return Ok(()) };
+    for (version, migration) in state.pending_migrations() {
+        Output::data(format!(
+            "-- {} {version} {}\n{}",
+            row.deployment.product, migration.name, migration.sql
+        ))?;
+    }
+    Ok(())
+}
+
+/// Exit 1 where something can't be known, 4 where a database is ahead, 3 where migrations are pending.
+fn check(rows: &[Row]) -> Result<()> {
+    for row in rows {
+        let product = row.deployment.product;
+        match (&row.migrations, row.counts()) {
+            (Err(_), _) => {
+                let failure = Failure::new(Exit::Failed, format!("{product}'s migrations can't be read"));
+                bail!(failure.hint(format!("cargo xtask migrate-{product}, which tells why")));
+            }
+            (_, [_, Some(_), Some(_)]) => {}
+            _ => {
+                let message = format!("{product}'s image is too old to tell what it carries");
+                let hint = format!("cargo xtask migrate-{product} runs its migrations each time");
+                bail!(Failure::new(Exit::Failed, message).hint(hint));
+            }
+        }
+    }
+    let some = |index: usize| rows.iter().find(|row| row.counts()[index].is_some_and(|count| count > 0));
+    if let Some(row) = some(2) {
+        let message = format!("{}'s database is ahead of {}", row.deployment.product, row.image());
+        bail!(Failure::new(Exit::Ahead, message).hint("name the newer image, or restore a backup of before"));
+    }
+    if let Some(row) = some(1) {
+        let message = format!("{} has migrations pending", row.deployment.product);
+        bail!(Failure::new(Exit::Pending, message).hint("cargo xtask migrate-all, then cargo xtask restart"));
+    }
+    Ok(())
+}
