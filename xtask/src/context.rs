@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::compose::{Container, Engine};
-use crate::env_file::EnvFile;
+use crate::env_file::{self, EnvFile};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::process::{self, CommandError, Invocation};
@@ -44,7 +44,12 @@ impl Context {
     pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
         let dir = stack_directory(options)?;
         EnvFile::read(&dir)?.check(&settings)?;
-        let engine = Engine::find(&dir, settings.clone())?;
+        let mut env = settings.clone();
+        // Compose v2 doesn't read it there where a folder above has a Compose file of its own: it takes that one.
+        let files =
+            env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
+        env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
+        let engine = Engine::find(&dir, env)?;
         let stack = Stack::discover(&engine, &dir)?;
         let secrets = stack.secrets();
         Ok(Self { options: options.clone(), out: options.output, dir, engine, settings, stack, secrets })
