@@ -1,5 +1,7 @@
 //! The documentation: every command line in it is one that works, and its two languages have the same ones.
 
+use std::collections::BTreeSet;
+
 use crate::fake::Fake;
 use crate::project::workspace;
 
@@ -24,11 +26,24 @@ pub fn command_lines(file: &str) -> Vec<String> {
     found
 }
 
+/// The calls of xtask in the sentences and tables of a document, with something typed for what stands for it.
+fn calls_in_text(file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(workspace().join(file)).expect("a document");
+    let lines = text.lines().filter(|line| !line.starts_with("```"));
+    let spans = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let calls = spans.filter(|span| span.starts_with("cargo xtask "));
+    let typed = calls.map(|call| call.split(" [").next().unwrap_or(call).replace("SHELL", "bash"));
+    // An option alone is no call.
+    typed.filter(|call| !call.starts_with("cargo xtask -C")).collect()
+}
+
 #[test]
 fn every_xtask_command_line_in_the_documents_is_accepted() {
+    let mut seen = BTreeSet::new();
     for file in FILES {
-        let lines = command_lines(file);
-        for line in lines.iter().filter(|line| line.contains("cargo xtask")) {
+        let lines = [command_lines(file), calls_in_text(file)].concat();
+        let is_new = |line: &&String| line.contains("cargo xtask") && seen.insert(line.to_string());
+        for line in lines.iter().filter(is_new).collect::<Vec<_>>() {
             let (settings, args) = line.split_once("cargo xtask").expect("a call");
             let args = args.split(" > ").next().unwrap_or(args);
             let fake = Fake::new();
