@@ -141,8 +141,9 @@ fn start_daemon() -> Invocation {
     if Path::new("/run/systemd/system").is_dir() {
         return as_root("systemctl", &["start", "docker"]);
     }
-    // A daemon that was killed leaves its pid file, and another process may have its number by now.
-    let script = "pgrep -x dockerd >/dev/null || rm -f /var/run/docker.pid; \
+    // A daemon that was killed leaves its pid files, and the numbers may be others' by now, or a zombie's.
+    let script = "pgrep -x -r R,S,D dockerd >/dev/null || \
+                  rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid; \
                   setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &";
     as_root("sh", &["-c", script])
 }
