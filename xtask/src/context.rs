@@ -95,16 +95,17 @@ impl Context {
         format!("the last lines of {}:\n{}", container.name, process::essence(&masked.join("\n")))
     }
 
+    /// Where the output of a step of this project is kept.
+    pub fn log_path(&self, step: &str) -> Result<PathBuf> {
+        work_file(&format!("logs/{}-{step}.log", self.stack.project))
+    }
+
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
     /// The error of a command that failed names the log.
     pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
-        let path = work_file(&format!("logs/{}-{step}.log", self.stack.project))?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let path = self.log_path(step)?;
         let failed = || format!("failed to write {}", path.display());
-        let mut log = options.open(&path).with_context(failed)?;
+        let mut log = private_file(&path).with_context(failed)?;
         let run = invocation.stream(&self.secrets, |line| {
             self.out.relay(line);
             writeln!(log, "{line}").with_context(failed)
@@ -114,6 +115,15 @@ impl Context {
             Err(other) => other,
         })
     }
+}
+
+/// An empty file that only its owner can read.
+pub fn private_file(path: &Path) -> std::io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::context::private_file;
 use crate::failure::{Exit, Failure};
 
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
@@ -97,11 +98,7 @@ impl EnvFile {
     fn replace(&self, text: &str) -> Result<()> {
         let temporary = self.path.with_extension("tmp");
         let write = || -> std::io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&temporary)?;
+            let mut file = private_file(&temporary)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)

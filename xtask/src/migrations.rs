@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::carried::{self, Carried, Migration};
-use crate::context::{Context, work_file};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::counted;
 use crate::postgres;
@@ -79,7 +79,7 @@ pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
         Some(left) => {
             let left = counted(left, "migration");
             let message = format!("{product}'s migration ended well, but leaves {left} pending");
-            let log = work_file(&format!("logs/{}-migrate-{product}.log", cx.stack.project))?;
+            let log = cx.log_path(&format!("migrate-{product}"))?;
             return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }

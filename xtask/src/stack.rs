@@ -105,11 +105,16 @@ impl Stack {
         }
     }
 
+    /// The names of all services, for an error to list.
+    pub fn service_names(&self) -> String {
+        self.services.keys().cloned().collect::<Vec<_>>().join(", ")
+    }
+
     /// The services asked for by name; an unknown one is wrong usage.
     pub fn services<'a>(&'a self, names: &[String]) -> Result<Vec<&'a Service>> {
         let find = |name: &String| {
             self.services.get(name).ok_or_else(|| {
-                let known = self.services.keys().cloned().collect::<Vec<_>>().join(", ");
+                let known = self.service_names();
                 let message = format!("the stack has no service `{name}`");
                 Failure::new(Exit::Usage, message).hint(format!("its services are {known}")).into()
             })
@@ -202,7 +207,7 @@ impl Stack {
         if server.is_none() && !self.may_be_elsewhere(migrate, &dsn.host) {
             let message =
                 format!("{product}'s DSN in {origin} names the server `{}`, no service here", dsn.host);
-            let known = self.services.keys().cloned().collect::<Vec<_>>().join(", ");
+            let known = self.service_names();
             return Err(Failure::new(Exit::Failed, message)
                 .hint(format!("mend the host (services: {known})"))
                 .into());
@@ -225,22 +230,20 @@ impl Stack {
 
     /// The services that are a database server of some product, each once.
     pub fn servers(&self) -> Vec<&Service> {
-        // A product whose DSN can't be read is reported when it is its turn.
-        let deployments =
-            Product::ALL.into_iter().filter_map(|product| self.deployment(product).ok().flatten());
-        let names: BTreeSet<_> = deployments.filter_map(|d| Some(d.server?.name.clone())).collect();
+        let names: BTreeSet<_> = self.readable().filter_map(|d| Some(d.server?.name.clone())).collect();
         names.iter().filter_map(|name| self.services.get(name)).collect()
     }
 
     /// The products whose tables would be in one schema with this one's.
     pub fn sharing(&self, deployment: &Deployment) -> Vec<Product> {
-        let others = Product::ALL.into_iter().filter(|other| *other != deployment.product);
-        // A product whose DSN can't be read is reported when it is its turn.
-        let others = others.filter_map(|other| self.deployment(other).ok().flatten());
-        others
-            .filter(|other| other.dsn.place() == deployment.dsn.place())
-            .map(|other| other.product)
-            .collect()
+        let others = self.readable().filter(|other| other.product != deployment.product);
+        let others = others.filter(|other| other.dsn.place() == deployment.dsn.place());
+        others.map(|other| other.product).collect()
+    }
+
+    /// The products whose DSN can be read; any other is reported when it is its turn.
+    fn readable(&self) -> impl Iterator<Item = Deployment<'_>> {
+        Product::ALL.into_iter().filter_map(|product| self.deployment(product).ok().flatten())
     }
 
     /// Fails with the first file that a service is to read and that isn't there. Docker would make a folder

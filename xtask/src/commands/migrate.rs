@@ -17,7 +17,7 @@ pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     if cx.stack.serving(product)?.is_none() {
-        let known = cx.stack.services.keys().cloned().collect::<Vec<_>>().join(", ");
+        let known = cx.stack.service_names();
         let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, product));
         bail!(failure.hint(format!("the services of this stack are {known}")));
     }
