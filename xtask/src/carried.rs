@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::context::{Context, work_file};
 use crate::process::Invocation;
-use crate::product::{Release, parse_release};
 use crate::stack::Deployment;
+use ory_facts::product::{Release, parse_release};
 
 /// A migration of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

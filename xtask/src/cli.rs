@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::context::Options;
 use crate::output::{Output, Verbosity};
-use crate::product::{Product, parse_release};
+use ory_facts::product::{Product, parse_release};
 
 /// The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose
 #[derive(Debug, Parser)]
@@ -147,7 +147,7 @@ pub struct Down {
 #[derive(Debug, Args)]
 pub struct Status {
     /// Only these products [default: all of the stack]
-    #[arg(value_name = "PRODUCT")]
+    #[arg(value_name = "PRODUCT", value_parser = product())]
     pub products: Vec<Product>,
     /// Exit with 3 where migrations are pending, 4 where a database is ahead
     #[arg(long)]
@@ -189,14 +189,9 @@ pub struct Completions {
 }
 
 /// Products are typed by their names.
-impl ValueEnum for Product {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
-    }
+fn product() -> impl TypedValueParser<Value = Product> {
+    let names = PossibleValuesParser::new(Product::ALL.map(Product::name));
+    names.try_map(|name| Product::named(&name).ok_or("it isn't a product"))
 }
 
 /// A number of seconds above 0.

@@ -13,8 +13,8 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::process::{self, CommandError, Invocation};
 use crate::secrets::Secrets;
-use crate::service::Service;
 use crate::stack::Stack;
+use ory_facts::service::Service;
 
 /// The options that every command has.
 #[derive(Debug, Clone)]

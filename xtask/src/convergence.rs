@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::compose::Container;
 use crate::context::Context;
-use crate::service::Service;
+use ory_facts::service::Service;
 
 /// The services asked for, by what is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]

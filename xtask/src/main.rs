@@ -7,7 +7,6 @@ mod compose;
 mod context;
 mod convergence;
 mod diagnosis;
-mod dsn;
 mod env_file;
 mod failure;
 mod install;
@@ -17,11 +16,8 @@ mod output;
 mod plan;
 mod postgres;
 mod process;
-mod product;
 mod readiness;
 mod secrets;
-mod service;
-mod settings;
 mod stack;
 mod stand_in;
 mod summary;
@@ -30,8 +26,8 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command};
 use failure::{Exit, Failure};
+use ory_facts::product::Product;
 use output::Output;
-use product::Product;
 
 fn main() -> ExitCode {
     let cli = Cli::parse_line();

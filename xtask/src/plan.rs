@@ -18,11 +18,11 @@ use crate::migrations::{self, Outcome};
 use crate::output::{Output, counted, seconds};
 use crate::postgres::{self, MayCreate};
 use crate::process::Invocation;
-use crate::product::Product;
 use crate::readiness;
-use crate::service::Service;
 use crate::stack::Deployment;
 use crate::summary;
+use ory_facts::product::Product;
+use ory_facts::service::Service;
 
 /// One step of a plan.
 pub enum Step<'a> {

@@ -10,11 +10,11 @@ use anyhow::{Result, bail};
 
 use crate::compose::Container;
 use crate::context::Context;
-use crate::dsn::Dsn;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
-use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
+use ory_facts::dsn::Dsn;
+use ory_facts::service::Service;
 
 /// Where psql runs.
 pub enum Place {

@@ -10,12 +10,12 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::compose::Engine;
-use crate::dsn::Dsn;
 use crate::failure::{Exit, Failure};
-use crate::product::Product;
 use crate::secrets::Secrets;
-use crate::service::{Service, scalar};
-use crate::settings;
+use ory_facts::dsn::Dsn;
+use ory_facts::product::Product;
+use ory_facts::service::{Service, scalar};
+use ory_facts::settings;
 
 /// The label of a database service that lists the roles and databases xtask may create on it.
 pub const CREATE_LABEL: &str = "xtask.create-databases";

@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::lock;
 use crate::output::seconds;
 use crate::plan::Step;
-use crate::product::Product;
+use ory_facts::product::Product;
 
 /// Migrates one product; that the stack hasn't got it is wrong usage.
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {

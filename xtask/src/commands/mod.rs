@@ -20,10 +20,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::plan::{self, Step};
 use crate::postgres::MayCreate;
-use crate::product::Product;
-use crate::service::Service;
 use crate::stack::{CREATE_LABEL, Deployment};
 use crate::stand_in;
+use ory_facts::product::Product;
+use ory_facts::service::Service;
 
 /// The context of a command, with stand-ins where asked for: they are built here.
 fn context(options: &Options, images: &Images) -> Result<Context> {

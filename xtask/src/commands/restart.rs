@@ -9,7 +9,7 @@ use crate::context::Options;
 use crate::lock;
 use crate::output::seconds;
 use crate::plan::Step;
-use crate::service::Service;
+use ory_facts::service::Service;
 
 pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();

@@ -11,9 +11,9 @@ use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, State};
 use crate::output::{Output, table};
-use crate::product::Product;
 use crate::readiness;
 use crate::stack::Deployment;
+use ory_facts::product::Product;
 
 /// What is known of a product.
 struct Row<'a> {

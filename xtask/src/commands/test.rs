@@ -16,7 +16,7 @@ pub fn run(options: &Options, args: &Test) -> Result<()> {
     let root = workspace_root()?;
     let locked = std::env::var_os("CI").is_some().then_some("--locked");
     let command = Invocation::new("cargo", &root)
-        .args(["test", "--package", "xtask", "--profile", "xtask"])
+        .args(["test", "--package", "xtask", "--package", "ory-facts", "--profile", "xtask"])
         .args(locked)
         .args(["--", "--include-ignored"])
         .args(args.filter.clone());

@@ -12,7 +12,7 @@ use crate::install::{self, Need};
 use crate::lock;
 use crate::output::{Output, counted, seconds};
 use crate::plan::Step;
-use crate::service::Service;
+use ory_facts::service::Service;
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();

@@ -78,12 +78,17 @@ fn the_map_of_the_crate_has_every_file() {
     let text = std::fs::read_to_string(workspace().join("CONTRIBUTING.md")).expect("a document");
     let map = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(".rs` |"));
     let mut map: Vec<_> = map.map(|(name, _)| format!("{name}.rs")).collect();
-    let names = |folder: &str| {
-        let entries = std::fs::read_dir(workspace().join("xtask/src").join(folder)).expect("a folder");
+    let names = |source: &str, folder: &str| {
+        let entries = std::fs::read_dir(workspace().join(source)).expect("a folder");
         let names = entries.map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned());
         names.filter(|name| name.ends_with(".rs")).map(|name| format!("{folder}{name}")).collect::<Vec<_>>()
     };
-    let mut files = [names(""), names("commands/")].concat();
+    let mut files = [
+        names("xtask/src", ""),
+        names("xtask/src/commands", "commands/"),
+        names("xtask/facts/src", "facts/"),
+    ]
+    .concat();
     map.sort();
     files.sort();
     assert_eq!(map, files);

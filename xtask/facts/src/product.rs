@@ -75,6 +75,11 @@ impl Product {
         self.facts().name
     }
 
+    /// The product of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|product| product.name() == name)
+    }
+
     /// The arguments of the migration. `config` is the file the stack names; `dsn_in_config` tells
     /// that only this file has the DSN. Otherwise Kratos and Hydra need no file to migrate.
     pub fn migrate(self, config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
