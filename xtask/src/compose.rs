@@ -10,7 +10,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
-use crate::secrets::Secrets;
+use ory_facts::secrets::Secrets;
 
 /// How Compose is called, and where.
 pub struct Engine {

@@ -12,8 +12,8 @@ use crate::env_file::{self, EnvFile};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::process::{self, CommandError, Invocation};
-use crate::secrets::Secrets;
 use crate::stack::Stack;
+use ory_facts::secrets::Secrets;
 use ory_facts::service::Service;
 
 /// The options that every command has.

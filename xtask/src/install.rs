@@ -11,7 +11,7 @@ use crate::context::{Options, manifest_dir};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::process::{self, Invocation};
-use crate::secrets::Secrets;
+use ory_facts::secrets::Secrets;
 
 /// A package manager: its program, what it runs first, how it installs, and what it calls things.
 struct Manager {

@@ -17,7 +17,6 @@ mod plan;
 mod postgres;
 mod process;
 mod readiness;
-mod secrets;
 mod stack;
 mod stand_in;
 mod summary;

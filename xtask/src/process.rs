@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use anyhow::Context;
 
-use crate::secrets::Secrets;
+use ory_facts::secrets::Secrets;
 
 /// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
 /// secrets travel there or on standard input.

@@ -11,9 +11,9 @@ use yaml_rust2::Yaml;
 
 use crate::compose::Engine;
 use crate::failure::{Exit, Failure};
-use crate::secrets::Secrets;
 use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
+use ory_facts::secrets::Secrets;
 use ory_facts::service::{Service, scalar};
 use ory_facts::settings;
 

@@ -13,8 +13,8 @@ use crate::context::{Context, manifest_dir, work_file};
 use crate::env_file;
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
-use crate::secrets::Secrets;
 use ory_facts::product::Product;
+use ory_facts::secrets::Secrets;
 
 /// The image variables of the recommended stack, and the stand-ins for them.
 pub fn settings(release: &str) -> Vec<(String, String)> {

@@ -3,5 +3,6 @@
 
 pub mod dsn;
 pub mod product;
+pub mod secrets;
 pub mod service;
 pub mod settings;
