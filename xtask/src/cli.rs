@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::context::Options;
+use crate::interrupt::Interrupt;
 use crate::output::{Output, Verbosity};
 use ory_facts::product::{Product, parse_release};
 
@@ -30,12 +31,15 @@ struct Global {
     /// Print the command lines and change nothing
     #[arg(long, global = true)]
     dry_run: bool,
-    /// How long to wait for a service
-    #[arg(long, global = true, value_name = "SECS", default_value = "60", value_parser = positive)]
-    timeout: u64,
+    /// How long a wait, or a migration, may take [default: 60 for a wait]
+    #[arg(long, global = true, value_name = "SECS", value_parser = positive)]
+    timeout: Option<u64>,
     /// How long to wait for another run
     #[arg(long, global = true, value_name = "SECS", default_value = "300", value_parser = positive)]
     lock_timeout: u64,
+    /// How long a migration may wait for a lock in PostgreSQL
+    #[arg(long, global = true, value_name = "SECS", value_parser = positive)]
+    db_lock_timeout: Option<u64>,
     /// Show every line that the containers print
     #[arg(short, long, global = true)]
     verbose: bool,
@@ -230,7 +234,7 @@ Environment:
 Exit codes:
   0 done   1 failed   2 wrong usage   3 migrations pending
   4 database ahead of the image   5 a prerequisite is missing
-  6 another run holds the lock";
+  6 another run holds the lock   130, 143 interrupted";
 
 impl Cli {
     /// Parses the command line. Wrong usage ends the process with exit code 2, help with 0.
@@ -248,7 +252,7 @@ impl Cli {
     }
 
     /// The options that every command has.
-    pub fn options(&self) -> Options {
+    pub fn options(&self, interrupt: Interrupt) -> Options {
         let verbosity = match (self.global.quiet, self.global.verbose) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
@@ -257,8 +261,10 @@ impl Cli {
         Options {
             directory: self.global.directory.clone(),
             dry_run: self.global.dry_run,
-            timeout: Duration::from_secs(self.global.timeout),
+            timeout: self.global.timeout.map(Duration::from_secs),
             lock_timeout: Duration::from_secs(self.global.lock_timeout),
+            db_lock_timeout: self.global.db_lock_timeout.map(Duration::from_secs),
+            interrupt,
             output: Output { verbosity },
         }
     }

@@ -10,20 +10,36 @@ use anyhow::{Context as _, Result};
 use crate::compose::{Container, Engine};
 use crate::env_file::{self, EnvFile};
 use crate::failure::{Exit, Failure};
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::process::{self, CommandError, Invocation};
 use crate::stack::Stack;
 use ory_facts::secrets::Secrets;
 use ory_facts::service::Service;
 
+/// How long a service is waited for where no other time is asked for.
+const WAIT: Duration = Duration::from_secs(60);
+
 /// The options that every command has.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub directory: Option<PathBuf>,
     pub dry_run: bool,
-    pub timeout: Duration,
+    /// How long a wait may take, and a migration too; none: [`WAIT`] for a wait, a migration as long as it takes.
+    pub timeout: Option<Duration>,
+    /// How long another run is waited for.
     pub lock_timeout: Duration,
+    /// How long a migration may wait for a lock in PostgreSQL.
+    pub db_lock_timeout: Option<Duration>,
+    pub interrupt: Interrupt,
     pub output: Output,
+}
+
+impl Options {
+    /// How long a service may take to answer.
+    pub fn wait(&self) -> Duration {
+        self.timeout.unwrap_or(WAIT)
+    }
 }
 
 /// A command's view of the world.
@@ -103,12 +119,26 @@ impl Context {
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
     /// The error of a command that failed names the log.
     pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
+        self.run_watched(step, &invocation.clone().until(&self.options.interrupt, None), |_| Ok(()))
+    }
+
+    /// As [`Context::run_logged`], with each line, and none every now and then, shown to `watch`, whose error
+    /// ends the command.
+    pub fn run_watched(
+        &self,
+        step: &str,
+        invocation: &Invocation,
+        mut watch: impl FnMut(Option<&str>) -> Result<()>,
+    ) -> Result<()> {
         let path = self.log_path(step)?;
         let failed = || format!("failed to write {}", path.display());
         let mut log = private_file(&path).with_context(failed)?;
         let run = invocation.stream(&self.secrets, |line| {
-            self.out.relay(line);
-            writeln!(log, "{line}").with_context(failed)
+            if let Some(line) = line {
+                self.out.relay(line);
+                writeln!(log, "{line}").with_context(failed)?;
+            }
+            watch(line)
         });
         run.map_err(|error| match error.downcast::<CommandError>() {
             Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),

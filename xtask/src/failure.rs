@@ -17,6 +17,10 @@ pub enum Exit {
     Missing = 5,
     /// Another run holds the lock.
     Locked = 6,
+    /// Ctrl-C: 128 and the signal's number, as shells have it.
+    Interrupted = 130,
+    /// SIGTERM, likewise.
+    Terminated = 143,
 }
 
 /// An error with its exit code and, where there is one, the next command to type.

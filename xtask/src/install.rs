@@ -85,14 +85,14 @@ pub fn engine(options: &Options, yes: bool, need: &Need) -> Result<()> {
                 Failure::new(Exit::Usage, "there is no terminal to ask on before installing Docker");
             bail!(failure.hint("add --yes"));
         }
-        if !options.output.ask("Run them?")? {
+        if !options.output.ask("Run them?", &options.interrupt)? {
             bail!(Failure::new(Exit::Missing, "nothing was installed").hint("install Docker your own way"));
         }
     }
     for command in &commands {
         let _progress = options.output.progress(format!("running `{command}`"));
         let run = command.stream(&Secrets::default(), |line| {
-            options.output.relay(line);
+            line.into_iter().for_each(|line| options.output.relay(line));
             Ok(())
         });
         run.with_context(|| format!("failed to run `{command}`"))?;
@@ -152,8 +152,8 @@ fn wait_for_daemon(options: &Options) -> Result<()> {
     let _progress = options.output.progress("waiting for the Docker daemon");
     let start = Instant::now();
     while !daemon_answers() {
-        if start.elapsed() > options.timeout {
-            let message = format!("the Docker daemon does not answer after {} s", options.timeout.as_secs());
+        if start.elapsed() > options.wait() {
+            let message = format!("the Docker daemon does not answer after {} s", options.wait().as_secs());
             bail!(Failure::new(Exit::Missing, message).hint("docker info; its log is /var/log/dockerd.log"));
         }
         std::thread::sleep(Duration::from_millis(200));

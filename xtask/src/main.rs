@@ -10,6 +10,7 @@ mod diagnosis;
 mod env_file;
 mod failure;
 mod install;
+mod interrupt;
 mod lock;
 mod migrations;
 mod output;
@@ -25,13 +26,18 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command};
 use failure::{Exit, Failure};
+use interrupt::Interrupt;
 use ory_facts::product::Product;
 use output::Output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse_line();
     cli.apply_color();
-    let options = cli.options();
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return fail(&anyhow::Error::new(error).context("failed to listen for Ctrl-C")),
+    };
+    let options = cli.options(interrupt);
     let result = match &cli.command {
         Command::Up(args) => commands::up::run(&options, args),
         Command::Restart(args) => commands::restart::run(&options, args),
@@ -48,10 +54,19 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if Output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            Output::error(&error, Failure::hint_of(&error));
-            let exit = Failure::of(&error).map_or(Exit::Failed, |failure| failure.exit);
-            ExitCode::from(exit as u8)
-        }
+        Err(error) => match options.interrupt.failure() {
+            // Whatever failed, failed because of it.
+            Some(interrupted)
+                if !Failure::of(&error).is_some_and(|failure| failure.exit == interrupted.exit) =>
+            {
+                fail(&error.context(interrupted))
+            }
+            _ => fail(&error),
+        },
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    Output::error(error, Failure::hint_of(error));
+    ExitCode::from(Failure::of(error).map_or(Exit::Failed, |failure| failure.exit) as u8)
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anstream::{eprint, eprintln};
 
+use crate::interrupt::{Interrupt, TICK};
+
 const BOLD_RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[33m";
 const CYAN: &str = "\x1b[36m";
@@ -44,12 +46,22 @@ impl Output {
         }
     }
 
-    /// Asks a question on the terminal; only `y` or `yes` is a yes.
-    pub fn ask(&self, question: &str) -> std::io::Result<bool> {
+    /// Asks a question on the terminal; only `y` or `yes` is a yes. Ctrl-C ends the wait for it.
+    pub fn ask(&self, question: &str, interrupt: &Interrupt) -> anyhow::Result<bool> {
         eprint!("{question} [y/N] ");
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+        let (typed, answers) = mpsc::channel();
+        // A read from the terminal goes on after a signal, so it has a thread that can be left to itself.
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            typed.send(std::io::stdin().read_line(&mut answer).map(|_| answer))
+        });
+        loop {
+            match answers.recv_timeout(TICK) {
+                Ok(answer) => return Ok(["y", "yes"].contains(&answer?.trim().to_lowercase().as_str())),
+                Err(RecvTimeoutError::Timeout) => interrupt.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            }
+        }
     }
 
     /// A line that a container printed.

@@ -59,7 +59,8 @@ fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String)
         }
     };
     let start = start.args(names).arg(container).args(["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]);
-    start.envs(env.clone()).stdin(script).called(format!("psql in {name}"))
+    let psql = start.envs(env.clone()).stdin(script).called(format!("psql in {name}"));
+    psql.until(&cx.options.interrupt, Some(cx.options.wait()))
 }
 
 /// The versions that a product's database has; none of a database that was never migrated.
@@ -168,14 +169,14 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
         if ready_query(cx, &container.name).output()?.status.success() {
             return Ok(());
         }
-        if start.elapsed() > cx.options.timeout {
-            let seconds = cx.options.timeout.as_secs();
+        if start.elapsed() > cx.options.wait() {
+            let seconds = cx.options.wait().as_secs();
             let message = format!("`{}` takes no connections after {seconds} s", server.name);
             let hint = format!("{}", cx.engine.compose(["logs", &server.name]));
             return Err(anyhow::Error::msg(cx.last_lines(&container))
                 .context(Failure::new(Exit::Failed, message).hint(hint)));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        cx.options.interrupt.sleep(Duration::from_millis(50))?;
     }
 }
 

@@ -7,9 +7,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::failure::{Exit, Failure};
+use crate::interrupt::{Interrupt, TICK};
 use ory_facts::secrets::Secrets;
 
 /// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
@@ -23,7 +26,12 @@ pub struct Invocation {
     stdin: String,
     /// What an error calls it, where the command line is long and says little.
     name: Option<String>,
+    /// It is ended when xtask is asked to end, or after this long.
+    limits: Option<(Interrupt, Option<Duration>)>,
 }
+
+/// How long a program that was asked to end may take to do so.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// A program that ended with a failure.
 #[derive(Debug)]
@@ -95,6 +103,7 @@ impl Invocation {
             dir: dir.into(),
             stdin: String::new(),
             name: None,
+            limits: None,
         }
     }
 
@@ -124,12 +133,32 @@ impl Invocation {
         self
     }
 
+    /// Ends it when xtask is asked to end, or after a time: for what can take long, or wait for ever.
+    pub fn until(mut self, interrupt: &Interrupt, deadline: Option<Duration>) -> Self {
+        self.limits = Some((interrupt.clone(), deadline));
+        self
+    }
+
     fn name(&self) -> String {
         self.name.clone().unwrap_or_else(|| format!("`{self}`"))
     }
 
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
+        if self.limits.is_some() {
+            let running = self.expression().stdout_capture().stderr_capture().start();
+            let running = running.with_context(|| format!("failed to start `{self}`"))?;
+            let start = Instant::now();
+            loop {
+                if let Some(output) = running.wait_timeout(TICK)? {
+                    return Ok(output.clone());
+                }
+                if let Err(error) = self.check_limits(start) {
+                    end(&running)?;
+                    return Err(error);
+                }
+            }
+        }
         let shell = xshell::Shell::new()?;
         shell.change_dir(&self.dir);
         let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
@@ -176,42 +205,77 @@ impl Invocation {
         }
     }
 
-    /// Runs while its masked lines, of both streams, are handed over one by one. An error of `on_line` ends
-    /// the program. A failure is a [`CommandError`] with the last lines of standard error.
-    pub fn stream(
-        &self,
-        secrets: &Secrets,
-        mut on_line: impl FnMut(&str) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
-        let (stderr, stderr_end) = os_pipe::pipe()?;
-        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir).stderr_file(stderr_end);
+    fn expression(&self) -> duct::Expression {
+        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir).unchecked();
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }
-        expression = expression.stdin_bytes(self.stdin.clone()).unchecked();
-        let running = expression.reader().with_context(|| format!("failed to start `{self}`"))?;
-        // It holds the writing end of the pipe, whose reader would wait for it.
+        expression = expression.stdin_bytes(self.stdin.clone());
+        #[cfg(unix)]
+        if self.limits.is_some() {
+            // The terminal sends Ctrl-C to a whole group of processes. In one of its own, a program isn't ended
+            // behind the back of xtask, which ends it in order.
+            use std::os::unix::process::CommandExt;
+            expression = expression.before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            });
+        }
+        expression
+    }
+
+    fn check_limits(&self, start: Instant) -> anyhow::Result<()> {
+        let Some((interrupt, deadline)) = &self.limits else { return Ok(()) };
+        interrupt.check()?;
+        match deadline {
+            Some(deadline) if start.elapsed() > *deadline => {
+                let message = format!("{} did not end in {} s", self.name(), deadline.as_secs());
+                Err(Failure::new(Exit::Failed, message).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs while its masked lines, of both streams, are handed over one by one; none every now and then while
+    /// there is no line. An error of `on_line` ends the program. A failure is a [`CommandError`] with the last
+    /// lines of standard error.
+    pub fn stream(
+        &self,
+        secrets: &Secrets,
+        mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
+        let (stdout, stdout_end) = os_pipe::pipe()?;
+        let (stderr, stderr_end) = os_pipe::pipe()?;
+        let expression = self.expression().stdout_file(stdout_end).stderr_file(stderr_end);
+        let start = Instant::now();
+        let running = expression.start().with_context(|| format!("failed to start `{self}`"))?;
+        // It holds the writing ends of the pipes, whose readers would wait for it.
         drop(expression);
 
         let mut tail = Tail::default();
         let (lines, received) = mpsc::channel();
-        std::thread::scope(|scope| {
-            let stdout_lines = lines.clone();
-            scope.spawn(|| read_lines(&running, stdout_lines, false));
-            scope.spawn(|| read_lines(stderr, lines, true));
-            for (line, is_stderr) in received {
-                let line = secrets.mask(&line);
-                if let Err(error) = on_line(&line) {
-                    running.kill()?;
-                    return Err(error);
-                }
+        let stdout_lines = lines.clone();
+        // Not joined: a child of the program can hold its streams open after its end.
+        std::thread::spawn(move || read_lines(stdout, stdout_lines, false));
+        std::thread::spawn(move || read_lines(stderr, lines, true));
+        loop {
+            let line = match received.recv_timeout(TICK) {
+                Ok((line, is_stderr)) => Some((secrets.mask(&line), is_stderr)),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
+            let goes_on = on_line(line.as_ref().map(|(line, _)| line.as_str()));
+            if let Err(error) = goes_on.and_then(|()| self.check_limits(start)) {
+                end(&running)?;
+                return Err(error);
+            }
+            if let Some((line, is_stderr)) = line {
                 tail.push(line, is_stderr);
             }
-            Ok(())
-        })?;
-        match running.try_wait()? {
-            Some(output) if !output.status.success() => Err(CommandError {
+        }
+        match running.wait()? {
+            output if !output.status.success() => Err(CommandError {
                 command: self.name(),
                 status: output.status.code(),
                 stderr: tail.text(),
@@ -221,6 +285,19 @@ impl Invocation {
             _ => Ok(()),
         }
     }
+}
+
+/// Asks a program to end, and ends it where it doesn't. `docker` hands a signal on to its plugins; killed, it
+/// would leave them behind.
+fn end(running: &duct::Handle) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        duct::unix::HandleExt::send_signal(running, signal_hook::consts::SIGTERM)?;
+        if running.wait_timeout(GRACE)?.is_some() {
+            return Ok(());
+        }
+    }
+    running.kill()
 }
 
 /// Sends each line of a stream. A stream that breaks off has ended.

@@ -116,7 +116,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
             if open.values().all(|count| *count == 0) {
                 break Ok(());
             }
-            match answers.recv_timeout(Duration::from_millis(500)) {
+            match answers.recv_timeout(Duration::from_millis(250)) {
                 Ok(service) => {
                     let left = open.entry(service).or_default();
                     *left = left.saturating_sub(1);
@@ -126,7 +126,8 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
                 }
                 Err(RecvTimeoutError::Disconnected) => break Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = check(cx, &before, &open, start.elapsed()) {
+                    let goes_on = cx.options.interrupt.check();
+                    if let Err(error) = goes_on.and_then(|()| check(cx, &before, &open, start.elapsed())) {
                         break Err(error);
                     }
                 }
@@ -150,8 +151,8 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
             format!("`{service}` ended with exit code {}", now.exit_code)
         } else if restarts >= RESTARTS {
             format!("`{service}` keeps ending, with exit code {}", now.exit_code)
-        } else if waited > cx.options.timeout {
-            format!("`{service}` is not ready after {} s", cx.options.timeout.as_secs())
+        } else if waited > cx.options.wait() {
+            format!("`{service}` is not ready after {} s", cx.options.wait().as_secs())
         } else {
             continue;
         };

@@ -33,5 +33,5 @@ fn confirm(cx: &Context, volumes: &[String]) -> Result<bool> {
         let message = format!("this deletes the data in {volumes}, and there is no terminal to ask on");
         bail!(Failure::new(Exit::Usage, message).hint("cargo xtask down --volumes --yes"));
     }
-    Ok(cx.out.ask(&format!("Delete the data in {volumes}?"))?)
+    cx.out.ask(&format!("Delete the data in {volumes}?"), &cx.options.interrupt)
 }

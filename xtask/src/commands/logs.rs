@@ -19,5 +19,6 @@ pub fn run(options: &Options, args: &Logs) -> Result<()> {
         cx.out.say("nothing runs yet: cargo xtask up");
         return Ok(());
     }
-    command.stream(&cx.secrets, |line| Ok(Output::data(line)?))
+    let command = command.until(&options.interrupt, None);
+    command.stream(&cx.secrets, |line| line.map_or(Ok(()), |line| Ok(Output::data(line)?)))
 }

@@ -1,0 +1,67 @@
+//! Ctrl-C and other requests to end: noticed here, so that what runs is ended in order. A second one ends xtask at
+//! once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::failure::{Exit, Failure};
+
+/// What asks a program to end. On Windows, Ctrl-C alone does.
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// How often a wait looks whether it was interrupted.
+pub const TICK: Duration = Duration::from_millis(25);
+
+/// Whether xtask was asked to end. Its copies share one answer.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Notices signals from now on.
+    pub fn listen() -> std::io::Result<Self> {
+        let interrupt = Self::default();
+        let is_second = Arc::new(AtomicBool::new(false));
+        for signal in SIGNALS {
+            // They act in this order: at the first signal nothing is set yet.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&is_second))?;
+            flag::register(signal, Arc::clone(&is_second))?;
+            flag::register_usize(signal, Arc::clone(&interrupt.signal), signal.unsigned_abs() as usize)?;
+        }
+        Ok(interrupt)
+    }
+
+    /// The failure of a command that was asked to end; none where it wasn't.
+    pub fn failure(&self) -> Option<Failure> {
+        let exit = match self.signal.load(Ordering::Relaxed) {
+            0 => return None,
+            signal if signal == SIGTERM.unsigned_abs() as usize => Exit::Terminated,
+            _ => Exit::Interrupted,
+        };
+        Some(Failure::new(exit, "interrupted"))
+    }
+
+    /// Fails once xtask was asked to end.
+    pub fn check(&self) -> Result<()> {
+        self.failure().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    /// Waits, and fails as soon as xtask is asked to end.
+    pub fn sleep(&self, duration: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            self.check()?;
+            let left = duration.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+}
