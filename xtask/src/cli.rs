@@ -31,13 +31,13 @@ struct Global {
     /// Print the command lines and change nothing
     #[arg(long, global = true)]
     dry_run: bool,
-    /// How long a wait, or a migration, may take [default: 60 for a wait]
+    /// Bounds each wait [default: 60] and migration
     #[arg(long, global = true, value_name = "SECS", value_parser = positive)]
     timeout: Option<u64>,
     /// How long to wait for another run
     #[arg(long, global = true, value_name = "SECS", default_value = "300", value_parser = positive)]
     lock_timeout: u64,
-    /// How long a migration may wait for a lock in PostgreSQL
+    /// Bounds a migration's waits for locks
     #[arg(long, global = true, value_name = "SECS", value_parser = positive)]
     db_lock_timeout: Option<u64>,
     /// Show every line that the containers print
@@ -234,7 +234,7 @@ Environment:
 Exit codes:
   0 done   1 failed   2 wrong usage   3 migrations pending
   4 database ahead of the image   5 a prerequisite is missing
-  6 another run holds the lock   130, 143 interrupted";
+  6 another run holds the lock       130, 143 interrupted";
 
 impl Cli {
     /// Parses the command line. Wrong usage ends the process with exit code 2, help with 0.

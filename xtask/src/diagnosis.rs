@@ -84,16 +84,26 @@ const ENGINE: &[Row] = &[
     },
 ];
 
+/// psql as the administrator of a product's server, to be typed.
+pub fn admin_psql(cx: &Context, deployment: &Deployment) -> String {
+    let server = deployment.server_name();
+    match deployment.server {
+        Some(service) => {
+            let admin = service.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
+            format!("{} exec {server} psql -U {admin}", cx.engine.compose([]))
+        }
+        None => format!("psql -h {server} -U postgres"),
+    }
+}
+
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
     let compose = cx.engine.compose([]).to_string();
     let server = deployment.server_name();
-    let (psql, logs) = match deployment.server {
-        Some(service) => {
-            let admin = service.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
-            (format!("{compose} exec {server} psql -U {admin}"), format!("{compose} logs {server}"))
-        }
-        None => (format!("psql -h {server} -U postgres"), format!("pg_isready -h {server}")),
+    let psql = admin_psql(cx, deployment);
+    let logs = match deployment.server {
+        Some(_) => format!("{compose} logs {server}"),
+        None => format!("pg_isready -h {server}"),
     };
     let words = [
         ("{role}", deployment.dsn.user.as_str()),

@@ -21,6 +21,7 @@ pub const TICK: Duration = Duration::from_millis(25);
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
+    is_cleaning_up: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -47,8 +48,16 @@ impl Interrupt {
         Some(Failure::new(exit, "interrupted"))
     }
 
+    /// From here on only what is left behind is cleaned up: nothing of that is ended by the signal that came.
+    pub fn clean_up(&self) {
+        self.is_cleaning_up.store(true, Ordering::Relaxed);
+    }
+
     /// Fails once xtask was asked to end.
     pub fn check(&self) -> Result<()> {
+        if self.is_cleaning_up.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.failure().map_or(Ok(()), |failure| Err(failure.into()))
     }
 

@@ -11,9 +11,9 @@ use crate::carried::{self, Carried, Migration};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::counted;
-use crate::postgres;
-use crate::process::Invocation;
+use crate::process::CommandError;
 use crate::stack::Deployment;
+use crate::{diagnosis, one_off, postgres, server_lock};
 
 /// How a database stands to its image.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,23 +58,28 @@ pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
 /// what the database has, not what Ory printed.
 pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
     let product = deployment.product;
-    let State { applied: before, carried } = {
-        let state = state(cx, deployment)?;
-        refuse_ahead(cx, deployment, &state)?;
-        if state.pending() == Some(0) {
-            return Ok(Outcome::UpToDate { total: state.applied.len() });
-        }
-        state
-    };
-    clear_the_name(cx, deployment)?;
+    let is_up_to_date = |state: &State| state.pending() == Some(0);
+    let mut state = state(cx, deployment)?;
+    refuse_ahead(cx, deployment, &state)?;
+    if is_up_to_date(&state) {
+        return Ok(Outcome::UpToDate { total: state.applied.len() });
+    }
+    let mut lock = server_lock::acquire(cx, deployment)?;
+    one_off::take_over(cx, deployment, &mut lock)?;
+    // What was waited for may have done it.
+    state.applied = postgres::applied(cx, deployment)?;
+    refuse_ahead(cx, deployment, &state)?;
+    if is_up_to_date(&state) {
+        return Ok(Outcome::UpToDate { total: state.applied.len() });
+    }
     let start = Instant::now();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));
-        cx.run_logged(&format!("migrate-{product}"), &run(cx, deployment))?;
+        one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, &state, error))?;
     }
     let took = start.elapsed();
-    let after = State { applied: postgres::applied(cx, deployment)?, carried };
-    match after.pending() {
+    let before = std::mem::replace(&mut state.applied, postgres::applied(cx, deployment)?);
+    match state.pending() {
         None | Some(0) => {}
         Some(left) => {
             let left = counted(left, "migration");
@@ -83,11 +88,37 @@ pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
             return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }
-    let count = after.applied.difference(&before).count();
+    let count = state.applied.difference(&before).count();
     if count == 0 {
-        return Ok(Outcome::UpToDate { total: after.applied.len() });
+        return Ok(Outcome::UpToDate { total: state.applied.len() });
     }
     Ok(Outcome::Applied { count, took })
+}
+
+/// What an interrupted migration has done; who holds the lock that one gave up on.
+fn explain_end(cx: &Context, deployment: &Deployment, state: &State, error: anyhow::Error) -> anyhow::Error {
+    let product = deployment.product;
+    if let Some(interrupted) = cx.options.interrupt.failure() {
+        let Ok(applied) = postgres::applied(cx, deployment) else { return error };
+        let total = state.carried.as_ref().map(|carried| format!(" of {}", carried.len()));
+        let message =
+            format!("interrupted: {product} has {}{} migrations", applied.len(), total.unwrap_or_default());
+        let hint = format!("cargo xtask migrate-{product}, which goes on from there");
+        return Failure::new(interrupted.exit, message).hint(hint).into();
+    }
+    let gave_up = |command: &CommandError| command.stderr.contains("SQLSTATE 55P03");
+    if cx.options.db_lock_timeout.is_some() && error.downcast_ref().is_some_and(gave_up) {
+        let holders = postgres::lock_holders(cx, deployment).unwrap_or_default();
+        if let Some(first) = holders.first() {
+            let message =
+                format!("{product} waited too long for a lock that is held by {}", holders.join("; "));
+            let pid = first.split(' ').next().unwrap_or_default();
+            let psql = diagnosis::admin_psql(cx, deployment);
+            let hint = format!("end it: {psql} -c 'select pg_terminate_backend({pid})'; then run this again");
+            return error.context(Failure::new(Exit::Failed, message).hint(hint));
+        }
+    }
+    error
 }
 
 /// Ory never complains about a database newer than its image; it fails later, when it serves.
@@ -108,38 +139,6 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
             "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before",
         )
         .into())
-}
-
-/// The one-off container that migrates: named, without terminal, known to PostgreSQL by its name.
-pub fn run(cx: &Context, deployment: &Deployment) -> Invocation {
-    let name = container_name(cx, deployment);
-    let application = format!("PGAPPNAME={name}");
-    let arguments = deployment.product.migrate(deployment.config.as_deref(), deployment.dsn_in_config);
-    cx.engine
-        .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
-        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
-        .arg(&deployment.migrate.name)
-        .args(arguments)
-}
-
-fn container_name(cx: &Context, deployment: &Deployment) -> String {
-    // Not `PROJECT-kratos-migrate`: a one-shot of the stack may have that name.
-    format!("xtask-{}-migrate-{}", cx.stack.project, deployment.product)
-}
-
-/// The container of an earlier run may have outlived it: one that still runs is somebody's migration.
-fn clear_the_name(cx: &Context, deployment: &Deployment) -> Result<()> {
-    let name = container_name(cx, deployment);
-    match cx.engine.inspect([name.as_str()])?.first() {
-        None => Ok(()),
-        Some(container) if container.is_running() => {
-            let message = format!("another migration of {} is running, in {name}", deployment.product);
-            Err(Failure::new(Exit::Locked, message)
-                .hint(format!("docker wait {name}, then try again"))
-                .into())
-        }
-        Some(_) => cx.engine.docker(["rm", &name]).read(&cx.secrets).map(|_| ()),
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::convergence::{self, Work};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Outcome};
+use crate::one_off;
 use crate::output::{Output, counted, seconds};
 use crate::postgres::{self, MayCreate};
 use crate::process::Invocation;
@@ -56,6 +57,7 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
         return Ok(());
     }
     for (index, step) in steps.iter().enumerate() {
+        cx.options.interrupt.check()?;
         step.run(cx).map_err(|error| {
             let left: Vec<_> =
                 steps[index + 1..].iter().filter_map(Step::migrates).map(Product::name).collect();
@@ -104,7 +106,7 @@ impl Step<'_> {
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
                 let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
-                [has].into_iter().chain(ask).chain([print(migrations::run(cx, deployment))]).collect()
+                [has].into_iter().chain(ask).chain([print(one_off::command(cx, deployment))]).collect()
             }
             Self::RequireMigrated(deployments) => {
                 let line = |deployment: &Deployment| {

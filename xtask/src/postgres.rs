@@ -76,11 +76,52 @@ pub fn applied_query(cx: &Context, place: &Place, deployment: &Deployment) -> In
 
 /// Runs [`applied_query`].
 pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
-    let place = match deployment.server {
+    let rows = applied_query(cx, &running_place(cx, deployment)?, deployment).read(&cx.secrets)?;
+    Ok(rows.lines().map(String::from).collect())
+}
+
+/// Where to ask about a product, whose server must be running.
+fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
+    Ok(match deployment.server {
         Some(service) => Place::Container(running_server(cx, service)?.name),
         None => place(cx, &[], deployment),
-    };
-    let rows = applied_query(cx, &place, deployment).read(&cx.secrets)?;
+    })
+}
+
+/// psql as a product, with some variables other than those of its DSN, without a script.
+pub fn as_product(cx: &Context, deployment: &Deployment, variables: &[(&str, &str)]) -> Result<Invocation> {
+    let mut env = deployment.dsn.environment();
+    env.retain(|(name, _)| !variables.iter().any(|(other, _)| name == other));
+    env.extend(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    Ok(psql(cx, &running_place(cx, deployment)?, env, String::new()))
+}
+
+/// Ends the sessions of an application in a product's database, and waits until they are gone.
+pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) -> Result<()> {
+    let script = format!(
+        "do $$ begin for try in 1..50 loop
+           perform pg_terminate_backend(pid) from pg_stat_activity
+             where application_name = {}::name::text and datname = current_database();
+           if not found then return; end if;
+           perform pg_sleep(0.1);
+           perform pg_stat_clear_snapshot();
+         end loop;
+         raise 'a session of % goes on', {0}; end $$;\n",
+        literal(application)
+    );
+    as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets).map(|_| ())
+}
+
+/// The sessions that hold locks on tables in a product's database, the longest first, in words.
+pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
+    let script = "select pid || ' (' || concat_ws(', ', usename, nullif(application_name, ''), state,
+                    'for ' || extract(epoch from now() - xact_start)::int || ' s') || ')'
+                  from pg_stat_activity
+                  where pid <> pg_backend_pid() and pid in (
+                    select l.pid from pg_locks l join pg_database d on d.oid = l.database
+                    where l.granted and l.locktype = 'relation' and d.datname = current_database())
+                  order by xact_start;\n";
+    let rows = as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets)?;
     Ok(rows.lines().map(String::from).collect())
 }
 
@@ -145,7 +186,7 @@ fn creatable(server: &Service) -> Vec<String> {
 }
 
 /// A string constant, whatever is in it, with backslashes taken as they are.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -139,14 +139,16 @@ impl Invocation {
         self
     }
 
-    fn name(&self) -> String {
+    /// What an error calls it.
+    pub fn name(&self) -> String {
         self.name.clone().unwrap_or_else(|| format!("`{self}`"))
     }
 
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
         if self.limits.is_some() {
-            let running = self.expression().stdout_capture().stderr_capture().start();
+            let running =
+                self.expression().stdin_bytes(self.stdin.clone()).stdout_capture().stderr_capture().start();
             let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
@@ -205,12 +207,12 @@ impl Invocation {
         }
     }
 
-    fn expression(&self) -> duct::Expression {
+    /// The program with its environment, in a group of its own where it can take long.
+    pub fn expression(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir).unchecked();
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }
-        expression = expression.stdin_bytes(self.stdin.clone());
         #[cfg(unix)]
         if self.limits.is_some() {
             // The terminal sends Ctrl-C to a whole group of processes. In one of its own, a program isn't ended
@@ -247,7 +249,8 @@ impl Invocation {
         // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
         let (stdout, stdout_end) = os_pipe::pipe()?;
         let (stderr, stderr_end) = os_pipe::pipe()?;
-        let expression = self.expression().stdout_file(stdout_end).stderr_file(stderr_end);
+        let expression =
+            self.expression().stdin_bytes(self.stdin.clone()).stdout_file(stdout_end).stderr_file(stderr_end);
         let start = Instant::now();
         let running = expression.start().with_context(|| format!("failed to start `{self}`"))?;
         // It holds the writing ends of the pipes, whose readers would wait for it.
@@ -389,7 +392,7 @@ runtime.goexit
         let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]);
         let mut seen = vec![];
         let error = sh.stream(&Secrets::default(), |line| {
-            seen.push(line.to_string());
+            seen.extend(line.map(String::from));
             Ok(())
         });
         let error = error.expect_err("exit code 3").downcast::<CommandError>().expect("a command error");

@@ -18,6 +18,7 @@ pub fn run(options: &Options, args: &Down) -> Result<()> {
         return Ok(());
     }
     let _lock = lock::acquire(options)?;
+    let _project = lock::acquire_project(&cx)?;
     plan::execute(&cx, &[Step::Down { volumes: args.volumes }])?;
     if !options.dry_run {
         let deleted =

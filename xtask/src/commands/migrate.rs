@@ -16,6 +16,7 @@ use ory_facts::product::Product;
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
+    let _project = lock::acquire_project(&cx)?;
     if cx.stack.serving(product)?.is_none() {
         let known = cx.stack.service_names();
         let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, product));
@@ -29,6 +30,7 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let start = Instant::now();
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
+    let _project = lock::acquire_project(&cx)?;
     let products = cx.stack.products()?;
     for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
         cx.out.say(cx.stack.absence(&cx.engine, *absent));

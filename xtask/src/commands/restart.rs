@@ -15,6 +15,7 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
+    let _project = lock::acquire_project(&cx)?;
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
         services = cx.stack.in_order()?;

@@ -23,6 +23,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     let _lock = lock::acquire(options)?;
     write_secrets(options, &args.services)?;
     let cx = super::context(options, &args.images)?;
+    let _project = lock::acquire_project(&cx)?;
     let services = with_dependencies(&cx, &args.services)?;
     let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;

@@ -91,6 +91,8 @@ impl Fake {
         command
             .env("PATH", self.programs_folder())
             .env("FAKE", &self.project.dir)
+            // The locks of projects are there, and the fakes are one project.
+            .env("TMPDIR", &self.project.dir)
             .env("CARGO_MANIFEST_DIR", self.project.dir.join("xtask"))
             .args(args.split_whitespace());
         command
@@ -111,6 +113,10 @@ impl Fake {
         std::fs::create_dir_all(self.programs_folder()).expect("a folder");
         for program in &self.programs {
             let mut script = format!("#!/bin/sh\ncall=\"{program} $*\"\necho \"$call\" >>\"$FAKE/calls\"\n");
+            // The psql that holds the lock of a database answers line by line.
+            script += "case \"$call\" in docker\\ exec*PGAPPNAME*) while read -r line; do case \"$line\" in\n\
+                *try_advisory_lock*) echo t ;; '\\echo '*) echo '-- end of rows --' ;;\n\
+                esac; done; exit ;; esac\n";
             script += "[ \"$2\" = -i ] && /bin/cat >/dev/null\ncase \"$call\" in\n";
             for (number, rule) in self.rules.iter().enumerate() {
                 self.project.write(&format!("out{number}"), &rule.stdout);

@@ -83,7 +83,7 @@ fn another_migration_of_the_product_that_runs_is_exit_6() {
     let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
     let running = container("m1", "kratos", "running");
     let fake = fake.answers("docker container inspect xtask-stack-migrate-kratos", &running);
-    golden("migrate_locked", &fake.run("migrate-kratos"));
+    golden("migrate_locked", &fake.run("migrate-kratos --lock-timeout 1"));
 }
 
 #[test]

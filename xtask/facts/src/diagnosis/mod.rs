@@ -27,6 +27,11 @@ pub fn is_permanent(line: &str) -> bool {
     PERMANENT.iter().any(|text| line.contains(text))
 }
 
+/// Whether a line says that a server tries once more to connect.
+pub fn is_retry(line: &str) -> bool {
+    line.contains(", retrying") || line.contains("Retrying in ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

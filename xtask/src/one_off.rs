@@ -1,0 +1,138 @@
+//! The one-off container that migrates: named, watched while it runs, and gone afterwards, with its session in
+//! PostgreSQL.
+//!
+//! Ory's migrations have no lock, no deadline and no handling of signals; Compose's own end proves nothing: after
+//! it the container can go on, and after the container its statement.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use ory_facts::diagnosis;
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::postgres;
+use crate::process::Invocation;
+use crate::server_lock::ServerLock;
+use crate::stack::Deployment;
+
+/// A migration that says nothing for this long may have lost its server.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// A server that doesn't answer may be starting again.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// The container that migrates: without terminal, known to PostgreSQL by its name.
+pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
+    let name = name(cx, deployment);
+    let application = format!("PGAPPNAME={name}");
+    let arguments = deployment.product.migrate(deployment.config.as_deref(), deployment.dsn_in_config);
+    let lock_timeout = cx.options.db_lock_timeout;
+    let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
+    cx.engine
+        .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
+        .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
+        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
+        .arg(&deployment.migrate.name)
+        .args(arguments)
+}
+
+/// Its name, and its session's in PostgreSQL. Not `PROJECT-kratos-migrate`: a one-shot of the stack may have that.
+pub fn name(cx: &Context, deployment: &Deployment) -> String {
+    format!("xtask-{}-migrate-{}", cx.stack.project, deployment.product)
+}
+
+/// Migrates. When it returns, whatever the reason, neither container nor session is left.
+pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
+    let command = command(cx, deployment).until(&cx.options.interrupt, cx.options.timeout);
+    let mut heard = Instant::now();
+    let run = cx.run_watched(&format!("migrate-{}", deployment.product), &command, |line| {
+        match line {
+            // psql tells it better, and a reason that passed meanwhile is none.
+            Some(line) if diagnosis::is_permanent(line) => {
+                return postgres::applied(cx, deployment).map(|_| ());
+            }
+            // A retry is no sign of life.
+            Some(line) if !diagnosis::is_retry(line) => heard = Instant::now(),
+            _ => {}
+        }
+        if heard.elapsed() > SILENCE {
+            check_server(cx, deployment)?;
+            heard = Instant::now();
+        }
+        Ok(())
+    });
+    run.map_err(|error| {
+        cx.options.interrupt.clean_up();
+        match end(cx, deployment) {
+            Ok(()) => error,
+            Err(left) => left.context(format!("{error:#}")),
+        }
+    })
+}
+
+/// Fails where the server doesn't answer any more: Hydra and Keto would wait for it for ever, Kratos for five
+/// minutes.
+fn check_server(cx: &Context, deployment: &Deployment) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match postgres::applied(cx, deployment) {
+            Ok(_) => return Ok(()),
+            Err(error) if start.elapsed() > GRACE => return Err(error),
+            Err(_) => cx.options.interrupt.sleep(Duration::from_millis(250))?,
+        }
+    }
+}
+
+/// Ends container and session, and sees that they are gone.
+fn end(cx: &Context, deployment: &Deployment) -> Result<()> {
+    let name = name(cx, deployment);
+    // A container that was being made can appear after its maker has ended.
+    let mut absent = 0;
+    while absent < 2 {
+        match cx.engine.inspect([name.as_str()])?.first() {
+            Some(_) => {
+                absent = 0;
+                cx.engine.docker(["stop", "--time", "5", &name]).output()?;
+                cx.engine.docker(["rm", "--force", &name]).output()?;
+            }
+            None => absent += 1,
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    postgres::end_sessions(cx, deployment, &name).with_context(|| {
+        format!("{name} may go on in PostgreSQL: whether its session has ended can't be told")
+    })
+}
+
+/// Waits for what an earlier run has left behind: a container that goes on, or a statement whose container is
+/// gone. Ended in the middle, some migrations could not be run again.
+pub fn take_over(cx: &Context, deployment: &Deployment, lock: &mut ServerLock) -> Result<()> {
+    let name = name(cx, deployment);
+    let start = Instant::now();
+    let mut progress = None;
+    loop {
+        let container = cx.engine.inspect([name.as_str()])?;
+        let stop = match container.first() {
+            Some(container) if container.is_running() => format!("docker stop {name}"),
+            Some(_) => {
+                cx.engine.docker(["rm", &name]).read(&cx.secrets)?;
+                continue;
+            }
+            None => match lock.sessions(deployment, &name)?.first() {
+                Some(pid) => format!("select pg_terminate_backend({pid})"),
+                None => return Ok(()),
+            },
+        };
+        if progress.is_none() {
+            let what = format!("waiting for {}'s migration of an earlier run, {name}", deployment.product);
+            cx.out.say(&what);
+            progress = Some(cx.out.progress(what));
+        }
+        if start.elapsed() > cx.options.lock_timeout {
+            let message = format!("another migration of {} is running, in {name}", deployment.product);
+            bail!(Failure::new(Exit::Locked, message).hint(format!("wait for it, or end it: {stop}")));
+        }
+        cx.options.interrupt.sleep(Duration::from_millis(100))?;
+    }
+}

@@ -1,0 +1,105 @@
+//! One migration of a database at a time, from whatever machine: an advisory lock of PostgreSQL, which Ory's own
+//! migrations don't take. Of two that run at once, one fails with texts that look like corruption.
+//!
+//! The lock belongs to a psql session, which ends with xtask. Such locks are per database: it is taken in the
+//! server's maintenance database, in the product's own where its role may not connect there.
+//! Source: <https://www.postgresql.org/docs/17/explicit-locking.html#ADVISORY-LOCKS>.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::lock;
+use crate::postgres::{self, literal};
+use crate::process::CommandError;
+use crate::session::Session;
+use crate::stack::Deployment;
+
+const MAINTENANCE_DATABASE: &str = "postgres";
+
+/// The lock of a product's database, held until it is dropped.
+pub struct ServerLock<'a> {
+    cx: &'a Context,
+    session: Session<'a>,
+}
+
+/// Waits for the lock of a product's database, and says who holds it.
+pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLock<'a>> {
+    let key = key(deployment);
+    let take = format!("select pg_try_advisory_lock({})", key.join(", "));
+    let (mut lock, mut answer) = connect(cx, deployment, &take)?;
+    let start = Instant::now();
+    let mut progress = None;
+    while answer != ["t"] {
+        if progress.is_none() {
+            let what = format!("waiting for another run on {}'s database", deployment.product);
+            cx.out.say(format!("{what}: {}", lock.holder(&key)?));
+            progress = Some(cx.out.progress(what));
+        }
+        if start.elapsed() > cx.options.lock_timeout {
+            let seconds = cx.options.lock_timeout.as_secs();
+            let message =
+                format!("another run still holds {}'s database after {seconds} s", deployment.product);
+            let hint = format!("wait until it has ended ({}), then run this again", lock.holder(&key)?);
+            bail!(Failure::new(Exit::Locked, message).hint(hint));
+        }
+        cx.options.interrupt.sleep(Duration::from_millis(100))?;
+        answer = lock.ask(&take)?;
+    }
+    Ok(lock)
+}
+
+/// Connects where the lock is to be taken, and tries to take it.
+fn connect<'a>(
+    cx: &'a Context,
+    deployment: &Deployment,
+    take: &str,
+) -> Result<(ServerLock<'a>, Vec<String>)> {
+    let application = format!("xtask {}, process {}", lock::typed(), std::process::id());
+    let try_in = |database: &str| {
+        let psql =
+            postgres::as_product(cx, deployment, &[("PGDATABASE", database), ("PGAPPNAME", &application)])?;
+        let mut lock = ServerLock { cx, session: Session::start(&cx.options, psql)? };
+        let answer = lock.ask(take)?;
+        Ok((lock, answer))
+    };
+    try_in(MAINTENANCE_DATABASE).or_else(|error: anyhow::Error| {
+        if error.is::<CommandError>() { try_in(&deployment.dsn.database) } else { Err(error) }
+    })
+}
+
+impl ServerLock<'_> {
+    fn ask(&mut self, sql: &str) -> Result<Vec<String>> {
+        self.session.ask(sql, &self.cx.secrets).context("failed to lock the database")
+    }
+
+    /// The run that holds a lock, and since when.
+    fn holder(&mut self, [class, object]: &[String; 2]) -> Result<String> {
+        let sql = format!(
+            "select application_name || coalesce(', for ' || extract(epoch from now() - backend_start)::int || ' s', '') \
+             from pg_locks join pg_stat_activity using (pid) where locktype = 'advisory' and granted \
+             and classid = {class}::oid and objid = {object}::oid and objsubid = 2"
+        );
+        Ok(self.ask(&sql)?.into_iter().next().unwrap_or_else(|| "it has just ended".into()))
+    }
+
+    /// Sessions of an earlier migration of this product that go on although its container may be gone: who
+    /// they are in PostgreSQL's own words.
+    pub fn sessions(&mut self, deployment: &Deployment, application: &str) -> Result<Vec<String>> {
+        let sql = format!(
+            "select pid from pg_stat_activity where application_name = {}::name::text and datname = {}",
+            literal(application),
+            literal(&deployment.dsn.database)
+        );
+        self.ask(&sql)
+    }
+}
+
+/// The two numbers of the lock, which the server itself makes of what it calls the place of the tables: they are the
+/// same from every machine.
+fn key(deployment: &Deployment) -> [String; 2] {
+    let place = format!("{}/{}", deployment.dsn.database, deployment.dsn.search_path().unwrap_or("public"));
+    ["xtask", &place].map(|text| format!("hashtext({})", literal(text)))
+}

@@ -1,0 +1,69 @@
+//! A program that stays: requests go in, answers come out. It ends with xtask, however that ends, because its
+//! standard input does.
+
+use std::io::{BufRead, BufReader, Write};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::context::Options;
+use crate::interrupt::TICK;
+use crate::process::Invocation;
+use ory_facts::secrets::Secrets;
+
+/// What psql prints after the rows of one request.
+const END: &str = "-- end of rows --";
+
+/// A psql that stays connected.
+pub struct Session<'a> {
+    options: &'a Options,
+    command: Invocation,
+    running: duct::Handle,
+    input: os_pipe::PipeWriter,
+    lines: Receiver<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Starts psql. Whether it can connect shows at the first request.
+    pub fn start(options: &'a Options, command: Invocation) -> Result<Self> {
+        let failed = || format!("failed to start `{command}`");
+        let (stdin, input) = os_pipe::pipe()?;
+        let (output, stdout) = os_pipe::pipe()?;
+        let expression = command.expression().stdin_file(stdin).stdout_file(stdout).stderr_capture();
+        let running = expression.start().with_context(failed)?;
+        let (line, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
+        });
+        Ok(Self { options, command, running, input, lines })
+    }
+
+    /// Runs SQL and returns the lines of its rows.
+    pub fn ask(&mut self, sql: &str, secrets: &Secrets) -> Result<Vec<String>> {
+        // Where psql has ended, the reason is what it printed last.
+        let _ = writeln!(self.input, "{sql};\n\\echo {END:?}").and_then(|()| self.input.flush());
+        let start = Instant::now();
+        let mut rows = Vec::new();
+        loop {
+            match self.lines.recv_timeout(TICK) {
+                Ok(line) if line.trim_matches('"') == END => return Ok(rows),
+                Ok(line) => rows.push(line),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let output = self.running.wait()?;
+                    bail!(self.command.error(output, secrets));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.options.interrupt.check()?;
+                    if start.elapsed() > self.options.wait() {
+                        bail!(
+                            "{} gave no answer in {} s",
+                            self.command.name(),
+                            self.options.wait().as_secs()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
