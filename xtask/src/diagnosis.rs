@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::postgres;
 use crate::process::CommandError;
 use crate::stack::Deployment;
 
@@ -86,14 +87,11 @@ const ENGINE: &[Row] = &[
 
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
-    let compose = cx.engine.compose([]).to_string();
     let server = deployment.server_name();
-    let (psql, logs) = match deployment.server {
-        Some(service) => {
-            let admin = service.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
-            (format!("{compose} exec {server} psql -U {admin}"), format!("{compose} logs {server}"))
-        }
-        None => (format!("psql -h {server} -U postgres"), format!("pg_isready -h {server}")),
+    let psql = postgres::typed(cx, deployment).to_string();
+    let logs = match deployment.server {
+        Some(_) => cx.engine.compose(["logs", server]).to_string(),
+        None => format!("pg_isready -h {server}"),
     };
     let words = [
         ("{role}", deployment.dsn.user.as_str()),

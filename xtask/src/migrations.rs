@@ -112,11 +112,16 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
 
 /// The one-off container that migrates: named, without terminal, known to PostgreSQL by its name.
 pub fn run(cx: &Context, deployment: &Deployment) -> Invocation {
-    let name = container_name(cx, deployment);
+    one_off(cx, deployment, &container_name(cx, deployment), &[])
+}
+
+/// As [`run`], in a container of another name, with further options.
+pub fn one_off(cx: &Context, deployment: &Deployment, name: &str, options: &[&str]) -> Invocation {
     let application = format!("PGAPPNAME={name}");
     let arguments = deployment.product.migrate(deployment.config.as_deref(), deployment.dsn_in_config);
     cx.engine
-        .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
+        .compose(["run", "--rm", "-T", "--no-deps", "--name", name, "-e", &application])
+        .args(options.iter().copied())
         .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
         .arg(&deployment.migrate.name)
         .args(arguments)

@@ -75,12 +75,37 @@ pub fn applied_query(cx: &Context, place: &Place, deployment: &Deployment) -> In
     psql(cx, place, deployment.dsn.environment(), script.into())
 }
 
-/// Runs [`applied_query`].
-pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
-    let place = match deployment.server {
+/// Where to ask about a product now; fails where the server is a service that doesn't run.
+pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
+    Ok(match deployment.server {
         Some(service) => Place::Container(running_server(cx, service)?.name),
         None => place(cx, &[], deployment),
+    })
+}
+
+/// Runs a script in a product's database, or in another one as the product.
+pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
+    psql(cx, place, dsn.environment(), script.into())
+}
+
+/// Runs a script as who may create databases: the administrator of a server that is a service, else the product.
+pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
+    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
+    psql(cx, place, env, script)
+}
+
+/// psql as people type it, as the administrator of a product's server.
+pub fn typed(cx: &Context, deployment: &Deployment) -> Invocation {
+    let Some(server) = deployment.server else {
+        return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
     };
+    let admin = server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
+    cx.engine.compose(["exec", &server.name, "psql", "-U", admin])
+}
+
+/// Runs [`applied_query`].
+pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
+    let place = running_place(cx, deployment)?;
     let rows = applied_query(cx, &place, deployment).read(&cx.secrets)?;
     Ok(rows.lines().map(String::from).collect())
 }
@@ -112,13 +137,18 @@ pub fn create_query(
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
     }
+    psql(cx, &Place::Container(container.into()), administrator(server), script)
+}
+
+/// The administrator of a database service, as variables of psql.
+fn administrator(server: &Service) -> Vec<(String, String)> {
     let of_server = |name: &str| server.environment.get(name).filter(|value| !value.is_empty()).cloned();
     let mut env = vec![
         ("PGUSER".into(), of_server("POSTGRES_USER").unwrap_or_else(|| "postgres".into())),
         ("PGDATABASE".into(), "postgres".into()),
     ];
     env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
-    psql(cx, &Place::Container(container.into()), env, script)
+    env
 }
 
 /// psql commands that create an object unless the catalog has it, and then print a line about it.
