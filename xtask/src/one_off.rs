@@ -24,13 +24,18 @@ const GRACE: Duration = Duration::from_secs(4);
 
 /// The container that migrates: without terminal, known to PostgreSQL by its name.
 pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
-    let name = name(cx, deployment);
+    command_in(cx, deployment, &name(cx, deployment), &[])
+}
+
+/// As [`command`], in a container of another name, with further options.
+pub fn command_in(cx: &Context, deployment: &Deployment, name: &str, options: &[&str]) -> Invocation {
     let application = format!("PGAPPNAME={name}");
     let arguments = deployment.product.migrate(deployment.config.as_deref(), deployment.dsn_in_config);
     let lock_timeout = cx.options.db_lock_timeout;
     let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
     cx.engine
-        .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
+        .compose(["run", "--rm", "-T", "--no-deps", "--name", name, "-e", &application])
+        .args(options.iter().copied())
         .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
         .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
         .arg(&deployment.migrate.name)

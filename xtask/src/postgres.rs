@@ -15,6 +15,7 @@ use crate::process::Invocation;
 use crate::stack::{CREATE_LABEL, Deployment};
 use ory_facts::dsn::Dsn;
 use ory_facts::service::Service;
+use ory_facts::sql::{identifier, literal};
 
 /// Where psql runs.
 pub enum Place {
@@ -80,12 +81,32 @@ pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>
     Ok(rows.lines().map(String::from).collect())
 }
 
-/// Where to ask about a product, whose server must be running.
-fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
+/// Where to ask about a product now; fails where the server is a service that doesn't run.
+pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
     Ok(match deployment.server {
         Some(service) => Place::Container(running_server(cx, service)?.name),
         None => place(cx, &[], deployment),
     })
+}
+
+/// Runs a script in a product's database, or in another one as the product.
+pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
+    psql(cx, place, dsn.environment(), script.into())
+}
+
+/// Runs a script as who may create databases: the administrator of a server that is a service, else the product.
+pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
+    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
+    psql(cx, place, env, script)
+}
+
+/// psql as people type it, as the administrator of a product's server.
+pub fn typed(cx: &Context, deployment: &Deployment) -> Invocation {
+    let Some(server) = deployment.server else {
+        return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
+    };
+    let admin = server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
+    cx.engine.compose(["exec", &server.name, "psql", "-U", admin])
 }
 
 /// psql as a product, with some variables other than those of its DSN, without a script.
@@ -152,13 +173,18 @@ pub fn create_query(
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
     }
+    psql(cx, &Place::Container(container.into()), administrator(server), script)
+}
+
+/// The administrator of a database service, as variables of psql.
+fn administrator(server: &Service) -> Vec<(String, String)> {
     let of_server = |name: &str| server.environment.get(name).filter(|value| !value.is_empty()).cloned();
     let mut env = vec![
         ("PGUSER".into(), of_server("POSTGRES_USER").unwrap_or_else(|| "postgres".into())),
         ("PGDATABASE".into(), "postgres".into()),
     ];
     env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
-    psql(cx, &Place::Container(container.into()), env, script)
+    env
 }
 
 /// psql commands that create an object unless the catalog has it, and then print a line about it.
@@ -183,16 +209,6 @@ pub enum MayCreate {
 fn creatable(server: &Service) -> Vec<String> {
     let names = server.labels.get(CREATE_LABEL).map(String::as_str).unwrap_or_default();
     names.split([',', ' ']).filter(|name| !name.is_empty()).map(String::from).collect()
-}
-
-/// A string constant, whatever is in it, with backslashes taken as they are.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A name as an identifier, whatever is in it.
-fn identifier(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
@@ -240,15 +256,5 @@ fn running_server(cx: &Context, server: &Service) -> Result<Container> {
             let failure = Failure::new(Exit::Failed, message).hint(hint);
             Err(anyhow::Error::msg(cx.last_lines(&container)).context(failure))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quote_in_a_name_stays_inside_its_literal() {
-        assert_eq!(literal("o'ry\\"), "'o''ry\\'");
     }
 }

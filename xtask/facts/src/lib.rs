@@ -1,9 +1,12 @@
 //! What is known of Ory's products, and of the files that describe a stack, without running anything: `xtask`
 //! asks this crate, and it asks nobody.
 
+pub mod catalog;
 pub mod diagnosis;
+pub mod difference;
 pub mod dsn;
 pub mod product;
 pub mod secrets;
 pub mod service;
 pub mod settings;
+pub mod sql;
