@@ -78,6 +78,8 @@ pub enum Command {
     MigrateKeto(Migrate),
     /// Apply all migrations: Kratos, then Hydra, then Keto
     MigrateAll(Migrate),
+    /// Repair what a killed migration left, then migrate on
+    Repair(Repair),
     /// Run every test of xtask, with all that they need
     Test(Test),
     /// Print a shell's completions, for an alias such as `xt`
@@ -168,6 +170,16 @@ pub struct Status {
 }
 
 #[derive(Debug, Args)]
+pub struct Repair {
+    /// The product to repair
+    #[arg(value_parser = product())]
+    pub product: Product,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Logs {
     /// Only these services
     #[arg(value_name = "SERVICE")]
@@ -216,7 +228,7 @@ fn release(text: &str) -> Result<String, String> {
 /// The commands as `--help` groups them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Environment", &["up", "status", "restart", "down", "logs"]),
-    ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all"]),
+    ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all", "repair"]),
     ("Project", &["test", "completions"]),
 ];
 

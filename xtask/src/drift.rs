@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
-use crate::lock;
+use crate::lock::{self, Lock};
 use crate::migrations::State;
 use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
@@ -25,22 +25,28 @@ pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Di
     } else if state.applied.is_empty() {
         return Err(pending(deployment));
     }
+    let (expected, actual) = schemas(cx, deployment, None)?;
+    compare(cx, deployment, &expected, &actual)
+}
+
+/// The schema that a product's image makes, and the one that there is. `lock` is that of the stack's folder, where
+/// it is held already.
+pub fn schemas(cx: &Context, deployment: &Deployment, lock: Option<&Lock>) -> Result<(Catalog, Catalog)> {
     let place = postgres::running_place(cx, deployment)?;
     let actual = actual(cx, deployment, &place)?;
     let path = cache(cx, deployment, &actual)?;
     if let Some(expected) = cached(&path) {
-        return compare(cx, deployment, &expected, &actual);
+        return Ok((expected, actual));
     }
-    let _lock = lock::acquire(&cx.options)?;
+    let _own = if lock.is_none() { Some(lock::acquire(&cx.options)?) } else { None };
     let text = Scratch::new(cx, deployment, &place).learn(&actual.schema)?;
     let expected = read(&text)?;
     std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
-    compare(cx, deployment, &expected, &actual)
+    Ok((expected, actual))
 }
 
 /// What shows at once, and without making anything: invalid indexes, and where the image's schema is known,
 /// missing tables.
-#[allow(dead_code, reason = "for `doctor`")]
 pub fn cheap(cx: &Context, deployment: &Deployment) -> Result<Vec<Difference>> {
     let place = postgres::running_place(cx, deployment)?;
     let actual = actual(cx, deployment, &place)?;

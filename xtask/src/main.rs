@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         Command::MigrateKeto(args) => commands::migrate::one(&options, Product::Keto, args),
         Command::MigrateAll(args) => commands::migrate::all(&options, args),
         Command::Status(args) => commands::status::run(&options, args),
+        Command::Repair(args) => commands::repair::run(&options, args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Test(args) => commands::test::run(&options, args),
     };

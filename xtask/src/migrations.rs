@@ -13,7 +13,8 @@ use crate::failure::{Exit, Failure};
 use crate::output::counted;
 use crate::process::CommandError;
 use crate::stack::Deployment;
-use crate::{one_off, postgres, server_lock};
+use crate::{drift, one_off, postgres, server_lock};
+use ory_facts::difference::Remedy;
 
 /// How a database stands to its image.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,11 +89,22 @@ pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
             return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }
+    refuse_invalid_indexes(cx, deployment)?;
     let count = state.applied.difference(&before).count();
     if count == 0 {
         return Ok(Outcome::UpToDate { total: state.applied.len() });
     }
     Ok(Outcome::Applied { count, took })
+}
+
+/// An index whose building was cut off is found by its name by the run after, which calls it applied.
+fn refuse_invalid_indexes(cx: &Context, deployment: &Deployment) -> Result<()> {
+    let found = drift::cheap(cx, deployment)?;
+    let Some(first) = found.iter().find(|difference| difference.remedy == Remedy::Reindex) else {
+        return Ok(());
+    };
+    let message = format!("{} is migrated, but {}", deployment.product, first.text);
+    Err(Failure::new(Exit::Failed, message).hint(drift::hint(cx, deployment, first)).into())
 }
 
 /// What an interrupted migration has done; who holds the lock that one gave up on.

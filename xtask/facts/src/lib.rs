@@ -6,6 +6,7 @@ pub mod diagnosis;
 pub mod difference;
 pub mod dsn;
 pub mod product;
+pub mod repair;
 pub mod secrets;
 pub mod service;
 pub mod settings;

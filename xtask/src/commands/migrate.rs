@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::cli::Migrate;
 use crate::context::{Context, Options};
-use crate::failure::{Exit, Failure};
 use crate::lock;
 use crate::output::seconds;
 use crate::plan::Step;
@@ -17,12 +16,7 @@ pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
-    if cx.stack.serving(product)?.is_none() {
-        let known = cx.stack.service_names();
-        let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, product));
-        bail!(failure.hint(format!("the services of this stack are {known}")));
-    }
-    migrate(&cx, &[product], args)
+    migrate(&cx, &super::products(&cx, &[product])?, args)
 }
 
 /// Migrates every product of the stack, in order, and stops at the first failure.

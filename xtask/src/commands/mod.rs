@@ -4,6 +4,7 @@ pub mod completions;
 pub mod down;
 pub mod logs;
 pub mod migrate;
+pub mod repair;
 pub mod restart;
 pub mod status;
 pub mod test;
@@ -53,6 +54,18 @@ fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
     let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
     products.sort_unstable();
     products
+}
+
+/// The products asked for; none asked for: all that the stack has.
+fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
+    for product in named {
+        if cx.stack.serving(*product)?.is_none() {
+            let known = cx.stack.service_names();
+            let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, *product));
+            bail!(failure.hint(format!("the services of this stack are {known}")));
+        }
+    }
+    if named.is_empty() { cx.stack.products() } else { Ok(named.to_vec()) }
 }
 
 /// The products that are asked for, each with what the stack says about it.

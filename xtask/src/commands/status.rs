@@ -31,7 +31,7 @@ struct Row<'a> {
 
 pub fn run(options: &Options, args: &Status) -> Result<()> {
     let cx = Context::new(options, vec![])?;
-    let products = products(&cx, &args.products)?;
+    let products = super::products(&cx, &args.products)?;
     let containers = cx.containers()?;
     let deployments = super::deployments(&cx, &products)?;
     let mut rows: Vec<_> = deployments.into_iter().map(|d| row(&cx, &containers, d)).collect();
@@ -53,16 +53,6 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
         check(&rows)?;
     }
     if args.drift && !options.dry_run { check_drift(&cx, rows) } else { Ok(()) }
-}
-
-/// The products asked for; none asked for: all that the stack has.
-fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
-    for product in named {
-        if cx.stack.serving(*product)?.is_none() {
-            bail!(Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, *product)));
-        }
-    }
-    if named.is_empty() { cx.stack.products() } else { Ok(named.to_vec()) }
 }
 
 fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -> Row<'a> {

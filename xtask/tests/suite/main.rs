@@ -8,6 +8,7 @@ mod crates;
 mod elsewhere;
 mod end_to_end;
 mod project;
+mod repair;
 mod stack;
 
 // The fake engine is a shell script.

@@ -1,0 +1,86 @@
+//! `repair`: what a killed migration left behind that a re-run doesn't mend.
+
+use std::io::IsTerminal;
+
+use anyhow::{Result, bail};
+use ory_facts::repair;
+
+use crate::cli::{Images, Repair};
+use crate::context::{Context, Options};
+use crate::drift;
+use crate::failure::{Exit, Failure};
+use crate::lock::{self, Lock};
+use crate::migrations;
+use crate::output::Output;
+use crate::plan::{self, Step};
+use crate::postgres;
+use crate::stack::Deployment;
+
+pub fn run(options: &Options, args: &Repair) -> Result<()> {
+    let lock = lock::acquire(options)?;
+    let cx = super::context(options, &Images { stand_in: None })?;
+    let _project = lock::acquire_project(&cx)?;
+    let deployments = super::deployments(&cx, &super::products(&cx, &[args.product])?)?;
+    for deployment in &deployments {
+        let start = deployment.server.map(|server| Step::StartServer { server, recreate: false });
+        plan::execute(&cx, &Vec::from_iter(start))?;
+        if options.dry_run {
+            drift::lines(&cx, deployment)?.iter().try_for_each(Output::data)?;
+            Output::data("# prints the SQL that repairs, asks, runs it as the product, and migrates on")?;
+        } else {
+            repair(&cx, deployment, &lock, args.yes)?;
+        }
+        plan::execute(&cx, &[Step::Migrate(deployment)])?;
+    }
+    Ok(())
+}
+
+fn repair(cx: &Context, deployment: &Deployment, lock: &Lock, yes: bool) -> Result<()> {
+    let product = deployment.product;
+    let statements = statements(cx, deployment, lock)?;
+    if statements.is_empty() {
+        cx.out.say(format!("{product}: nothing to repair"));
+        return Ok(());
+    }
+    let script: String = statements.iter().map(|statement| format!("{statement};\n")).collect();
+    Output::data(script.trim_end())?;
+    if !yes && !confirm(cx, deployment)? {
+        bail!(
+            Failure::new(Exit::Failed, "nothing was repaired").hint(format!("cargo xtask repair {product}"))
+        );
+    }
+    let place = postgres::running_place(cx, deployment)?;
+    let psql = postgres::query(cx, &place, &deployment.dsn, script);
+    let _progress = cx.out.progress(format!("repairing {product}"));
+    psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets).map_err(|error| {
+        let message = format!("{product} could not be repaired as a whole; what was done stays done");
+        let database = &deployment.dsn.database;
+        let hint = format!(
+            "mend what PostgreSQL says, then cargo xtask repair {product}; or restore a backup of {database}"
+        );
+        error.context(Failure::new(Exit::Failed, message).hint(hint))
+    })?;
+    cx.out.say(format!("{product}: repaired"));
+    Ok(())
+}
+
+/// The SQL that repairs, each statement proved by what the image itself makes.
+fn statements(cx: &Context, deployment: &Deployment, lock: &Lock) -> Result<Vec<String>> {
+    migrations::refuse_ahead(cx, deployment, &migrations::state(cx, deployment)?)?;
+    let (expected, actual) = drift::schemas(cx, deployment, Some(lock))?;
+    let pending = expected.versions.difference(&actual.versions).cloned().collect();
+    repair::statements(deployment.product, &pending, &expected, &actual).map_err(|other| {
+        let message = format!("{} isn't as a killed migration leaves it: {other}", deployment.product);
+        let hint = format!("restore a backup of {}", deployment.dsn.database);
+        Failure::new(Exit::Failed, message).hint(hint).into()
+    })
+}
+
+fn confirm(cx: &Context, deployment: &Deployment) -> Result<bool> {
+    let (product, database) = (deployment.product, &deployment.dsn.database);
+    if !std::io::stdin().is_terminal() {
+        let message = format!("this changes the database {database}, and there is no terminal to ask on");
+        bail!(Failure::new(Exit::Usage, message).hint(format!("cargo xtask repair {product} --yes")));
+    }
+    cx.out.ask(&format!("Run this in the database {database}?"), &cx.options.interrupt)
+}
