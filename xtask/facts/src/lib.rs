@@ -2,8 +2,11 @@
 //! asks this crate, and it asks nobody.
 
 pub mod diagnosis;
+pub mod catalog;
+pub mod difference;
 pub mod dsn;
 pub mod product;
 pub mod secrets;
 pub mod service;
 pub mod settings;
+pub mod sql;

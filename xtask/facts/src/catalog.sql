@@ -1,0 +1,56 @@
+-- Everything about a product's schema, a line an object; see catalog.rs. The schema is the one that
+-- schema_migration is found in, else the one where tables would be made.
+\pset fieldsep '\t'
+select
+  coalesce(
+    (select relnamespace from pg_class where oid = to_regclass('schema_migration')),
+    (select oid from pg_namespace where nspname = current_schema()),
+    0
+  ) as space,
+  to_regclass('schema_migration') is not null as is_migrated
+\gset
+select 'server', current_setting('server_version_num')::int / 10000, (select nspname from pg_namespace where oid = :space);
+\if :is_migrated
+select 'version', version from schema_migration order by 2;
+\endif
+select 'table', relname from pg_class where relnamespace = :space and relkind in ('r', 'p') order by 2;
+select 'column', t.relname, a.attname,
+  format_type(a.atttypid, a.atttypmod)
+    || coalesce((select ' collate ' || a.attcollation::regcollation from pg_type where oid = a.atttypid and typcollation <> a.attcollation), ''),
+  a.attnotnull,
+  -- An identity is filled like one with a default.
+  case when a.attidentity <> '' then 'identity' else regexp_replace(pg_get_expr(d.adbin, d.adrelid), '\s+', ' ', 'g') end
+from pg_class t
+join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
+where t.relnamespace = :space and t.relkind in ('r', 'p')
+order by 2, 3;
+-- From PostgreSQL 18 on, "not null" is a constraint too; here the columns tell it.
+select 'constraint', t.relname, c.conname, regexp_replace(pg_get_constraintdef(c.oid), '\s+', ' ', 'g'),
+  -- What it goes with: its columns, and the table and columns that it references.
+  (select string_agg(distinct o.relname || name, ',')
+   from pg_class o
+   join pg_attribute a on a.attrelid = o.oid
+   cross join unnest(array['.' || a.attname, case when o.oid <> t.oid then '' end]) as name
+   where o.oid = t.oid and a.attnum = any (c.conkey) or o.oid = c.confrelid and a.attnum = any (c.confkey))
+from pg_constraint c
+join pg_class t on t.oid = c.conrelid
+where t.relnamespace = :space and c.contype in ('c', 'f', 'p', 'u', 'x')
+order by 2, 3;
+select 'index', t.relname, i.relname,
+  regexp_replace(regexp_replace(
+    replace(pg_get_indexdef(i.oid), format(' ON %I.', (select nspname from pg_namespace where oid = :space)), ' ON '),
+    '\s+', ' ', 'g'), ' WITH \([^)]*\)', ''),
+  x.indisvalid and x.indisready, x.indisunique,
+  (select string_agg(distinct e.extname, ',')
+   from pg_depend uses
+   join pg_depend owns on owns.classid = uses.refclassid and owns.objid = uses.refobjid and owns.deptype = 'e'
+   join pg_extension e on e.oid = owns.refobjid
+   where uses.classid = 'pg_class'::regclass and uses.objid = i.oid),
+  (select string_agg(t.relname || '.' || attname, ',' order by attname) from pg_attribute where attrelid = t.oid and attnum = any (x.indkey))
+from pg_index x
+join pg_class i on i.oid = x.indexrelid
+join pg_class t on t.oid = x.indrelid
+where t.relnamespace = :space and t.relkind in ('r', 'p')
+order by 2, 3;
+select 'end', 1;
