@@ -15,6 +15,7 @@ use crate::process::Invocation;
 use crate::stack::{CREATE_LABEL, Deployment};
 use ory_facts::dsn::Dsn;
 use ory_facts::service::Service;
+use ory_facts::sql::{identifier, literal};
 
 /// Where psql runs.
 pub enum Place {
@@ -185,16 +186,6 @@ fn creatable(server: &Service) -> Vec<String> {
     names.split([',', ' ']).filter(|name| !name.is_empty()).map(String::from).collect()
 }
 
-/// A string constant, whatever is in it, with backslashes taken as they are.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A name as an identifier, whatever is in it.
-fn identifier(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
 /// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
 pub fn ready_query(cx: &Context, container: &str) -> Invocation {
     cx.engine.docker(["exec", container, "pg_isready", "-q", "-h", "127.0.0.1"])
@@ -240,15 +231,5 @@ fn running_server(cx: &Context, server: &Service) -> Result<Container> {
             let failure = Failure::new(Exit::Failed, message).hint(hint);
             Err(anyhow::Error::msg(cx.last_lines(&container)).context(failure))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quote_in_a_name_stays_inside_its_literal() {
-        assert_eq!(literal("o'ry\\"), "'o''ry\\'");
     }
 }

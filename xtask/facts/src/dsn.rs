@@ -17,6 +17,8 @@ pub struct Dsn {
     pub password: String,
     pub database: String,
     parameters: Vec<(String, String)>,
+    /// As it was written.
+    text: String,
 }
 
 /// What two products share when it is equal for both: the place of their tables.
@@ -69,7 +71,22 @@ impl Dsn {
             password: decode(password)?,
             database: decode(path.trim_start_matches('/'))?,
             parameters: parameters.collect::<Result<_, String>>()?,
+            text: text.into(),
         })
+    }
+
+    /// The same server, role and parameters with another database, whose name needs no escapes.
+    pub fn with_database(&self, name: &str) -> Self {
+        let host = self.text.find("://").map_or(0, |at| at + 3);
+        let end = self.text[host..].find(['/', '?', '#']).map_or(self.text.len(), |at| host + at);
+        let (server, path) = self.text.split_at(end);
+        let query = path.find('?').map_or("", |at| &path[at..]);
+        Self { database: name.into(), text: format!("{server}/{name}{query}"), ..self.clone() }
+    }
+
+    /// The DSN as Ory reads it. It holds the password.
+    pub fn url(&self) -> &str {
+        &self.text
     }
 
     /// The schema the tables go to, where the DSN names one.
@@ -163,6 +180,19 @@ mod tests {
         let value = |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(value("PGSSLMODE"), Some("disable"));
         assert_eq!(value("PGOPTIONS"), Some("-c search_path=kratos"));
+    }
+
+    #[test]
+    fn another_database_keeps_all_the_rest_as_it_was_written() {
+        for (text, other) in [
+            ("postgres://a:p%2F@h:1/d?sslmode=disable", "postgres://a:p%2F@h:1/x?sslmode=disable"),
+            ("postgres://h?search_path=a/b", "postgres://h/x?search_path=a/b"),
+            ("postgres://a@h", "postgres://a@h/x"),
+        ] {
+            let dsn = parse(text).with_database("x");
+            assert_eq!((dsn.url(), dsn.database.as_str()), (other, "x"));
+            assert_eq!(dsn, parse(other));
+        }
     }
 
     #[test]
