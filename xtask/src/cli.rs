@@ -156,8 +156,11 @@ pub struct Status {
     /// Exit with 3 where migrations are pending, 4 where a database is ahead
     #[arg(long)]
     pub check: bool,
+    /// Compare each schema with what its image makes; exit with 1 where they differ
+    #[arg(long)]
+    pub drift: bool,
     /// Print the SQL of what is pending
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "drift"])]
     pub sql: bool,
     /// Print one JSON document
     #[arg(long)]

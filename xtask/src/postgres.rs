@@ -82,7 +82,7 @@ pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>
 }
 
 /// Where to ask about a product, whose server must be running.
-fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
+pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
     Ok(match deployment.server {
         Some(service) => Place::Container(running_server(cx, service)?.name),
         None => place(cx, &[], deployment),
@@ -126,6 +126,17 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
     Ok(rows.lines().map(String::from).collect())
 }
 
+/// Runs a script in a product's database, or in another one as the product.
+pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
+    psql(cx, place, dsn.environment(), script.into())
+}
+
+/// Runs a script as who may create databases: the administrator of a server that is a service, else the product.
+pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
+    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
+    psql(cx, place, env, script)
+}
+
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.
 /// Prints what it created, a line each. What exists is never altered.
 pub fn create_query(
@@ -153,13 +164,18 @@ pub fn create_query(
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
     }
+    psql(cx, &Place::Container(container.into()), administrator(server), script)
+}
+
+/// The administrator of a database service, as variables of psql.
+fn administrator(server: &Service) -> Vec<(String, String)> {
     let of_server = |name: &str| server.environment.get(name).filter(|value| !value.is_empty()).cloned();
     let mut env = vec![
         ("PGUSER".into(), of_server("POSTGRES_USER").unwrap_or_else(|| "postgres".into())),
         ("PGDATABASE".into(), "postgres".into()),
     ];
     env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
-    psql(cx, &Place::Container(container.into()), env, script)
+    env
 }
 
 /// psql commands that create an object unless the catalog has it, and then print a line about it.

@@ -12,10 +12,11 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::lock;
-use crate::postgres::{self, literal};
+use crate::postgres;
 use crate::process::CommandError;
 use crate::session::Session;
 use crate::stack::Deployment;
+use ory_facts::sql::literal;
 
 const MAINTENANCE_DATABASE: &str = "postgres";
 

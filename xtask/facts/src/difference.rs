@@ -29,7 +29,8 @@ pub enum Remedy {
 
 /// Everything that `actual` has otherwise than `expected`.
 pub fn compare(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
-    let mut all = Comparison { expected, actual, gone: BTreeSet::new(), retyped: BTreeSet::new(), found: vec![] };
+    let mut all =
+        Comparison { expected, actual, gone: BTreeSet::new(), retyped: BTreeSet::new(), found: vec![] };
     all.tables();
     all.columns();
     all.constraints();
@@ -37,17 +38,18 @@ pub fn compare(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
     all.found
 }
 
-/// What shows without knowing what the image makes.
-pub fn invalid_indexes(actual: &Catalog) -> Vec<Difference> {
-    let invalid = actual.indexes.iter().filter(|(_, index)| !index.is_valid);
-    invalid.map(|(name, _)| invalid_index(name)).collect()
+/// What shows at first sight: missing tables, where what the image makes is known, and invalid indexes.
+pub fn at_first_sight(expected: Option<&Catalog>, actual: &Catalog) -> Vec<Difference> {
+    let missing = expected.map(|expected| missing_tables(expected, actual)).unwrap_or_default();
+    let is_own = |index: &Index| expected.is_none_or(|expected| expected.tables.contains(&index.table));
+    let invalid = actual.indexes.iter().filter(|(_, index)| !index.is_valid && is_own(index));
+    missing.into_iter().chain(invalid.map(|(name, _)| invalid_index(name))).collect()
 }
 
-/// The tables that aren't there.
-pub fn missing_tables(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
+fn missing_tables(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
     let missing = expected.tables.difference(&actual.tables);
-    let missing = missing.map(|name| (format!("the table {name} is missing"), Remedy::Restore));
-    missing.map(|(text, remedy)| Difference { text, remedy }).collect()
+    let missing = missing.map(|name| format!("the table {name} is missing"));
+    missing.map(|text| Difference { text, remedy: Remedy::Restore }).collect()
 }
 
 fn invalid_index(name: &str) -> Difference {
@@ -338,6 +340,21 @@ end\t1
         assert_eq!(texts(&invalid), ["the index state_idx is invalid"]);
         assert_eq!(texts(&left), ["the index left_ccnew is invalid"]);
         assert_eq!(found(&invalid)[0].remedy, Remedy::Reindex);
+    }
+
+    #[test]
+    fn at_first_sight_shows_what_needs_no_closer_look() {
+        let read = |text: &str| Catalog::parse(text).expect("a catalog");
+        let actual = read(&without(&["sessions", "traits"]).replace("(state)\tt", "(state)\tf"));
+        let seen = |expected: Option<&Catalog>| {
+            at_first_sight(expected, &actual)
+                .into_iter()
+                .map(|difference| difference.text)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seen(None), ["the index state_idx is invalid"]);
+        let both = ["the table sessions is missing", "the index state_idx is invalid"];
+        assert_eq!(seen(Some(&read(MADE))), both);
     }
 
     #[test]

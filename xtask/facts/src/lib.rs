@@ -1,8 +1,8 @@
 //! What is known of Ory's products, and of the files that describe a stack, without running anything: `xtask`
 //! asks this crate, and it asks nobody.
 
-pub mod diagnosis;
 pub mod catalog;
+pub mod diagnosis;
 pub mod difference;
 pub mod dsn;
 pub mod product;

@@ -8,11 +8,13 @@ use crate::cli::Status;
 use crate::compose::Container;
 use crate::context::{Context, Options};
 use crate::diagnosis;
+use crate::drift;
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, State};
-use crate::output::{Output, table};
+use crate::output::{Output, counted, table};
 use crate::readiness;
 use crate::stack::Deployment;
+use ory_facts::difference::Difference;
 use ory_facts::product::Product;
 
 /// What is known of a product.
@@ -20,6 +22,8 @@ struct Row<'a> {
     deployment: Deployment<'a>,
     /// How its database stands to its image, or why that isn't known.
     migrations: Result<State>,
+    /// What its schema has otherwise than the image makes it, where that is asked for, or why that isn't known.
+    drift: Option<Result<Vec<Difference>>>,
     state: String,
     is_ready: bool,
     urls: Vec<String>,
@@ -30,13 +34,25 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     let products = products(&cx, &args.products)?;
     let containers = cx.containers()?;
     let deployments = super::deployments(&cx, &products)?;
-    let rows: Vec<_> = deployments.into_iter().map(|d| row(&cx, &containers, d)).collect();
+    let mut rows: Vec<_> = deployments.into_iter().map(|d| row(&cx, &containers, d)).collect();
+    if args.drift && !options.dry_run {
+        rows.iter_mut().for_each(|row| row.compare(&cx));
+        options.interrupt.check()?;
+    }
     match (args.json, args.sql) {
         (true, _) => Output::data(serde_json::to_string_pretty(&document(&cx, &rows))?)?,
         (_, true) => rows.iter().try_for_each(print_sql)?,
         _ => print_table(&cx, &rows)?,
     }
-    if args.check { check(&rows) } else { Ok(()) }
+    if args.drift && options.dry_run && !args.json {
+        for row in &rows {
+            drift::lines(&cx, &row.deployment)?.iter().try_for_each(Output::data)?;
+        }
+    }
+    if args.check {
+        check(&rows)?;
+    }
+    if args.drift && !options.dry_run { check_drift(rows) } else { Ok(()) }
 }
 
 /// The products asked for; none asked for: all that the stack has.
@@ -57,6 +73,7 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
     let container = containers.iter().find(|container| container.service == service);
     Row {
         migrations,
+        drift: None,
         state: container.map_or("none".into(), |container| container.state.clone()),
         is_ready: container.is_some_and(|container| readiness::is_ready(cx, container)),
         urls: readiness::urls(containers, service).collect(),
@@ -67,6 +84,12 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
 impl Row<'_> {
     fn image(&self) -> &str {
         self.deployment.migrate.image.as_deref().unwrap_or_default()
+    }
+
+    fn compare(&mut self, cx: &Context) {
+        let explain = |error| diagnosis::of_product(cx, &self.deployment, error);
+        let of = |state| drift::of(cx, &self.deployment, state).map_err(explain);
+        self.drift = self.migrations.as_ref().ok().map(of);
     }
 
     /// Applied, pending and ahead. A number that can't be known is none.
@@ -94,6 +117,24 @@ fn print_table(cx: &Context, rows: &[Row]) -> Result<()> {
         if let Err(error) = &row.migrations {
             cx.out.warn(format!("{}: {error}", row.deployment.product));
         }
+        print_drift(cx, row)?;
+    }
+    Ok(())
+}
+
+/// A line for each difference, the next command below it.
+fn print_drift(cx: &Context, row: &Row) -> Result<()> {
+    let product = row.deployment.product;
+    match &row.drift {
+        None => {}
+        Some(Ok(found)) if found.is_empty() => cx.out.say(format!("{product}: no drift")),
+        Some(Ok(found)) => {
+            for difference in found {
+                let hint = drift::hint(cx, &row.deployment, difference);
+                Output::data(format!("{product}: {}\n  hint: {hint}", difference.text))?;
+            }
+        }
+        Some(Err(error)) => cx.out.warn(error.to_string()),
     }
     Ok(())
 }
@@ -102,6 +143,9 @@ fn print_table(cx: &Context, rows: &[Row]) -> Result<()> {
 fn document(cx: &Context, rows: &[Row]) -> Value {
     let product = |row: &Row| {
         let [applied, pending, ahead] = row.counts();
+        let difference = |one: &Difference| json!({ "difference": one.text, "hint": drift::hint(cx, &row.deployment, one) });
+        let drift = row.drift.as_ref().and_then(|drift| drift.as_ref().ok());
+        let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
         json!({
             "product": row.deployment.product.name(),
             "image": row.image(),
@@ -111,7 +155,8 @@ fn document(cx: &Context, rows: &[Row]) -> Value {
             "state": row.state,
             "ready": row.is_ready,
             "urls": row.urls,
-            "problem": row.migrations.as_ref().err().map(|error| format!("{error}")),
+            "drift": drift.map(|found| found.iter().map(difference).collect::<Vec<_>>()),
+            "problem": problem.map(|error| format!("{error}")),
         })
     };
     json!({ "project": cx.stack.project, "products": rows.iter().map(product).collect::<Vec<_>>() })
@@ -134,10 +179,7 @@ fn check(rows: &[Row]) -> Result<()> {
     for row in rows {
         let product = row.deployment.product;
         match (&row.migrations, row.counts()) {
-            (Err(_), _) => {
-                let failure = Failure::new(Exit::Failed, format!("{product}'s migrations can't be read"));
-                bail!(failure.hint(format!("cargo xtask migrate-{product}, which tells why")));
-            }
+            (Err(_), _) => bail!(unreadable(product)),
             (_, [_, Some(_), Some(_)]) => {}
             _ => {
                 let message = format!("{product}'s image is too old to tell what it carries");
@@ -156,4 +198,34 @@ fn check(rows: &[Row]) -> Result<()> {
         bail!(Failure::new(Exit::Pending, message).hint("cargo xtask migrate-all, then cargo xtask restart"));
     }
     Ok(())
+}
+
+fn unreadable(product: Product) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("{product}'s migrations can't be read"));
+    failure.hint(format!("cargo xtask migrate-{product}, which tells why"))
+}
+
+/// Exit 1 where a schema isn't as its image makes it, or that can't be told.
+fn check_drift(rows: Vec<Row>) -> Result<()> {
+    let mut found = Vec::new();
+    for row in rows {
+        let product = row.deployment.product;
+        match row.drift {
+            None => bail!(unreadable(product)),
+            Some(Err(error)) => {
+                let failure = Failure::new(Exit::Failed, format!("{product}'s drift can't be told"));
+                let hint = Failure::hint_of(&error).map(String::from);
+                return Err(error.context(hint.into_iter().fold(failure, Failure::hint)));
+            }
+            Some(Ok(differences)) if differences.is_empty() => {}
+            Some(Ok(differences)) => {
+                found.push(format!("{product} has {}", counted(differences.len(), "difference")));
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the schema isn't as the image makes it: {}", found.join(", "));
+    bail!(Failure::new(Exit::Failed, message).hint("each difference above has its own"));
 }

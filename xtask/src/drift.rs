@@ -1,0 +1,127 @@
+//! What a product's schema has otherwise than its image makes it. What it makes is a fact of the image and of
+//! PostgreSQL's major version: learned once, in a scratch database, and kept.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::context::{Context, work_file};
+use crate::failure::{Exit, Failure};
+use crate::lock;
+use crate::migrations::State;
+use crate::postgres;
+use crate::scratch::Scratch;
+use crate::stack::Deployment;
+use ory_facts::catalog::{self, Catalog};
+use ory_facts::difference::{self, Difference, Remedy};
+
+/// Compares a product's schema with what its image makes. Fails where that can't be told, as while migrations
+/// are pending.
+pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Difference>> {
+    if let Some(carried) = &state.carried {
+        refuse_other_versions(cx, deployment, &carried.keys().collect(), &state.applied)?;
+    } else if state.applied.is_empty() {
+        return Err(pending(deployment));
+    }
+    let place = postgres::running_place(cx, deployment)?;
+    let actual = read(&postgres::query(cx, &place, &deployment.dsn, catalog::QUERY).read(&cx.secrets)?)?;
+    let path = cache(cx, deployment, &actual)?;
+    if let Some(expected) = cached(&path) {
+        return compare(cx, deployment, &expected, &actual);
+    }
+    let _lock = lock::acquire(&cx.options)?;
+    let text = Scratch::new(cx, deployment, &place).learn(&actual.schema)?;
+    let expected = read(&text)?;
+    std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
+    compare(cx, deployment, &expected, &actual)
+}
+
+/// What shows at once, and without making anything: invalid indexes, and where the image's schema is known,
+/// missing tables.
+#[allow(dead_code, reason = "for `doctor`")]
+pub fn cheap(cx: &Context, deployment: &Deployment) -> Result<Vec<Difference>> {
+    let place = postgres::running_place(cx, deployment)?;
+    let actual = read(&postgres::query(cx, &place, &deployment.dsn, catalog::QUERY).read(&cx.secrets)?)?;
+    // While other migrations are applied, the image's schema isn't the one that should be.
+    let is_of_image = |expected: &Catalog| compare(cx, deployment, expected, &actual).is_ok();
+    let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
+    Ok(difference::at_first_sight(expected.as_ref(), &actual))
+}
+
+/// The next command for a difference.
+pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> String {
+    match &difference.remedy {
+        Remedy::Reindex => format!("cargo xtask repair {}", deployment.product),
+        Remedy::Restore => format!("restore a backup of {}", deployment.dsn.database),
+        Remedy::Sql(statements) => {
+            let each = statements.iter().flat_map(|statement| ["-c", statement]);
+            postgres::typed(cx, deployment).args(["-d", &deployment.dsn.database]).args(each).to_string()
+        }
+    }
+}
+
+/// What is run, as `--dry-run` prints it.
+pub fn lines(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
+    let place = postgres::place(cx, &cx.containers()?, deployment);
+    let query = postgres::query(cx, &place, &deployment.dsn, catalog::QUERY);
+    let query = format!("{query}  # the schema in {}", deployment.dsn.database);
+    Ok([query].into_iter().chain(Scratch::new(cx, deployment, &place).lines()).collect())
+}
+
+fn compare(
+    cx: &Context,
+    deployment: &Deployment,
+    expected: &Catalog,
+    actual: &Catalog,
+) -> Result<Vec<Difference>> {
+    // Of an older image, only what it did tells what it carries.
+    refuse_other_versions(cx, deployment, &expected.versions.iter().collect(), &actual.versions)?;
+    Ok(difference::compare(expected, actual))
+}
+
+/// A schema is judged by the image that made it.
+fn refuse_other_versions(
+    cx: &Context,
+    deployment: &Deployment,
+    carried: &BTreeSet<&String>,
+    applied: &BTreeSet<String>,
+) -> Result<()> {
+    if carried.iter().any(|version| !applied.contains(*version)) {
+        return Err(pending(deployment));
+    }
+    // In a shared schema the rows of the other product are in the same table.
+    let is_ahead = applied.iter().any(|version| !carried.contains(version));
+    if is_ahead && cx.stack.sharing(deployment).is_empty() {
+        let image = deployment.migrate.image.as_deref().unwrap_or("its image");
+        let message = format!(
+            "{}'s database is ahead of {image}: its drift shows with the newer one",
+            deployment.product
+        );
+        bail!(Failure::new(Exit::Failed, message).hint("name the newer image"));
+    }
+    Ok(())
+}
+
+fn pending(deployment: &Deployment) -> anyhow::Error {
+    let product = deployment.product;
+    let message = format!("{product} has migrations pending: its drift shows after them");
+    Failure::new(Exit::Failed, message).hint(format!("cargo xtask migrate-{product}")).into()
+}
+
+fn read(text: &str) -> Result<Catalog> {
+    Catalog::parse(text).context("failed to read PostgreSQL's catalog")
+}
+
+/// Where the schema of an image is kept.
+fn cache(cx: &Context, deployment: &Deployment, actual: &Catalog) -> Result<PathBuf> {
+    let name = deployment.migrate.image.as_deref().unwrap_or_default();
+    let images = cx.engine.images([name])?;
+    let image = images.first().with_context(|| format!("the image {name} isn't here"))?;
+    work_file(&format!("images/{}-{}-postgres-{}.schema", deployment.product, image.id, actual.major))
+}
+
+/// A schema that can't be read is as good as none.
+fn cached(path: &Path) -> Option<Catalog> {
+    Catalog::parse(&std::fs::read_to_string(path).ok()?)
+}
