@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::{Context, work_file};
+use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::lock;
 use crate::migrations::State;
-use crate::postgres;
+use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
 use crate::stack::Deployment;
 use ory_facts::catalog::{self, Catalog};
@@ -25,7 +26,7 @@ pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Di
         return Err(pending(deployment));
     }
     let place = postgres::running_place(cx, deployment)?;
-    let actual = read(&postgres::query(cx, &place, &deployment.dsn, catalog::QUERY).read(&cx.secrets)?)?;
+    let actual = actual(cx, deployment, &place)?;
     let path = cache(cx, deployment, &actual)?;
     if let Some(expected) = cached(&path) {
         return compare(cx, deployment, &expected, &actual);
@@ -42,7 +43,7 @@ pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Di
 #[allow(dead_code, reason = "for `doctor`")]
 pub fn cheap(cx: &Context, deployment: &Deployment) -> Result<Vec<Difference>> {
     let place = postgres::running_place(cx, deployment)?;
-    let actual = read(&postgres::query(cx, &place, &deployment.dsn, catalog::QUERY).read(&cx.secrets)?)?;
+    let actual = actual(cx, deployment, &place)?;
     // While other migrations are applied, the image's schema isn't the one that should be.
     let is_of_image = |expected: &Catalog| compare(cx, deployment, expected, &actual).is_ok();
     let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
@@ -107,6 +108,11 @@ fn pending(deployment: &Deployment) -> anyhow::Error {
     let product = deployment.product;
     let message = format!("{product} has migrations pending: its drift shows after them");
     Failure::new(Exit::Failed, message).hint(format!("cargo xtask migrate-{product}")).into()
+}
+
+fn actual(cx: &Context, deployment: &Deployment, place: &Place) -> Result<Catalog> {
+    let text = postgres::query(cx, place, &deployment.dsn, catalog::QUERY).read(&cx.secrets);
+    read(&text.map_err(|error| diagnosis::of_product(cx, deployment, error))?)
 }
 
 fn read(text: &str) -> Result<Catalog> {

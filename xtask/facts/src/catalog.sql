@@ -47,7 +47,12 @@ select 'index', t.relname, i.relname,
    join pg_depend owns on owns.classid = uses.refclassid and owns.objid = uses.refobjid and owns.deptype = 'e'
    join pg_extension e on e.oid = owns.refobjid
    where uses.classid = 'pg_class'::regclass and uses.objid = i.oid),
-  (select string_agg(t.relname || '.' || attname, ',' order by attname) from pg_attribute where attrelid = t.oid and attnum = any (x.indkey))
+  -- Its columns, those in expressions and after `where` among them.
+  (select string_agg(t.relname || '.' || a.attname, ',')
+   from pg_depend uses
+   join pg_attribute a on a.attrelid = uses.refobjid and a.attnum = uses.refobjsubid
+   where uses.classid = 'pg_class'::regclass and uses.objid = i.oid and uses.refclassid = 'pg_class'::regclass
+     and uses.refobjsubid > 0)
 from pg_index x
 join pg_class i on i.oid = x.indexrelid
 join pg_class t on t.oid = x.indrelid

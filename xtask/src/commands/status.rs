@@ -52,7 +52,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     if args.check {
         check(&rows)?;
     }
-    if args.drift && !options.dry_run { check_drift(rows) } else { Ok(()) }
+    if args.drift && !options.dry_run { check_drift(&cx, rows) } else { Ok(()) }
 }
 
 /// The products asked for; none asked for: all that the stack has.
@@ -87,9 +87,7 @@ impl Row<'_> {
     }
 
     fn compare(&mut self, cx: &Context) {
-        let explain = |error| diagnosis::of_product(cx, &self.deployment, error);
-        let of = |state| drift::of(cx, &self.deployment, state).map_err(explain);
-        self.drift = self.migrations.as_ref().ok().map(of);
+        self.drift = self.migrations.as_ref().ok().map(|state| drift::of(cx, &self.deployment, state));
     }
 
     /// Applied, pending and ahead. A number that can't be known is none.
@@ -125,16 +123,13 @@ fn print_table(cx: &Context, rows: &[Row]) -> Result<()> {
 /// A line for each difference, the next command below it.
 fn print_drift(cx: &Context, row: &Row) -> Result<()> {
     let product = row.deployment.product;
-    match &row.drift {
-        None => {}
-        Some(Ok(found)) if found.is_empty() => cx.out.say(format!("{product}: no drift")),
-        Some(Ok(found)) => {
-            for difference in found {
-                let hint = drift::hint(cx, &row.deployment, difference);
-                Output::data(format!("{product}: {}\n  hint: {hint}", difference.text))?;
-            }
-        }
-        Some(Err(error)) => cx.out.warn(error.to_string()),
+    let Some(Ok(found)) = &row.drift else { return Ok(()) };
+    if found.is_empty() {
+        cx.out.say(format!("{product}: no drift"));
+    }
+    for difference in found {
+        let hint = drift::hint(cx, &row.deployment, difference);
+        Output::data(format!("{product}: {}\n  hint: {hint}", difference.text))?;
     }
     Ok(())
 }
@@ -206,22 +201,27 @@ fn unreadable(product: Product) -> Failure {
 }
 
 /// Exit 1 where a schema isn't as its image makes it, or that can't be told.
-fn check_drift(rows: Vec<Row>) -> Result<()> {
-    let mut found = Vec::new();
+fn check_drift(cx: &Context, rows: Vec<Row>) -> Result<()> {
+    let (mut unknown, mut found) = (None, Vec::new());
     for row in rows {
         let product = row.deployment.product;
         match row.drift {
-            None => bail!(unreadable(product)),
+            None => unknown = unknown.or(Some(unreadable(product).into())),
+            // The first one is the error of the command.
+            Some(Err(error)) if unknown.is_some() => cx.out.warn(format!("{product}: {error}")),
             Some(Err(error)) => {
                 let failure = Failure::new(Exit::Failed, format!("{product}'s drift can't be told"));
                 let hint = Failure::hint_of(&error).map(String::from);
-                return Err(error.context(hint.into_iter().fold(failure, Failure::hint)));
+                unknown = Some(error.context(hint.into_iter().fold(failure, Failure::hint)));
             }
             Some(Ok(differences)) if differences.is_empty() => {}
             Some(Ok(differences)) => {
                 found.push(format!("{product} has {}", counted(differences.len(), "difference")));
             }
         }
+    }
+    if let Some(error) = unknown {
+        return Err(error);
     }
     if found.is_empty() {
         return Ok(());

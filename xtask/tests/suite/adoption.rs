@@ -95,6 +95,9 @@ fn adopt<'a>(stack: &'a Stack, servers: &'a [Server]) -> Adopted<'a> {
         assert_eq!(container[1] != *started, is_ory, "restart of {service}\n{restarted}");
     }
     adopted.changes_nothing("up");
+    let drift = stack.run("status --drift").exits(0);
+    let told = drift.stderr.lines().filter(|line| line.ends_with(": no drift")).count();
+    assert_eq!(told, servers.len(), "{drift}");
     adopted
 }
 
@@ -112,6 +115,19 @@ impl Adopted<'_> {
         assert_eq!(self.stack.started_since(since), [""; 0], "{command} started a container\n{outcome}");
         self.holds(&outcome);
         outcome
+    }
+
+    /// What the images make is learned in the way of this stack, and nothing of that is left behind.
+    #[track_caller]
+    fn learns_its_schemas(&self) {
+        let outcome = crate::project::outcome(&mut self.stack.forgetful("status --drift")).exits(0);
+        for server in self.servers {
+            let text = format!("{}: no drift", server.product);
+            assert!(outcome.stderr.contains(&text), "it doesn't say: {text}\n{outcome}");
+            let databases = "select datname from pg_database where datname like 'xtask%'";
+            assert_eq!(self.stack.sql_on(server.on, server.database, databases), "", "{outcome}");
+        }
+        self.holds(&outcome);
     }
 
     /// Fails unless every server is ready, with its rows, and the files are as they were.
@@ -167,6 +183,7 @@ fn kratos_beside_keto_in_one_database_is_warned_of_and_works(compose: Compose) {
     let stack = Stack::of_others("kratos-beside-keto", compose);
     let servers = [server("kratos", "db", "identity"), server("keto", "db", "identity")];
     let adopted = adopt(&stack, &servers);
+    adopted.learns_its_schemas();
     for command in ["up", "migrate-all"] {
         adopted
             .changes_nothing(command)
@@ -181,6 +198,7 @@ fn hydra_in_a_schema_of_its_own(compose: Compose) {
         server("hydra", "database", "dbname=platform options=-csearch_path=hydra"),
     ];
     let adopted = adopt(&stack, &servers);
+    adopted.learns_its_schemas();
     assert_ne!(adopted.rows[0], adopted.rows[1], "both read one schema");
     assert!(!adopted.changes_nothing("migrate-all").stderr.contains("warning"));
 }
@@ -192,7 +210,7 @@ fn a_dsn_only_in_the_configuration_file_yaml_json_or_toml(compose: Compose) {
         server("hydra", "database", "hydra"),
         server("keto", "database", "keto"),
     ];
-    adopt(&stack, &servers);
+    adopt(&stack, &servers).learns_its_schemas();
 }
 
 fn passwords_with_dollars_and_percent_encoding(compose: Compose) {
@@ -202,7 +220,7 @@ fn passwords_with_dollars_and_percent_encoding(compose: Compose) {
         server("hydra", "postgres", "hydra"),
         server("keto", "postgres", "keto"),
     ];
-    adopt(&stack, &servers);
+    adopt(&stack, &servers).learns_its_schemas();
 }
 
 fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose: Compose) {
@@ -212,7 +230,7 @@ fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose:
         server("hydra", "postgresd", "hydra"),
         server("keto", "postgresd", "keto"),
     ];
-    adopt(&stack, &servers);
+    adopt(&stack, &servers).learns_its_schemas();
     for server in &servers {
         let owner = "select distinct tableowner from pg_tables where schemaname = 'public'";
         assert_eq!(stack.sql_on(server.on, server.database, owner), "owner\n", "{}", server.product);
@@ -226,12 +244,14 @@ fn entrypoints_that_are_a_shell(compose: Compose) {
     adopt(
         &stack,
         &[server("kratos", "db", "kratos"), server("hydra", "db", "hydra"), server("keto", "db", "keto")],
-    );
+    )
+    .learns_its_schemas();
 }
 
 fn built_images_without_entrypoint(compose: Compose) {
     let stack = Stack::of_others("no-entrypoint", compose);
-    adopt(&stack, &[server("kratos", "postgres", "kratos"), server("keto", "keto-postgres", "keto")]);
+    adopt(&stack, &[server("kratos", "postgres", "kratos"), server("keto", "keto-postgres", "keto")])
+        .learns_its_schemas();
 }
 
 fn several_files_profiles_and_env_files_in_a_folder_below(compose: Compose) {
@@ -239,6 +259,7 @@ fn several_files_profiles_and_env_files_in_a_folder_below(compose: Compose) {
     stack.folder = Some("deploy");
     let servers = [server("kratos", "db", "kratos"), server("hydra", "db", "hydra")];
     let adopted = adopt(&stack, &servers);
+    adopted.learns_its_schemas();
     adopted
         .changes_nothing("migrate-all")
         .says("keto: not in this stack; its service `keto` is in the inactive profile permissions");

@@ -6,6 +6,7 @@ use crate::stack::{Compose, Stack, docker, scenarios};
 scenarios! {
     a_server_elsewhere_is_asked_through_a_client_container
     a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at
+    drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases
 }
 
 /// A PostgreSQL server on a network of its own, that no Compose project knows.
@@ -77,4 +78,17 @@ fn a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at(compose: C
         .hides("s3cret-of-managed");
     stack.set("DATABASE_HOST", "nowhere.invalid");
     stack.run("migrate-kratos").exits(1).says("the host in kratos's DSN is not found");
+}
+
+fn drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases(compose: Compose) {
+    let mut stack = Stack::of_others("server-elsewhere", compose);
+    let managed = Managed::start(&mut stack);
+    stack.run("migrate-all").exits(0);
+    let refused = crate::project::outcome(&mut stack.forgetful("status --drift")).exits(1);
+    refused
+        .says("caused by: the role identity may not create the empty database that its image would fill")
+        .says(&format!("hint: psql -h {} -U postgres -c 'alter role \"identity\" createdb'", managed.name));
+    managed.sql("postgres", "alter role identity createdb");
+    crate::project::outcome(&mut stack.forgetful("status --drift")).exits(0).says("kratos: no drift");
+    assert_eq!(managed.sql("postgres", "select datname from pg_database where datname like 'xtask%'"), "");
 }

@@ -103,6 +103,11 @@ impl Fake {
         self.project.read("calls")
     }
 
+    /// What psql was to run so far, in order.
+    pub fn scripts(&self) -> String {
+        self.project.read("scripts")
+    }
+
     fn programs_folder(&self) -> PathBuf {
         self.project.dir.join("bin")
     }
@@ -110,6 +115,7 @@ impl Fake {
     /// Writes the programs: a shell script each, with nothing but the shell's own commands and `cat`.
     fn install(&self) {
         self.project.write("calls", "");
+        self.project.write("scripts", "");
         std::fs::create_dir_all(self.programs_folder()).expect("a folder");
         for program in &self.programs {
             let mut script = format!("#!/bin/sh\ncall=\"{program} $*\"\necho \"$call\" >>\"$FAKE/calls\"\n");
@@ -117,7 +123,9 @@ impl Fake {
             script += "case \"$call\" in docker\\ exec*PGAPPNAME*) while read -r line; do case \"$line\" in\n\
                 *try_advisory_lock*) echo t ;; '\\echo '*) echo '-- end of rows --' ;;\n\
                 esac; done; exit ;; esac\n";
-            script += "[ \"$2\" = -i ] && /bin/cat >/dev/null\ncase \"$call\" in\n";
+            // What psql is to run belongs to the call, but isn't noted with it.
+            script += "[ \"$2\" = -i ] && sql=$(/bin/cat) && echo \"$sql\" >>\"$FAKE/scripts\"\n";
+            script += "case \"$call$sql\" in\n";
             for (number, rule) in self.rules.iter().enumerate() {
                 self.project.write(&format!("out{number}"), &rule.stdout);
                 self.project.write(&format!("err{number}"), &rule.stderr);

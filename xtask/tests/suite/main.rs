@@ -15,6 +15,10 @@ mod stack;
 mod bad_input;
 #[cfg(unix)]
 mod docs;
+#[cfg(unix)]
+mod drift;
+#[cfg(unix)]
+mod drift_run;
 // It gives some lines a terminal by Linux's `script`.
 #[cfg(target_os = "linux")]
 mod docs_run;

@@ -155,6 +155,15 @@ impl Stack {
         self.sql(product, "select count(*) from schema_migration").trim().parse().expect("a number")
     }
 
+    /// As [`Self::command`], with a cache of its own, in which nothing is known yet.
+    pub fn forgetful(&self, args: &str) -> Command {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let mut command = self.command(NEW, args);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        command.env("CARGO_MANIFEST_DIR", self.project.dir.with_file_name(format!("cache{number}")));
+        command
+    }
+
     /// Puts a row of our own into each product's database.
     pub fn insert_rows(&self) {
         for product in ["kratos", "hydra", "keto"] {
