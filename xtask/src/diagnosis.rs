@@ -2,8 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::postgres;
-use crate::process::CommandError;
+use crate::process::{CommandError, Invocation};
 use crate::stack::Deployment;
 
 /// A row: texts of which one must occur, the cause, and the next command. `{role}`, `{database}`,
@@ -85,10 +84,19 @@ const ENGINE: &[Row] = &[
     },
 ];
 
+/// psql as the administrator of a product's server, to be typed.
+pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
+    let Some(server) = deployment.server else {
+        return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
+    };
+    let admin = server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
+    cx.engine.compose(["exec", &server.name, "psql", "-U", admin])
+}
+
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
     let server = deployment.server_name();
-    let psql = postgres::typed(cx, deployment).to_string();
+    let psql = admin_psql(cx, deployment).to_string();
     let logs = match deployment.server {
         Some(_) => cx.engine.compose(["logs", server]).to_string(),
         None => format!("pg_isready -h {server}"),

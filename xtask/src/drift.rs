@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
-use crate::lock::{self, Lock};
 use crate::migrations::State;
 use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
@@ -25,20 +24,18 @@ pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Di
     } else if state.applied.is_empty() {
         return Err(pending(deployment));
     }
-    let (expected, actual) = schemas(cx, deployment, None)?;
+    let (expected, actual) = schemas(cx, deployment)?;
     compare(cx, deployment, &expected, &actual)
 }
 
-/// The schema that a product's image makes, and the one that there is. `lock` is that of the stack's folder, where
-/// it is held already.
-pub fn schemas(cx: &Context, deployment: &Deployment, lock: Option<&Lock>) -> Result<(Catalog, Catalog)> {
+/// The schema that a product's image makes, and the one that there is.
+pub fn schemas(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Catalog)> {
     let place = postgres::running_place(cx, deployment)?;
     let actual = actual(cx, deployment, &place)?;
     let path = cache(cx, deployment, &actual)?;
     if let Some(expected) = cached(&path) {
         return Ok((expected, actual));
     }
-    let _own = if lock.is_none() { Some(lock::acquire(&cx.options)?) } else { None };
     let text = Scratch::new(cx, deployment, &place).learn(&actual.schema)?;
     let expected = read(&text)?;
     std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
@@ -63,7 +60,8 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
         Remedy::Restore => format!("restore a backup of {}", deployment.dsn.database),
         Remedy::Sql(statements) => {
             let each = statements.iter().flat_map(|statement| ["-c", statement]);
-            postgres::typed(cx, deployment).args(["-d", &deployment.dsn.database]).args(each).to_string()
+            let psql = diagnosis::admin_psql(cx, deployment);
+            psql.args(["-d", &deployment.dsn.database]).args(each).to_string()
         }
     }
 }

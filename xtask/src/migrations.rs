@@ -13,7 +13,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::counted;
 use crate::process::CommandError;
 use crate::stack::Deployment;
-use crate::{drift, one_off, postgres, server_lock};
+use crate::{diagnosis, drift, one_off, postgres, server_lock};
 use ory_facts::difference::Remedy;
 
 /// How a database stands to its image.
@@ -125,7 +125,7 @@ fn explain_end(cx: &Context, deployment: &Deployment, state: &State, error: anyh
             let message =
                 format!("{product} waited too long for a lock that is held by {}", holders.join("; "));
             let pid = first.split(' ').next().unwrap_or_default();
-            let psql = postgres::typed(cx, deployment);
+            let psql = diagnosis::admin_psql(cx, deployment);
             let hint = format!("end it: {psql} -c 'select pg_terminate_backend({pid})'; then run this again");
             return error.context(Failure::new(Exit::Failed, message).hint(hint));
         }

@@ -81,32 +81,12 @@ pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>
     Ok(rows.lines().map(String::from).collect())
 }
 
-/// Where to ask about a product now; fails where the server is a service that doesn't run.
+/// Where to ask about a product, whose server must be running.
 pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
     Ok(match deployment.server {
         Some(service) => Place::Container(running_server(cx, service)?.name),
         None => place(cx, &[], deployment),
     })
-}
-
-/// Runs a script in a product's database, or in another one as the product.
-pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
-    psql(cx, place, dsn.environment(), script.into())
-}
-
-/// Runs a script as who may create databases: the administrator of a server that is a service, else the product.
-pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
-    psql(cx, place, env, script)
-}
-
-/// psql as people type it, as the administrator of a product's server.
-pub fn typed(cx: &Context, deployment: &Deployment) -> Invocation {
-    let Some(server) = deployment.server else {
-        return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
-    };
-    let admin = server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
-    cx.engine.compose(["exec", &server.name, "psql", "-U", admin])
 }
 
 /// psql as a product, with some variables other than those of its DSN, without a script.
@@ -144,6 +124,17 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
                   order by xact_start;\n";
     let rows = as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets)?;
     Ok(rows.lines().map(String::from).collect())
+}
+
+/// Runs a script in a product's database, or in another one as the product.
+pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
+    psql(cx, place, dsn.environment(), script.into())
+}
+
+/// Runs a script as who may create databases: the administrator of a server that is a service, else the product.
+pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
+    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
+    psql(cx, place, env, script)
 }
 
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.

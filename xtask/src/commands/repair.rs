@@ -9,7 +9,7 @@ use crate::cli::{Images, Repair};
 use crate::context::{Context, Options};
 use crate::drift;
 use crate::failure::{Exit, Failure};
-use crate::lock::{self, Lock};
+use crate::lock;
 use crate::migrations;
 use crate::output::Output;
 use crate::plan::{self, Step};
@@ -17,7 +17,7 @@ use crate::postgres;
 use crate::stack::Deployment;
 
 pub fn run(options: &Options, args: &Repair) -> Result<()> {
-    let lock = lock::acquire(options)?;
+    let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
     let deployments = super::deployments(&cx, &super::products(&cx, &[args.product])?)?;
@@ -28,16 +28,16 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
             drift::lines(&cx, deployment)?.iter().try_for_each(Output::data)?;
             Output::data("# prints the SQL that repairs, asks, runs it as the product, and migrates on")?;
         } else {
-            repair(&cx, deployment, &lock, args.yes)?;
+            repair(&cx, deployment, args.yes)?;
         }
         plan::execute(&cx, &[Step::Migrate(deployment)])?;
     }
     Ok(())
 }
 
-fn repair(cx: &Context, deployment: &Deployment, lock: &Lock, yes: bool) -> Result<()> {
+fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
     let product = deployment.product;
-    let statements = statements(cx, deployment, lock)?;
+    let statements = statements(cx, deployment)?;
     if statements.is_empty() {
         cx.out.say(format!("{product}: nothing to repair"));
         return Ok(());
@@ -65,9 +65,9 @@ fn repair(cx: &Context, deployment: &Deployment, lock: &Lock, yes: bool) -> Resu
 }
 
 /// The SQL that repairs, each statement proved by what the image itself makes.
-fn statements(cx: &Context, deployment: &Deployment, lock: &Lock) -> Result<Vec<String>> {
+fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
     migrations::refuse_ahead(cx, deployment, &migrations::state(cx, deployment)?)?;
-    let (expected, actual) = drift::schemas(cx, deployment, Some(lock))?;
+    let (expected, actual) = drift::schemas(cx, deployment)?;
     let pending = expected.versions.difference(&actual.versions).cloned().collect();
     repair::statements(deployment.product, &pending, &expected, &actual).map_err(|other| {
         let message = format!("{} isn't as a killed migration leaves it: {other}", deployment.product);

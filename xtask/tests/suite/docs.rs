@@ -31,7 +31,9 @@ fn calls_in_text(file: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.starts_with("```"));
     let spans = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
     let calls = spans.filter(|span| span.starts_with("cargo xtask "));
-    let typed = calls.map(|call| call.split(" [").next().unwrap_or(call).replace("SHELL", "bash"));
+    let typed = calls.map(|call| {
+        call.split(" [").next().unwrap_or(call).replace("SHELL", "bash").replace("PRODUCT", "kratos")
+    });
     // An option alone is no call; and the fake's machine has no package manager.
     let is_call = |call: &String| !call.starts_with("cargo xtask -C") && !call.contains("--install-docker");
     typed.filter(is_call).collect()

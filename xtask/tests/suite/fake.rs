@@ -74,6 +74,7 @@ impl Fake {
         self.answers("docker ps --all *", "db1\n")
             .answers("docker container inspect db1", &container("db1", "db", "running"))
             .answers("docker exec *psql*", applied)
+            .answers("docker exec *pg_attrdef*", "server\t15\tpublic\nend\t1\n")
     }
 
     /// Runs `cargo xtask ARGS`. The folder is `DIR` in what is returned.
