@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use xshell::{Shell, TempDir};
 
@@ -126,12 +126,7 @@ impl Project {
 
 /// Runs a command to its end.
 pub fn outcome(command: &mut Command) -> Outcome {
-    let output = command.output().expect("the command starts");
-    Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Outcome::of(command.output().expect("the command starts"))
 }
 
 pub fn workspace() -> &'static Path {
@@ -139,6 +134,17 @@ pub fn workspace() -> &'static Path {
 }
 
 impl Outcome {
+    /// What a command ended with, but for the lines that tell of a wait from five seconds on.
+    pub fn of(output: Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let lines = stderr.split_inclusive('\n').filter(|line| !line.ends_with(" ...\n"));
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: lines.collect(),
+        }
+    }
+
     /// Fails unless the command ended with this code; shows all it printed.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {

@@ -69,13 +69,7 @@ fn kill_before_note(stack: &Stack, version: &str) {
     let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("xtask starts");
     wait_for(stack, "kratos", "select exists (select from pg_stat_activity where wait_event = 'PgSleep')");
     docker(&["kill", &format!("xtask-{}-migrate-kratos", stack.name)]);
-    let output = run.wait_with_output().expect("xtask ends");
-    let outcome = Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    outcome.exits(1);
+    Outcome::of(run.wait_with_output().expect("xtask ends")).exits(1);
     stack.sql("kratos", "drop function hold cascade");
 }
 
