@@ -44,7 +44,7 @@ fn main() {
     println!("|-|-|-|-|-|-|");
     bench.everyday(Compose::V2);
     bench.everyday(Compose::V1);
-    bench.from_nothing();
+    bench.first_time();
     bench.builds();
     bench.growth();
 }
@@ -121,7 +121,7 @@ impl Bench {
     }
 
     /// What starts from nothing. What the images carry isn't known yet.
-    fn from_nothing(&self) {
+    fn first_time(&self) {
         let names = ["first migrate-all", "fresh up until ready"];
         if !names.iter().any(|name| self.wants(name)) {
             return;
