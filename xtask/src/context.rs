@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::compose::{Container, Engine};
+use crate::compose::Engine;
 use crate::env_file::{self, EnvFile};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::process::{self, CommandError, Invocation};
 use crate::stack::Stack;
+use ory_facts::container::Container;
 use ory_facts::secrets::Secrets;
 use ory_facts::service::Service;
 

@@ -5,8 +5,8 @@
 
 use anyhow::Result;
 
-use crate::compose::Container;
 use crate::context::Context;
+use ory_facts::container::Container;
 use ory_facts::service::Service;
 
 /// The services asked for, by what is to be done.

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
-use crate::migrations::State;
 use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
 use crate::stack::Deployment;
+use ory_facts::carried::State;
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
 

@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::carried;
-use crate::compose::Container;
 use crate::context::Context;
 use crate::convergence::{self, Work};
 use crate::diagnosis;
@@ -22,6 +21,7 @@ use crate::process::Invocation;
 use crate::readiness;
 use crate::stack::Deployment;
 use crate::summary;
+use ory_facts::container::Container;
 use ory_facts::product::Product;
 use ory_facts::service::Service;
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::compose::Container;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
 use crate::stack::{CREATE_LABEL, Deployment};
+use ory_facts::container::Container;
 use ory_facts::dsn::Dsn;
 use ory_facts::service::Service;
 use ory_facts::sql::{identifier, literal};

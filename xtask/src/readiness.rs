@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::compose::Container;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
+use ory_facts::container::Container;
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
 /// too early.

@@ -5,15 +5,16 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::Status;
-use crate::compose::Container;
 use crate::context::{Context, Options};
 use crate::diagnosis;
 use crate::drift;
 use crate::failure::{Exit, Failure};
-use crate::migrations::{self, State};
+use crate::migrations;
 use crate::output::{Output, counted, table};
 use crate::readiness;
 use crate::stack::Deployment;
+use ory_facts::carried::State;
+use ory_facts::container::Container;
 use ory_facts::difference::Difference;
 use ory_facts::product::Product;
 
