@@ -15,8 +15,8 @@ use ory_facts::product::{Release, parse_release};
 
 /// Where the list of an image is kept, and what is there. None where the image isn't here.
 fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Carried>>)>> {
-    let here = cx.engine.images(deployment.migrate.image.as_deref())?;
-    let Some(image) = here.first() else { return Ok(None) };
+    let name = deployment.migrate.image.as_deref().unwrap_or_default();
+    let Some(image) = cx.image(name)? else { return Ok(None) };
     let path = work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
     let known = std::fs::read(&path).ok().and_then(|bytes| read_cache(&bytes));
     Ok(Some((path, known)))

@@ -10,7 +10,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
-use ory_facts::container::Container;
+use ory_facts::container::{Container, LIST_FORMAT, Listed};
 use ory_facts::secrets::Secrets;
 
 /// How Compose is called, and where.
@@ -27,6 +27,7 @@ pub struct Engine {
 pub const STAND_IN_LABEL: &str = "xtask.stand-in";
 
 /// An image that the engine has.
+#[derive(Debug, Clone)]
 pub struct Image {
     pub name: String,
     pub id: String,
@@ -58,47 +59,91 @@ static REMEDY: LazyLock<Remedy> = LazyLock::new(|| match std::env::consts::OS {
     },
 });
 
+/// What is learned when the engine is found.
+pub struct Found {
+    pub engine: Engine,
+    /// The configuration as Compose resolves it and prints it. It holds secrets.
+    pub resolved: String,
+    /// The containers of every project.
+    pub listed: Vec<Listed>,
+}
+
 impl Engine {
     /// Finds the Docker client and Compose: `XTASK_COMPOSE`, else `docker compose`, else `docker-compose`.
     /// `dir` is the stack's folder. Each thing that can be missing is an error of its own, exit code 5.
-    pub fn find(dir: &Path, env: Vec<(String, String)>) -> Result<Self> {
+    ///
+    /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
+    /// configuration that Compose does.
+    pub fn find(dir: &Path, env: &[(String, String)]) -> Result<Found> {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
-        let mut engine = Self { docker, compose: vec![], is_v1: false, dir: dir.into(), env };
-        engine.check_daemon()?;
-        if let Some(words) = std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty()) {
-            engine.compose = shlex::split(&words).unwrap_or_default();
-            let version = engine.compose_version().ok_or_else(|| {
-                let message = format!("XTASK_COMPOSE is `{words}`, which does not run");
-                Failure::new(Exit::Missing, message)
-                    .hint("unset XTASK_COMPOSE, or set it to `docker compose`")
-            })?;
-            engine.is_v1 = version.starts_with("1.");
-            return Ok(engine);
+        let named = std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty());
+        let candidates = match &named {
+            Some(words) => vec![shlex::split(words).unwrap_or_default()],
+            None => vec![vec!["docker".into(), "compose".into()], vec!["docker-compose".into()]],
+        };
+        let engine = |compose| Self {
+            docker: docker.clone(),
+            compose,
+            is_v1: false,
+            dir: dir.into(),
+            env: env.into(),
+        };
+        let plain = engine(vec![]);
+        let (listed, found) = std::thread::scope(|scope| {
+            let listed = scope.spawn(|| plain.list());
+            let found = candidates.into_iter().find_map(|compose| engine(compose).resolve().transpose());
+            (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
+        });
+        let listed = listed?;
+        let (engine, resolved) = found.unwrap_or_else(|| {
+            let failure = match named {
+                Some(words) => {
+                    Failure::new(Exit::Missing, format!("XTASK_COMPOSE is `{words}`, which does not run"))
+                        .hint("unset XTASK_COMPOSE, or set it to `docker compose`")
+                }
+                None => {
+                    let message = "Docker is there, but neither `docker compose` nor `docker-compose` is";
+                    Failure::new(Exit::Missing, message).hint(REMEDY.compose)
+                }
+            };
+            Err(failure.into())
+        })?;
+        Ok(Found { engine, resolved, listed })
+    }
+
+    /// This engine with its generation known, and the configuration that it resolves; none where it isn't there.
+    fn resolve(mut self) -> Result<Option<(Self, String)>> {
+        if self.compose.first().and_then(|program| process::find(program)).is_none() {
+            return Ok(None);
         }
-        for candidate in [&["docker", "compose"][..], &["docker-compose"]] {
-            engine.compose = candidate.iter().map(ToString::to_string).collect();
-            if let Some(version) = engine.compose_version() {
-                engine.is_v1 = version.starts_with("1.");
-                return Ok(engine);
-            }
+        let output = self.compose(["config"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let has = |key: &str| output.status.success() && text.lines().any(|line| line.starts_with(key));
+        // 2.x prints the project's name, and only 1.x the version of the file: it needn't be asked.
+        self.is_v1 = !has("name:") && has("version:");
+        if !has("name:") && !self.is_v1 {
+            let Some(version) = self.compose_version() else { return Ok(None) };
+            self.is_v1 = version.starts_with("1.");
         }
-        let message = "Docker is there, but neither `docker compose` nor `docker-compose` is";
-        Err(Failure::new(Exit::Missing, message).hint(REMEDY.compose).into())
+        if !output.status.success() {
+            return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(Some((self, text)))
     }
 
     fn compose_version(&self) -> Option<String> {
-        process::find(self.compose.first()?)?;
         let output = self.compose(["version", "--short"]).output().ok()?;
         let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_string();
         output.status.success().then_some(version)
     }
 
-    fn check_daemon(&self) -> Result<()> {
-        let output = self.docker(["ps", "--quiet"]).output()?;
+    /// The containers of every project. Its failure tells why the daemon can't be used.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let output = self.docker(["ps", "--all", "--no-trunc", "--format", LIST_FORMAT]).output()?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(Listed::read).collect());
         }
         let text = String::from_utf8_lossy(&output.stderr);
         let failure = if text.contains("permission denied") {
@@ -126,17 +171,9 @@ impl Engine {
         Invocation::new(self.docker.as_os_str(), &self.dir).args(args)
     }
 
-    /// The whole configuration as Compose resolves it, with `$$` made `$` again. It holds secrets.
+    /// The whole configuration, with some options. It holds secrets.
     pub fn config(&self, options: &[&str]) -> Result<Yaml> {
-        let invocation = self.compose(options.iter().copied().chain(["config"]));
-        let output = invocation.output()?;
-        if !output.status.success() {
-            return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
-        }
-        let text = String::from_utf8_lossy(&output.stdout).replace("$$", "$");
-        let documents = YamlLoader::load_from_str(&text)
-            .with_context(|| format!("failed to read what `{invocation}` printed"))?;
-        documents.into_iter().next().context("the Compose configuration is empty")
+        read_config(&self.compose(options.iter().copied().chain(["config"])).read(&Secrets::default())?)
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
@@ -155,26 +192,17 @@ impl Engine {
     }
 
     /// Compose's hash of each service's configuration, which its containers carry as a label.
-    pub fn config_hashes(&self) -> Result<BTreeMap<String, String>> {
+    pub fn config_hashes(&self, resolved: &str) -> Result<BTreeMap<String, String>> {
         let hashes =
             |options: &[&str]| self.compose(options.iter().copied().chain(["config", "--hash", "*"]));
         let text = if self.is_v1 {
             hashes(&[]).read(&Secrets::default())?
         } else {
             // v2.26 leaves out of this hash what a service reads from an `env_file`, and not out of the label.
-            let resolved = self.compose(["config"]).read(&Secrets::default())?;
             hashes(&["-f", "-"]).stdin(resolved).read(&Secrets::default())?
         };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
-    }
-
-    /// The containers of a project, one-off containers left out.
-    pub fn containers(&self, project: &str) -> Result<Vec<Container>> {
-        let filter = format!("label=com.docker.compose.project={project}");
-        let args = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
-        let ids = self.docker(args).read(&Secrets::default())?;
-        Ok(self.inspect(ids.lines())?.into_iter().filter(|container| !container.one_off).collect())
     }
 
     /// The names of a project's volumes.
@@ -199,16 +227,41 @@ impl Engine {
 
     /// The local images among these names; absent ones are left out.
     pub fn images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Image>> {
-        let mut images = Vec::new();
-        for name in names {
-            let output = self.docker(["image", "inspect", name]).output()?;
-            let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            images.extend(json[0]["Id"].as_str().map(|id| Image {
-                name: name.into(),
-                id: id.trim_start_matches("sha256:").into(),
-                stand_in: json[0]["Config"]["Labels"][STAND_IN_LABEL].as_str().map(String::from),
-            }));
+        let names: Vec<_> = names.into_iter().collect();
+        if names.is_empty() {
+            return Ok(vec![]);
         }
-        Ok(images)
+        let output = self.docker(["image", "inspect"].into_iter().chain(names.iter().copied())).output()?;
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let all = json.as_array().map(Vec::as_slice).unwrap_or_default();
+        // They are in the order of their names; where one is absent, which one isn't told.
+        if all.len() == names.len() {
+            return Ok(names
+                .into_iter()
+                .zip(all)
+                .filter_map(|(name, json)| Image::read(name, json))
+                .collect());
+        }
+        if let [name] = names.as_slice() {
+            return Ok(all.first().and_then(|json| Image::read(name, json)).into_iter().collect());
+        }
+        Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
+    }
+}
+
+/// What `compose config` printed, with `$$` made `$` again.
+pub fn read_config(text: &str) -> Result<Yaml> {
+    let documents = YamlLoader::load_from_str(&text.replace("$$", "$"))
+        .context("failed to read the configuration that Compose printed")?;
+    documents.into_iter().next().context("the Compose configuration is empty")
+}
+
+impl Image {
+    fn read(name: &str, json: &Value) -> Option<Self> {
+        Some(Self {
+            name: name.into(),
+            id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
+            stand_in: json["Config"]["Labels"][STAND_IN_LABEL].as_str().map(String::from),
+        })
     }
 }

@@ -22,17 +22,18 @@ pub enum Outcome {
     Applied { count: usize, took: Duration },
 }
 
-/// Reads how a product's database stands to its image.
+/// How a product's database stands to its image, as it was looked at, else as it is now.
 pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
-    let applied = postgres::applied(cx, deployment)?;
+    let seen = cx.known.applied(deployment.product);
+    let applied = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
     Ok(State { applied, carried: carried::of(cx, deployment)? })
 }
 
-/// Migrates a product, unless its database has everything its image carries. What counts at the end is
-/// what the database has, not what Ory printed.
-pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
+/// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
+/// the end is what the database has, not what Ory printed.
+pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result<Outcome> {
     let product = deployment.product;
-    let is_up_to_date = |state: &State| state.pending() == Some(0);
+    let is_up_to_date = |state: &State| state.pending() == Some(0) && !is_forced;
     let mut state = state(cx, deployment)?;
     refuse_ahead(cx, deployment, &state)?;
     if is_up_to_date(&state) {

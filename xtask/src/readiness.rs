@@ -158,7 +158,7 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
         };
         let hint = cx.engine.compose(["logs", service]).to_string();
         let failure = Failure::new(Exit::Failed, message).hint(hint);
-        return Err(anyhow::Error::msg(cx.last_lines(&now)).context(failure));
+        return Err(anyhow::Error::msg(cx.last_lines(&now.name)).context(failure));
     }
     Ok(())
 }

@@ -2,6 +2,40 @@
 
 use serde_json::Value;
 
+/// A container as the engine's list has it, of whatever project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub id: String,
+    pub name: String,
+    pub state: String,
+    pub project: String,
+    pub service: String,
+    /// Made by `compose run`, not by `compose up`.
+    pub one_off: bool,
+}
+
+/// What `docker ps --format` is to print for [`Listed::read`].
+pub const LIST_FORMAT: &str = concat!(
+    "{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Label \"com.docker.compose.project\"}}\t",
+    "{{.Label \"com.docker.compose.service\"}}\t{{.Label \"com.docker.compose.oneoff\"}}",
+);
+
+impl Listed {
+    /// Reads a line of the list; none where it isn't one.
+    pub fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t').map(String::from);
+        let mut next = || fields.next();
+        let (id, names, state, project, service) = (next()?, next()?, next()?, next()?, next()?);
+        // Where other containers link to it, it has their names for it too.
+        let name = names.split(',').find(|name| !name.contains('/'))?.to_string();
+        Some(Self { id, name, state, project, service, one_off: next()? == "True" })
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.state == "running"
+    }
+}
+
 /// A container of the project, as the engine reports it.
 #[derive(Debug, Clone)]
 pub struct Container {
@@ -15,8 +49,6 @@ pub struct Container {
     pub config_hash: String,
     /// Its restart policy is `always` or `unless-stopped`.
     pub restarts_always: bool,
-    /// Made by `compose run`, not by `compose up`.
-    pub one_off: bool,
     /// `created`, `running`, `paused`, `restarting`, `exited` or `dead`.
     pub state: String,
     pub restarts: u64,
@@ -56,7 +88,6 @@ impl Container {
             config_hash: text(&json["Config"]["Labels"]["com.docker.compose.config-hash"]),
             restarts_always: ["always", "unless-stopped"]
                 .contains(&json["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default()),
-            one_off: json["Config"]["Labels"]["com.docker.compose.oneoff"] == "True",
             state: text(&json["State"]["Status"]),
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
@@ -67,5 +98,17 @@ impl Container {
 
     pub fn is_running(&self) -> bool {
         self.state == "running"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_others_link_to_keeps_its_own_name() {
+        let listed = Listed::read("1\tweb/db,stack-db-1\trunning\tstack\tdb\tFalse").expect("a container");
+        assert_eq!((listed.name.as_str(), listed.one_off), ("stack-db-1", false));
+        assert_eq!(Listed::read("a warning"), None);
     }
 }
