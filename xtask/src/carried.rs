@@ -2,7 +2,6 @@
 //!
 //! The versions that `migrate status` lists are exactly those that end up in `schema_migration`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -11,22 +10,13 @@ use serde_json::{Value, json};
 use crate::context::{Context, work_file};
 use crate::process::Invocation;
 use crate::stack::Deployment;
+use ory_facts::carried::{Carried, read_cache};
 use ory_facts::product::{Release, parse_release};
-
-/// A migration of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Migration {
-    pub name: String,
-    pub sql: String,
-}
-
-/// The migrations of an image by version, which is their order.
-pub type Carried = BTreeMap<String, Migration>;
 
 /// Where the list of an image is kept, and what is there. None where the image isn't here.
 fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Carried>>)>> {
-    let here = cx.engine.images(deployment.migrate.image.as_deref())?;
-    let Some(image) = here.first() else { return Ok(None) };
+    let name = deployment.migrate.image.as_deref().unwrap_or_default();
+    let Some(image) = cx.image(name)? else { return Ok(None) };
     let path = work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
     let known = std::fs::read(&path).ok().and_then(|bytes| read_cache(&bytes));
     Ok(Some((path, known)))
@@ -64,26 +54,6 @@ fn tagged_release(deployment: &Deployment) -> Option<Release> {
     parse_release(deployment.migrate.image.as_deref()?.rsplit_once(':')?.1)
 }
 
-/// A cache that can't be read is as good as none.
-fn read_cache(bytes: &[u8]) -> Option<Option<Carried>> {
-    let json: Value = serde_json::from_slice(bytes).ok()?;
-    match json.get("carried")? {
-        Value::Null => Some(None),
-        rows => read_rows(rows).map(Some),
-    }
-}
-
-/// The rows that the status command prints. None where one isn't as it should be, or there are none.
-fn read_rows(rows: &Value) -> Option<Carried> {
-    let text = |value: &Value| value.as_str().map(String::from);
-    let row = |row: &Value| {
-        let sql = text(&row["content"]).unwrap_or_default();
-        Some((text(&row["version"])?, Migration { name: text(&row["name"]).unwrap_or_default(), sql }))
-    };
-    let rows = rows.as_array()?.iter().map(row).collect::<Option<Carried>>()?;
-    (!rows.is_empty()).then_some(rows)
-}
-
 /// The command that lists what the image carries.
 fn status(cx: &Context, deployment: &Deployment) -> Invocation {
     let arguments = deployment.product.status(deployment.config.as_deref(), deployment.dsn_in_config);
@@ -111,24 +81,4 @@ fn ask_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
     let args = ["run", "--rm", "--network", "none", "--entrypoint", name, image, "version"];
     let text = cx.engine.docker(args).read(&cx.secrets).ok()?;
     parse_release(text.lines().find_map(|line| line.strip_prefix("Version:"))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broken_cache_is_learned_again() {
-        assert_eq!(read_cache(b"{"), None);
-        assert_eq!(read_cache(br#"{"carried":[1]}"#), None);
-        assert_eq!(read_cache(br#"{"carried":[]}"#), None);
-        assert_eq!(read_cache(br#"{"carried":null}"#), Some(None));
-    }
-
-    #[test]
-    fn a_row_is_a_version_its_name_and_its_sql() {
-        let known = read_cache(br#"{"carried":[{"version":"1","name":"networks","content":"select 1"}]}"#);
-        let migration = Migration { name: "networks".into(), sql: "select 1".into() };
-        assert_eq!(known, Some(Some(Carried::from([("1".into(), migration)]))));
-    }
 }

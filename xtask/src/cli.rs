@@ -124,6 +124,9 @@ pub struct Migrate {
     pub images: Images,
     #[command(flatten)]
     pub databases: Databases,
+    /// Run Ory's command even where nothing is pending
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

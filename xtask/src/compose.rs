@@ -10,6 +10,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
+use ory_facts::container::{Container, LIST_FORMAT, Listed};
 use ory_facts::secrets::Secrets;
 
 /// How Compose is called, and where.
@@ -22,35 +23,11 @@ pub struct Engine {
     env: Vec<(String, String)>,
 }
 
-/// A container of the project, as the engine reports it.
-#[derive(Debug, Clone)]
-pub struct Container {
-    pub id: String,
-    pub name: String,
-    pub service: String,
-    pub image: String,
-    /// The image it was made from, without `sha256:`.
-    pub image_id: String,
-    /// Compose's hash of the configuration it was made from.
-    pub config_hash: String,
-    /// Its restart policy is `always` or `unless-stopped`.
-    pub restarts_always: bool,
-    /// Made by `compose run`, not by `compose up`.
-    one_off: bool,
-    /// `created`, `running`, `paused`, `restarting`, `exited` or `dead`.
-    pub state: String,
-    pub restarts: u64,
-    pub exit_code: i64,
-    /// Port in the container, and the address it is published at.
-    pub ports: Vec<(u16, String)>,
-    /// Its address in the networks of the engine.
-    pub address: Option<String>,
-}
-
 /// The label of a stand-in; its value tells what it was built from.
 pub const STAND_IN_LABEL: &str = "xtask.stand-in";
 
 /// An image that the engine has.
+#[derive(Debug, Clone)]
 pub struct Image {
     pub name: String,
     pub id: String,
@@ -82,47 +59,91 @@ static REMEDY: LazyLock<Remedy> = LazyLock::new(|| match std::env::consts::OS {
     },
 });
 
+/// What is learned when the engine is found.
+pub struct Found {
+    pub engine: Engine,
+    /// The configuration as Compose resolves it and prints it. It holds secrets.
+    pub resolved: String,
+    /// The containers of every project.
+    pub listed: Vec<Listed>,
+}
+
 impl Engine {
     /// Finds the Docker client and Compose: `XTASK_COMPOSE`, else `docker compose`, else `docker-compose`.
     /// `dir` is the stack's folder. Each thing that can be missing is an error of its own, exit code 5.
-    pub fn find(dir: &Path, env: Vec<(String, String)>) -> Result<Self> {
+    ///
+    /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
+    /// configuration that Compose does.
+    pub fn find(dir: &Path, env: &[(String, String)]) -> Result<Found> {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
-        let mut engine = Self { docker, compose: vec![], is_v1: false, dir: dir.into(), env };
-        engine.check_daemon()?;
-        if let Some(words) = std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty()) {
-            engine.compose = shlex::split(&words).unwrap_or_default();
-            let version = engine.compose_version().ok_or_else(|| {
-                let message = format!("XTASK_COMPOSE is `{words}`, which does not run");
-                Failure::new(Exit::Missing, message)
-                    .hint("unset XTASK_COMPOSE, or set it to `docker compose`")
-            })?;
-            engine.is_v1 = version.starts_with("1.");
-            return Ok(engine);
+        let named = std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty());
+        let candidates = match &named {
+            Some(words) => vec![shlex::split(words).unwrap_or_default()],
+            None => vec![vec!["docker".into(), "compose".into()], vec!["docker-compose".into()]],
+        };
+        let engine = |compose| Self {
+            docker: docker.clone(),
+            compose,
+            is_v1: false,
+            dir: dir.into(),
+            env: env.into(),
+        };
+        let plain = engine(vec![]);
+        let (listed, found) = std::thread::scope(|scope| {
+            let listed = scope.spawn(|| plain.list());
+            let found = candidates.into_iter().find_map(|compose| engine(compose).resolve().transpose());
+            (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
+        });
+        let listed = listed?;
+        let (engine, resolved) = found.unwrap_or_else(|| {
+            let failure = match named {
+                Some(words) => {
+                    Failure::new(Exit::Missing, format!("XTASK_COMPOSE is `{words}`, which does not run"))
+                        .hint("unset XTASK_COMPOSE, or set it to `docker compose`")
+                }
+                None => {
+                    let message = "Docker is there, but neither `docker compose` nor `docker-compose` is";
+                    Failure::new(Exit::Missing, message).hint(REMEDY.compose)
+                }
+            };
+            Err(failure.into())
+        })?;
+        Ok(Found { engine, resolved, listed })
+    }
+
+    /// This engine with its generation known, and the configuration that it resolves; none where it isn't there.
+    fn resolve(mut self) -> Result<Option<(Self, String)>> {
+        if self.compose.first().and_then(|program| process::find(program)).is_none() {
+            return Ok(None);
         }
-        for candidate in [&["docker", "compose"][..], &["docker-compose"]] {
-            engine.compose = candidate.iter().map(ToString::to_string).collect();
-            if let Some(version) = engine.compose_version() {
-                engine.is_v1 = version.starts_with("1.");
-                return Ok(engine);
-            }
+        let output = self.compose(["config"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let has = |key: &str| output.status.success() && text.lines().any(|line| line.starts_with(key));
+        // 2.x prints the project's name, and only 1.x the version of the file: it needn't be asked.
+        self.is_v1 = !has("name:") && has("version:");
+        if !has("name:") && !self.is_v1 {
+            let Some(version) = self.compose_version() else { return Ok(None) };
+            self.is_v1 = version.starts_with("1.");
         }
-        let message = "Docker is there, but neither `docker compose` nor `docker-compose` is";
-        Err(Failure::new(Exit::Missing, message).hint(REMEDY.compose).into())
+        if !output.status.success() {
+            return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(Some((self, text)))
     }
 
     fn compose_version(&self) -> Option<String> {
-        process::find(self.compose.first()?)?;
         let output = self.compose(["version", "--short"]).output().ok()?;
         let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_string();
         output.status.success().then_some(version)
     }
 
-    fn check_daemon(&self) -> Result<()> {
-        let output = self.docker(["ps", "--quiet"]).output()?;
+    /// The containers of every project. Its failure tells why the daemon can't be used.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let output = self.docker(["ps", "--all", "--no-trunc", "--format", LIST_FORMAT]).output()?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(Listed::read).collect());
         }
         let text = String::from_utf8_lossy(&output.stderr);
         let failure = if text.contains("permission denied") {
@@ -150,17 +171,9 @@ impl Engine {
         Invocation::new(self.docker.as_os_str(), &self.dir).args(args)
     }
 
-    /// The whole configuration as Compose resolves it, with `$$` made `$` again. It holds secrets.
+    /// The whole configuration, with some options. It holds secrets.
     pub fn config(&self, options: &[&str]) -> Result<Yaml> {
-        let invocation = self.compose(options.iter().copied().chain(["config"]));
-        let output = invocation.output()?;
-        if !output.status.success() {
-            return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
-        }
-        let text = String::from_utf8_lossy(&output.stdout).replace("$$", "$");
-        let documents = YamlLoader::load_from_str(&text)
-            .with_context(|| format!("failed to read what `{invocation}` printed"))?;
-        documents.into_iter().next().context("the Compose configuration is empty")
+        read_config(&self.compose(options.iter().copied().chain(["config"])).read(&Secrets::default())?)
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
@@ -179,26 +192,17 @@ impl Engine {
     }
 
     /// Compose's hash of each service's configuration, which its containers carry as a label.
-    pub fn config_hashes(&self) -> Result<BTreeMap<String, String>> {
+    pub fn config_hashes(&self, resolved: &str) -> Result<BTreeMap<String, String>> {
         let hashes =
             |options: &[&str]| self.compose(options.iter().copied().chain(["config", "--hash", "*"]));
         let text = if self.is_v1 {
             hashes(&[]).read(&Secrets::default())?
         } else {
             // v2.26 leaves out of this hash what a service reads from an `env_file`, and not out of the label.
-            let resolved = self.compose(["config"]).read(&Secrets::default())?;
             hashes(&["-f", "-"]).stdin(resolved).read(&Secrets::default())?
         };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
-    }
-
-    /// The containers of a project, one-off containers left out.
-    pub fn containers(&self, project: &str) -> Result<Vec<Container>> {
-        let filter = format!("label=com.docker.compose.project={project}");
-        let args = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
-        let ids = self.docker(args).read(&Secrets::default())?;
-        Ok(self.inspect(ids.lines())?.into_iter().filter(|container| !container.one_off).collect())
     }
 
     /// The names of a project's volumes.
@@ -223,58 +227,41 @@ impl Engine {
 
     /// The local images among these names; absent ones are left out.
     pub fn images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Image>> {
-        let mut images = Vec::new();
-        for name in names {
-            let output = self.docker(["image", "inspect", name]).output()?;
-            let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            images.extend(json[0]["Id"].as_str().map(|id| Image {
-                name: name.into(),
-                id: id.trim_start_matches("sha256:").into(),
-                stand_in: json[0]["Config"]["Labels"][STAND_IN_LABEL].as_str().map(String::from),
-            }));
+        let names: Vec<_> = names.into_iter().collect();
+        if names.is_empty() {
+            return Ok(vec![]);
         }
-        Ok(images)
+        let output = self.docker(["image", "inspect"].into_iter().chain(names.iter().copied())).output()?;
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let all = json.as_array().map(Vec::as_slice).unwrap_or_default();
+        // They are in the order of their names; where one is absent, which one isn't told.
+        if all.len() == names.len() {
+            return Ok(names
+                .into_iter()
+                .zip(all)
+                .filter_map(|(name, json)| Image::read(name, json))
+                .collect());
+        }
+        if let [name] = names.as_slice() {
+            return Ok(all.first().and_then(|json| Image::read(name, json)).into_iter().collect());
+        }
+        Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
     }
 }
 
-impl Container {
-    fn read(json: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-        let published = |(port, addresses): (&String, &Value)| {
-            let port: u16 = port.strip_suffix("/tcp")?.parse().ok()?;
-            let first = addresses.as_array()?.first().filter(|first| first["HostPort"] != "")?;
-            let host = match first["HostIp"].as_str()? {
-                "0.0.0.0" | "" | "::" => "127.0.0.1".to_string(),
-                ip if ip.contains(':') => format!("[{ip}]"),
-                ip => ip.to_string(),
-            };
-            Some((port, format!("{host}:{}", first["HostPort"].as_str()?)))
-        };
-        // A container between two restarts has no ports of its own, only those it asked for.
-        let asked = json["HostConfig"]["PortBindings"].as_object();
-        let networks = json["NetworkSettings"]["Networks"].as_object();
-        let addresses =
-            networks.into_iter().flatten().filter_map(|(_, network)| network["IPAddress"].as_str());
-        let ports = json["NetworkSettings"]["Ports"].as_object().filter(|ports| !ports.is_empty()).or(asked);
-        Self {
-            id: text(&json["Id"]),
-            name: text(&json["Name"]).trim_start_matches('/').into(),
-            service: text(&json["Config"]["Labels"]["com.docker.compose.service"]),
-            image: text(&json["Config"]["Image"]),
-            image_id: text(&json["Image"]).trim_start_matches("sha256:").into(),
-            config_hash: text(&json["Config"]["Labels"]["com.docker.compose.config-hash"]),
-            restarts_always: ["always", "unless-stopped"]
-                .contains(&json["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default()),
-            one_off: json["Config"]["Labels"]["com.docker.compose.oneoff"] == "True",
-            state: text(&json["State"]["Status"]),
-            restarts: json["RestartCount"].as_u64().unwrap_or(0),
-            exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
-            ports: ports.into_iter().flatten().filter_map(published).collect(),
-            address: addresses.filter(|address| !address.is_empty()).map(String::from).next(),
-        }
-    }
+/// What `compose config` printed, with `$$` made `$` again.
+pub fn read_config(text: &str) -> Result<Yaml> {
+    let documents = YamlLoader::load_from_str(&text.replace("$$", "$"))
+        .context("failed to read the configuration that Compose printed")?;
+    documents.into_iter().next().context("the Compose configuration is empty")
+}
 
-    pub fn is_running(&self) -> bool {
-        self.state == "running"
+impl Image {
+    fn read(name: &str, json: &Value) -> Option<Self> {
+        Some(Self {
+            name: name.into(),
+            id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
+            stand_in: json["Config"]["Labels"][STAND_IN_LABEL].as_str().map(String::from),
+        })
     }
 }

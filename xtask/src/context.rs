@@ -1,5 +1,6 @@
 //! What every command works with: the terminal, the engine, the stack, and where xtask keeps its own files.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::compose::{Container, Engine};
+use crate::compose::{Engine, Found, Image};
 use crate::env_file::{self, EnvFile};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::known::Known;
 use crate::output::Output;
 use crate::process::{self, CommandError, Invocation};
 use crate::stack::Stack;
+use ory_facts::container::{Container, Listed};
 use ory_facts::secrets::Secrets;
 use ory_facts::service::Service;
 
@@ -53,6 +56,9 @@ pub struct Context {
     pub settings: Vec<(String, String)>,
     pub stack: Stack,
     pub secrets: Secrets,
+    /// The configuration as Compose printed it. It holds secrets.
+    resolved: String,
+    pub known: Known,
 }
 
 impl Context {
@@ -65,10 +71,22 @@ impl Context {
         let files =
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
-        let engine = Engine::find(&dir, env)?;
-        let stack = Stack::discover(&engine, &dir)?;
+        let Found { engine, resolved, listed } = Engine::find(&dir, &env)?;
+        let stack = Stack::discover(&engine, &resolved, &dir)?;
         let secrets = stack.secrets();
-        Ok(Self { options: options.clone(), out: options.output, dir, engine, settings, stack, secrets })
+        let known = Known::default();
+        known.listed.set(Some(of_project(listed, &stack)));
+        Ok(Self {
+            options: options.clone(),
+            out: options.output,
+            dir,
+            engine,
+            settings,
+            stack,
+            secrets,
+            resolved,
+            known,
+        })
     }
 
     /// As [`Context::new`], with a placeholder for each secret that `.env` is to have: for commands that
@@ -79,13 +97,38 @@ impl Context {
         Self::new(options, settings)
     }
 
-    /// The containers of this project.
+    /// The containers of the services, in short.
+    pub fn listed(&self) -> Result<Vec<Listed>> {
+        self.known.listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
+    }
+
+    /// The containers of the services, with all that the engine knows of them.
     pub fn containers(&self) -> Result<Vec<Container>> {
-        self.engine.containers(&self.stack.project)
+        let listed = self.listed()?;
+        self.known.containers.get(|| self.engine.inspect(listed.iter().map(|listed| listed.id.as_str())))
+    }
+
+    /// Those of the services' images that are here.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let names: BTreeSet<_> = self.stack.services.values().filter_map(|s| s.image.as_deref()).collect();
+        self.known.images.get(|| self.engine.images(names))
+    }
+
+    /// An image by its name, none where it isn't here.
+    pub fn image(&self, name: &str) -> Result<Option<Image>> {
+        match self.images()?.into_iter().find(|image| image.name == name) {
+            Some(image) => Ok(Some(image)),
+            None => Ok(self.engine.images([name])?.into_iter().next()),
+        }
+    }
+
+    /// Compose's hash of each service's configuration.
+    pub fn hashes(&self) -> Result<BTreeMap<String, String>> {
+        self.known.hashes.get(|| self.engine.config_hashes(&self.resolved))
     }
 
     /// The container of a service: the one there is, else the name Compose would give it.
-    pub fn container_name(&self, containers: &[Container], service: &Service) -> String {
+    pub fn container_name(&self, containers: &[Listed], service: &Service) -> String {
         let existing = containers.iter().find(|container| container.service == service.name);
         let separator = if self.engine.is_v1 { '_' } else { '-' };
         let predicted = || format!("{}{separator}{}{separator}1", self.stack.project, service.name);
@@ -97,18 +140,18 @@ impl Context {
 
     /// Whether a service's image is a stand-in for Ory's.
     pub fn is_stand_in(&self, service: &Service) -> Result<bool> {
-        let images = self.engine.images(service.image.as_deref())?;
-        Ok(images.iter().any(|image| image.stand_in.is_some()))
+        let Some(name) = &service.image else { return Ok(false) };
+        Ok(self.image(name)?.is_some_and(|image| image.stand_in.is_some()))
     }
 
     /// The last lines of a container's log that say something, secrets masked.
-    pub fn last_lines(&self, container: &Container) -> String {
-        let output = self.engine.docker(["logs", "--tail", "60", &container.id]).output();
-        let Ok(output) = output else { return format!("the log of {} can't be read", container.name) };
+    pub fn last_lines(&self, container: &str) -> String {
+        let output = self.engine.docker(["logs", "--tail", "60", container]).output();
+        let Ok(output) = output else { return format!("the log of {container} can't be read") };
         let text = [output.stdout, output.stderr].concat();
         let masked =
             String::from_utf8_lossy(&text).lines().map(|line| self.secrets.mask(line)).collect::<Vec<_>>();
-        format!("the last lines of {}:\n{}", container.name, process::essence(&masked.join("\n")))
+        format!("the last lines of {container}:\n{}", process::essence(&masked.join("\n")))
     }
 
     /// Where the output of a step of this project is kept.
@@ -133,6 +176,7 @@ impl Context {
         let path = self.log_path(step)?;
         let failed = || format!("failed to write {}", path.display());
         let mut log = private_file(&path).with_context(failed)?;
+        self.known.forget();
         let run = invocation.stream(&self.secrets, |line| {
             if let Some(line) = line {
                 self.out.relay(line);
@@ -140,11 +184,18 @@ impl Context {
             }
             watch(line)
         });
+        self.known.forget();
         run.map_err(|error| match error.downcast::<CommandError>() {
             Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),
             Err(other) => other,
         })
     }
+}
+
+/// Of the containers of every project those of this stack's services.
+fn of_project(mut listed: Vec<Listed>, stack: &Stack) -> Vec<Listed> {
+    listed.retain(|container| container.project == stack.project && !container.one_off);
+    listed
 }
 
 /// An empty file that only its owner can read.

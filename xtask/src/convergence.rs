@@ -5,8 +5,8 @@
 
 use anyhow::Result;
 
-use crate::compose::Container;
 use crate::context::Context;
+use ory_facts::container::Container;
 use ory_facts::service::Service;
 
 /// The services asked for, by what is to be done.
@@ -32,16 +32,15 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         work.make = services.iter().map(|service| service.name.as_str()).collect();
         return Ok(work);
     }
-    let hashes = cx.engine.config_hashes()?;
+    let hashes = cx.hashes()?;
     for service in services {
         let name = service.name.as_str();
         let Some(container) = containers.iter().find(|container| container.service == name) else {
             work.make.push(name);
             continue;
         };
-        let images = cx.engine.images([container.image.as_str()])?;
         let is_current = hashes.get(name) == Some(&container.config_hash)
-            && images.iter().any(|image| image.id == container.image_id);
+            && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
         if is_finished(container) {
             work.finished.push(name);
         } else if !is_current {

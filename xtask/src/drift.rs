@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
-use crate::migrations::State;
 use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
 use crate::stack::Deployment;
+use ory_facts::carried::State;
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
 
@@ -68,7 +68,7 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
 
 /// What is run, as `--dry-run` prints it.
 pub fn lines(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
-    let place = postgres::place(cx, &cx.containers()?, deployment);
+    let place = postgres::place(cx, &cx.listed()?, deployment);
     let query = postgres::query(cx, &place, &deployment.dsn, catalog::QUERY);
     let query = format!("{query}  # the schema in {}", deployment.dsn.database);
     Ok([query].into_iter().chain(Scratch::new(cx, deployment, &place).lines()).collect())
@@ -126,8 +126,7 @@ fn read(text: &str) -> Result<Catalog> {
 /// Where the schema of an image is kept.
 fn cache(cx: &Context, deployment: &Deployment, actual: &Catalog) -> Result<PathBuf> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
-    let images = cx.engine.images([name])?;
-    let image = images.first().with_context(|| format!("the image {name} isn't here"))?;
+    let image = cx.image(name)?.with_context(|| format!("the image {name} isn't here"))?;
     work_file(&format!("images/{}-{}-postgres-{}.schema", deployment.product, image.id, actual.major))
 }
 

@@ -12,6 +12,7 @@ mod env_file;
 mod failure;
 mod install;
 mod interrupt;
+mod known;
 mod lock;
 mod migrations;
 mod one_off;

@@ -2,46 +2,19 @@
 //!
 //! They are compared as sets: a new migration can be older than the newest one applied.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::carried::{self, Carried, Migration};
+use crate::carried;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::counted;
 use crate::process::CommandError;
 use crate::stack::Deployment;
 use crate::{diagnosis, drift, one_off, postgres, server_lock};
+use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
-
-/// How a database stands to its image.
-#[derive(Debug, PartialEq, Eq)]
-pub struct State {
-    pub applied: BTreeSet<String>,
-    /// What the image carries; none where the image is too old to be asked.
-    pub carried: Option<Carried>,
-}
-
-impl State {
-    /// How many are to be applied; none where that can't be known.
-    pub fn pending(&self) -> Option<usize> {
-        self.carried.as_ref().map(|carried| carried.keys().filter(|v| !self.applied.contains(*v)).count())
-    }
-
-    /// What is to be applied, in order.
-    pub fn pending_migrations(&self) -> impl Iterator<Item = (&String, &Migration)> {
-        let carried = self.carried.iter().flatten();
-        carried.filter(|(version, _)| !self.applied.contains(*version))
-    }
-
-    /// Applied versions that the image doesn't know.
-    pub fn ahead(&self) -> usize {
-        let unknown = |carried: &Carried| self.applied.iter().filter(|v| !carried.contains_key(*v)).count();
-        self.carried.as_ref().map_or(0, unknown)
-    }
-}
 
 /// What a migration did.
 pub enum Outcome {
@@ -49,17 +22,18 @@ pub enum Outcome {
     Applied { count: usize, took: Duration },
 }
 
-/// Reads how a product's database stands to its image.
+/// How a product's database stands to its image, as it was looked at, else as it is now.
 pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
-    let applied = postgres::applied(cx, deployment)?;
+    let seen = cx.known.applied(deployment.product);
+    let applied = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
     Ok(State { applied, carried: carried::of(cx, deployment)? })
 }
 
-/// Migrates a product, unless its database has everything its image carries. What counts at the end is
-/// what the database has, not what Ory printed.
-pub fn migrate(cx: &Context, deployment: &Deployment) -> Result<Outcome> {
+/// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
+/// the end is what the database has, not what Ory printed.
+pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result<Outcome> {
     let product = deployment.product;
-    let is_up_to_date = |state: &State| state.pending() == Some(0);
+    let is_up_to_date = |state: &State| state.pending() == Some(0) && !is_forced;
     let mut state = state(cx, deployment)?;
     refuse_ahead(cx, deployment, &state)?;
     if is_up_to_date(&state) {
@@ -151,27 +125,4 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
             "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before",
         )
         .into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn state(applied: &[&str], carried: &[&str]) -> State {
-        let migration = || Migration { name: "a".into(), sql: String::new() };
-        let carried = carried.iter().map(|version| (version.to_string(), migration())).collect();
-        State { applied: applied.iter().map(ToString::to_string).collect(), carried: Some(carried) }
-    }
-
-    #[test]
-    fn pending_and_ahead_are_sets_and_not_a_maximum() {
-        let state = state(&["1", "5", "9"], &["1", "3", "5"]);
-        assert_eq!((state.pending(), state.ahead()), (Some(1), 1));
-    }
-
-    #[test]
-    fn an_image_that_can_not_be_asked_leaves_pending_unknown() {
-        let state = State { carried: None, ..state(&["1"], &[]) };
-        assert_eq!((state.pending(), state.ahead()), (None, 0));
-    }
 }

@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::carried;
-use crate::compose::Container;
 use crate::context::Context;
 use crate::convergence::{self, Work};
 use crate::diagnosis;
@@ -22,6 +21,7 @@ use crate::process::Invocation;
 use crate::readiness;
 use crate::stack::Deployment;
 use crate::summary;
+use ory_facts::container::Listed;
 use ory_facts::product::Product;
 use ory_facts::service::Service;
 
@@ -36,8 +36,8 @@ pub enum Step<'a> {
     StartServer { server: &'a Service, recreate: bool },
     /// Create the roles and databases that the stack asks for and the server lacks.
     CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>>, may_create: MayCreate },
-    /// Apply what is pending.
-    Migrate(&'a Deployment<'a>),
+    /// Apply what is pending; where forced, also where nothing is.
+    Migrate { deployment: &'a Deployment<'a>, is_forced: bool },
     /// Stop with exit 3 where migrations are pending.
     RequireMigrated(&'a [Deployment<'a>]),
     /// Start services, those that changed made anew, and wait until they are ready.
@@ -76,13 +76,13 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
 impl Step<'_> {
     fn migrates(&self) -> Option<Product> {
         match self {
-            Self::Migrate(deployment) => Some(deployment.product),
+            Self::Migrate { deployment, .. } => Some(deployment.product),
             _ => None,
         }
     }
 
     fn lines(&self, cx: &Context) -> Result<Vec<String>> {
-        let containers = cx.containers()?;
+        let containers = cx.listed()?;
         let container = |service: &Service| cx.container_name(&containers, service);
         let print = |invocation: Invocation| invocation.to_string();
         Ok(match self {
@@ -100,9 +100,9 @@ impl Step<'_> {
                 let query = postgres::create_query(cx, &container(server), server, deployments, may_create);
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
-            Self::Migrate(deployment) => {
+            Self::Migrate { deployment, .. } => {
                 let query =
-                    postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), deployment);
+                    postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
                 let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
@@ -113,7 +113,7 @@ impl Step<'_> {
                     let query = postgres::applied_query(
                         cx,
                         &postgres::place(cx, &containers, deployment),
-                        deployment,
+                        &[deployment],
                     );
                     format!("{query}  # stops where {} has migrations pending", deployment.product)
                 };
@@ -134,13 +134,17 @@ impl Step<'_> {
     fn run(&self, cx: &Context) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
-            Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
+            Self::Build(services) => {
+                run_compose(cx, "build", &build(cx, services))?;
+                cx.known.images.set(None);
+                Ok(())
+            }
             Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
             }
-            Self::Migrate(deployment) => {
-                let outcome = migrations::migrate(cx, deployment);
+            Self::Migrate { deployment, is_forced } => {
+                let outcome = migrations::migrate(cx, deployment, *is_forced);
                 let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
                 let label = if cx.is_stand_in(deployment.migrate)? { ", stand-in" } else { "" };
                 let product = deployment.product;
@@ -248,14 +252,19 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
             error.context(Failure::new(Exit::Missing, message).hint(hint))
         })?;
     }
+    cx.known.images.set(None);
     cx.out.say(format!("pulled {} ({})", counted(images.len(), "image"), seconds(start.elapsed())));
     Ok(())
 }
 
 fn run_start_server(cx: &Context, server: &Service, recreate: bool) -> Result<()> {
     let clock = Instant::now();
-    let is_up = |c: &Container| c.service == server.name && ["running", "paused"].contains(&c.state.as_str());
-    let was_up = cx.containers()?.iter().any(is_up);
+    let is_current = |server| convergence::compare(cx, &[server]).map(|work| !work.keep.is_empty());
+    if cx.known.answers(server) && (!recreate || is_current(server)?) {
+        return Ok(());
+    }
+    let is_up = |c: &Listed| c.service == server.name && ["running", "paused"].contains(&c.state.as_str());
+    let was_up = cx.listed()?.iter().any(is_up);
     if recreate || !was_up {
         run_compose(cx, &format!("start {}", server.name), &start(cx, slice::from_ref(&server.name)))?;
     }
@@ -273,7 +282,11 @@ fn run_create(
     deployments: &[&Deployment],
     may_create: &MayCreate,
 ) -> Result<()> {
-    let container = cx.container_name(&cx.containers()?, server);
+    // Who can connect as each product needs no role and no database.
+    if deployments.iter().all(|deployment| cx.known.applied(deployment.product).is_some()) {
+        return Ok(());
+    }
+    let container = cx.container_name(&cx.listed()?, server);
     let query = postgres::create_query(cx, &container, server, deployments, may_create);
     let created = query
         .read(&cx.secrets)

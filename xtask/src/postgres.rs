@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::compose::Container;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
 use crate::stack::{CREATE_LABEL, Deployment};
+use ory_facts::applied;
+use ory_facts::container::Listed;
 use ory_facts::dsn::Dsn;
 use ory_facts::service::Service;
 use ory_facts::sql::{identifier, literal};
 
 /// Where psql runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In the container of the server, by name.
     Container(String),
@@ -26,7 +28,7 @@ pub enum Place {
 }
 
 /// Where to ask about a product: the container there is, or the one Compose would make.
-pub fn place(cx: &Context, containers: &[Container], deployment: &Deployment) -> Place {
+pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Place {
     if let Some(service) = deployment.server {
         return Place::Container(cx.container_name(containers, service));
     }
@@ -64,21 +66,23 @@ fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String)
     psql.until(&cx.options.interrupt, Some(cx.options.wait()))
 }
 
-/// The versions that a product's database has; none of a database that was never migrated.
-/// As the product itself: a wrong password, host, database or right shows here in 0.2 s, while Ory
-/// retries each of them for five minutes.
-pub fn applied_query(cx: &Context, place: &Place, deployment: &Deployment) -> Invocation {
-    let script = "select to_regclass('schema_migration') is not null as migrated \\gset\n\
-                  \\if :migrated\n\
-                  select version from schema_migration;\n\
-                  \\endif\n";
-    psql(cx, place, deployment.dsn.environment(), script.into())
+/// The versions that products' databases have, which are on one server. As the products themselves: a wrong
+/// password, host, database or right shows here in 0.2 s, while Ory retries each of them for five minutes.
+pub fn applied_query(cx: &Context, place: &Place, products: &[&Deployment]) -> Invocation {
+    let each: Vec<_> = products.iter().map(|deployment| (deployment.product, &deployment.dsn)).collect();
+    let env = each.first().map(|(_, dsn)| dsn.environment()).unwrap_or_default();
+    psql(cx, place, env, applied::script(&each))
 }
 
-/// Runs [`applied_query`].
+/// What a product's database has, now.
 pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
-    let rows = applied_query(cx, &running_place(cx, deployment)?, deployment).read(&cx.secrets)?;
-    Ok(rows.lines().map(String::from).collect())
+    let ask = || applied_query(cx, &running_place(cx, deployment)?, &[deployment]).read(&cx.secrets);
+    let rows = ask().or_else(|error| {
+        // The server may have stopped since it was looked at.
+        cx.known.forget();
+        running_place(cx, deployment).and(Err(error))
+    })?;
+    Ok(applied::of_one(&rows))
 }
 
 /// Where to ask about a product, whose server must be running.
@@ -221,16 +225,17 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
             let seconds = cx.options.wait().as_secs();
             let message = format!("`{}` takes no connections after {seconds} s", server.name);
             let hint = format!("{}", cx.engine.compose(["logs", &server.name]));
-            return Err(anyhow::Error::msg(cx.last_lines(&container))
+            return Err(anyhow::Error::msg(cx.last_lines(&container.name))
                 .context(Failure::new(Exit::Failed, message).hint(hint)));
         }
-        cx.options.interrupt.sleep(Duration::from_millis(50))?;
+        cx.options.interrupt.sleep(Duration::from_millis(25))?;
+        cx.known.forget();
     }
 }
 
 /// The container of a database service, which must be running.
-fn running_server(cx: &Context, server: &Service) -> Result<Container> {
-    let Some(container) = cx.containers()?.into_iter().find(|c| c.service == server.name) else {
+fn running_server(cx: &Context, server: &Service) -> Result<Listed> {
+    let Some(container) = cx.listed()?.into_iter().find(|c| c.service == server.name) else {
         let message = format!("the database service `{}` has no container", server.name);
         let hint = cx.engine.compose(["up", "-d", &server.name]).to_string();
         bail!(Failure::new(Exit::Failed, message).hint(hint));
@@ -245,7 +250,7 @@ fn running_server(cx: &Context, server: &Service) -> Result<Container> {
             let message = format!("the database service `{}` is {state}, not running", server.name);
             let hint = cx.engine.compose(["logs", &server.name]).to_string();
             let failure = Failure::new(Exit::Failed, message).hint(hint);
-            Err(anyhow::Error::msg(cx.last_lines(&container)).context(failure))
+            Err(anyhow::Error::msg(cx.last_lines(&container.name)).context(failure))
         }
     }
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::compose::Container;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
+use ory_facts::container::Container;
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
 /// too early.
@@ -158,7 +158,7 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
         };
         let hint = cx.engine.compose(["logs", service]).to_string();
         let failure = Failure::new(Exit::Failed, message).hint(hint);
-        return Err(anyhow::Error::msg(cx.last_lines(&now)).context(failure));
+        return Err(anyhow::Error::msg(cx.last_lines(&now.name)).context(failure));
     }
     Ok(())
 }

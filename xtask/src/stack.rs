@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use yaml_rust2::Yaml;
 
-use crate::compose::Engine;
+use crate::compose::{self, Engine};
 use crate::failure::{Exit, Failure};
 use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
@@ -62,9 +62,9 @@ impl Deployment<'_> {
 }
 
 impl Stack {
-    /// Asks Compose, once.
-    pub fn discover(engine: &Engine, dir: &Path) -> Result<Self> {
-        let config = engine.config(&[])?;
+    /// Reads what Compose resolved.
+    pub fn discover(engine: &Engine, resolved: &str, dir: &Path) -> Result<Self> {
+        let config = compose::read_config(resolved)?;
         let project = scalar(&config["name"]).unwrap_or_else(|| v1_project_name(dir));
         let mut services = read_services(&config);
         if engine.is_v1 {

@@ -1,7 +1,10 @@
 //! What is known of Ory's products, and of the files that describe a stack, without running anything: `xtask`
 //! asks this crate, and it asks nobody.
 
+pub mod applied;
+pub mod carried;
 pub mod catalog;
+pub mod container;
 pub mod diagnosis;
 pub mod difference;
 pub mod dsn;

@@ -10,6 +10,11 @@ pub fn identifier(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
+/// An argument of one of psql's own commands, whatever is in it.
+pub fn argument(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -17,5 +22,6 @@ mod tests {
     #[test]
     fn a_quote_in_a_name_stays_inside_its_literal() {
         assert_eq!(literal("o'ry\\"), "'o''ry\\'");
+        assert_eq!(argument("o'ry\\"), r"'o\'ry\\'");
     }
 }

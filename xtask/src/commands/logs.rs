@@ -15,7 +15,7 @@ pub fn run(options: &Options, args: &Logs) -> Result<()> {
     if options.dry_run {
         return Ok(Output::data(command.to_string())?);
     }
-    if cx.containers()?.is_empty() {
+    if cx.listed()?.is_empty() {
         cx.out.say("nothing runs yet: cargo xtask up");
         return Ok(());
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cli::Migrate;
 use crate::context::{Context, Options};
+use crate::known::{Extent, look};
 use crate::lock;
 use crate::output::seconds;
 use crate::plan::Step;
@@ -41,9 +42,10 @@ fn migrate(cx: &Context, products: &[Product], args: &Migrate) -> Result<()> {
     super::check_sharing(cx, &deployments)?;
     let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate].into_iter().chain(d.server)).collect();
     cx.stack.check_files(&services)?;
+    look(cx, &deployments, Extent::Databases);
     let mut steps = super::images(cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
-    steps.extend(super::migrate(&deployments, &args.databases));
+    steps.extend(super::migrate(&deployments, &args.databases, args.force));
     super::execute(cx, &steps, &args.images)
 }

@@ -100,7 +100,7 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
 
 /// Brings the images that aren't here: builds what the stack builds, pulls the rest.
 fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
-    let here = cx.engine.images(services.iter().filter_map(|service| service.image.as_deref()))?;
+    let here = cx.images()?;
     let is_missing = |image: &str| {
         !here.iter().any(|image_here| image_here.name == image) && !stand_in::is_stand_in(image)
     };
@@ -114,7 +114,11 @@ fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
 }
 
 /// Migrates products, their roles and databases created before where the stack asks for it.
-fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl Iterator<Item = Step<'a>> {
+fn migrate<'a>(
+    deployments: &'a [Deployment<'a>],
+    databases: &Databases,
+    is_forced: bool,
+) -> impl Iterator<Item = Step<'a>> {
     let may_create = if databases.create_databases { MayCreate::Any } else { MayCreate::Labelled };
     let asks =
         move |server: &&Service| may_create == MayCreate::Any || server.labels.contains_key(CREATE_LABEL);
@@ -123,7 +127,7 @@ fn migrate<'a>(deployments: &'a [Deployment<'a>], databases: &Databases) -> impl
         let deployments = deployments.iter().filter(is_on).collect();
         Step::CreateDatabases { server, deployments, may_create }
     });
-    create.chain(deployments.iter().map(Step::Migrate))
+    create.chain(deployments.iter().map(move |deployment| Step::Migrate { deployment, is_forced }))
 }
 
 /// The database services behind some products, each once.

@@ -30,7 +30,7 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
         } else {
             repair(&cx, deployment, args.yes)?;
         }
-        plan::execute(&cx, &[Step::Migrate(deployment)])?;
+        plan::execute(&cx, &[Step::Migrate { deployment, is_forced: false }])?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cli::Restart;
 use crate::context::Options;
+use crate::known::{Extent, look};
 use crate::lock;
 use crate::output::seconds;
 use crate::plan::Step;
@@ -25,6 +26,7 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let deployments = super::deployments(&cx, &products)?;
     cx.stack.check_files(&services)?;
 
+    look(&cx, &deployments, Extent::Changes);
     let mut steps = super::images(&cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));

@@ -1,19 +1,24 @@
 //! `status`: each product's migrations, container and readiness. It starts nothing but, once an image, a
 //! container that lists what the image carries.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::Status;
-use crate::compose::Container;
 use crate::context::{Context, Options};
 use crate::diagnosis;
 use crate::drift;
 use crate::failure::{Exit, Failure};
-use crate::migrations::{self, State};
+use crate::known::{Extent, look};
+use crate::migrations;
 use crate::output::{Output, counted, table};
 use crate::readiness;
 use crate::stack::Deployment;
+use ory_facts::carried::State;
+use ory_facts::container::Container;
 use ory_facts::difference::Difference;
 use ory_facts::product::Product;
 
@@ -32,9 +37,14 @@ struct Row<'a> {
 pub fn run(options: &Options, args: &Status) -> Result<()> {
     let cx = Context::new(options, vec![])?;
     let products = super::products(&cx, &args.products)?;
-    let containers = cx.containers()?;
     let deployments = super::deployments(&cx, &products)?;
-    let mut rows: Vec<_> = deployments.into_iter().map(|d| row(&cx, &containers, d)).collect();
+    look(&cx, &deployments, Extent::Containers);
+    let containers = cx.containers()?;
+    let mut rows: Vec<_> = thread::scope(|scope| {
+        let asked = deployments.into_iter().map(|d| scope.spawn(|| row(&cx, &containers, d)));
+        let asked: Vec<_> = asked.collect();
+        asked.into_iter().map(|row| row.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
     if args.drift && !options.dry_run {
         rows.iter_mut().for_each(|row| row.compare(&cx));
         options.interrupt.check()?;

@@ -9,6 +9,7 @@ use crate::context::{Context, Options, stack_directory};
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::install::{self, Need};
+use crate::known::{Extent, look};
 use crate::lock;
 use crate::output::{Output, counted, seconds};
 use crate::plan::Step;
@@ -30,11 +31,12 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
 
+    look(&cx, &deployments, Extent::Changes);
     let mut steps = super::images(&cx, &services)?;
     let servers =
         cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: true }));
-    steps.extend(super::migrate(&deployments, &args.databases));
+    steps.extend(super::migrate(&deployments, &args.databases, false));
     steps.push(Step::Start(services));
     super::execute(&cx, &steps, &args.images)?;
     if !options.dry_run {

@@ -10,8 +10,7 @@ fn no_docker() {
 
 #[test]
 fn no_compose() {
-    let fake =
-        Fake::new().fails("docker compose version --short", 1, "docker: unknown command: docker compose\n");
+    let fake = Fake::new().fails("docker compose *", 1, "docker: unknown command: docker compose\n");
     golden("no_compose", &fake.run("migrate-all"));
 }
 
@@ -19,19 +18,19 @@ fn no_compose() {
 fn the_daemon_is_down() {
     let text =
         "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n";
-    golden("daemon_down", &Fake::new().fails("docker ps --quiet", 1, text).run("up"));
+    golden("daemon_down", &Fake::new().fails("docker ps *", 1, text).run("up"));
 }
 
 #[test]
 fn no_permission_on_the_socket() {
     let text = "permission denied while trying to connect to the Docker daemon socket at \
                 unix:///var/run/docker.sock: connect: permission denied\n";
-    golden("no_permission", &Fake::new().fails("docker ps --quiet", 1, text).run("up"));
+    golden("no_permission", &Fake::new().fails("docker ps *", 1, text).run("up"));
 }
 
 #[test]
 fn the_daemon_does_not_answer() {
-    let fake = Fake::new().fails("docker ps --quiet", 1, "Error response from daemon: no idea\n");
+    let fake = Fake::new().fails("docker ps *", 1, "Error response from daemon: no idea\n");
     golden("daemon_error", &fake.run("up"));
 }
 

@@ -41,7 +41,7 @@ impl Fake {
         let config =
             include_str!("fixtures/config-v1.yml").replace("DIR", &fake.project.dir.display().to_string());
         fake.programs = vec!["docker", "docker-compose"];
-        fake.fails("docker compose version --short", 1, "docker: 'compose' is not a docker command.\n")
+        fake.fails("docker compose *", 1, "docker: 'compose' is not a docker command.\n")
             .answers("docker-compose version --short", "1.29.2\n")
             .answers("docker-compose config", &config)
     }
@@ -71,7 +71,7 @@ impl Fake {
 
     /// The database service running, each product with these versions applied.
     pub fn with_database(self, applied: &str) -> Self {
-        self.answers("docker ps --all *", "db1\n")
+        self.answers("docker ps --all *", &listed("db1", "db", "running"))
             .answers("docker container inspect db1", &container("db1", "db", "running"))
             .answers("docker exec *psql*", applied)
             .answers("docker exec *pg_attrdef*", "server\t15\tpublic\nend\t1\n")
@@ -125,14 +125,18 @@ impl Fake {
                 *try_advisory_lock*) echo t ;; '\\echo '*) echo '-- end of rows --' ;;\n\
                 esac; done; exit ;; esac\n";
             // What psql is to run belongs to the call, but isn't noted with it.
-            script += "[ \"$2\" = -i ] && sql=$(/bin/cat) && echo \"$sql\" >>\"$FAKE/scripts\"\n";
+            script += "[ \"$2\" = -i ] && sql=$(/bin/cat) && printf '%s\\n' \"$sql\" >>\"$FAKE/scripts\"\n";
+            // psql prints what it is asked below the heading of each product that the script has.
+            script += "answer() { case \"$sql\" in *\"select '-- \"*) printf '%s\\n' \"$sql\" | while read -r line; do case \"$line\" in\n\
+                \"select '-- \"*) line=${line#select \\'}; echo \"${line%%\\'*}\"; /bin/cat \"$1\" ;;\n\
+                esac; done ;; *) /bin/cat \"$1\" ;; esac; }\n";
             script += "case \"$call$sql\" in\n";
             for (number, rule) in self.rules.iter().enumerate() {
                 self.project.write(&format!("out{number}"), &rule.stdout);
                 self.project.write(&format!("err{number}"), &rule.stderr);
                 let pattern = rule.pattern.replace(' ', "\\ ");
                 script += &format!(
-                    "{pattern}) /bin/cat \"$FAKE/err{number}\" >&2; /bin/cat \"$FAKE/out{number}\"; exit {} ;;\n",
+                    "{pattern}) /bin/cat \"$FAKE/err{number}\" >&2; answer \"$FAKE/out{number}\"; exit {} ;;\n",
                     rule.code
                 );
             }
@@ -140,6 +144,11 @@ impl Fake {
             self.project.write_program(&format!("bin/{program}"), &script);
         }
     }
+}
+
+/// What `docker ps` prints of a container of the stack.
+pub fn listed(id: &str, service: &str, state: &str) -> String {
+    format!("{id}\tstack-{service}-1\t{state}\tstack\t{service}\tFalse\n")
 }
 
 /// What `docker container inspect` prints of a container of the stack.

@@ -1,6 +1,6 @@
 //! What is called, in which order, and what is said of it.
 
-use crate::fake::{Fake, container};
+use crate::fake::{Fake, container, listed};
 use crate::project::golden;
 
 /// What `migrate status --format json` prints of an image with these versions.
@@ -22,6 +22,37 @@ fn nothing_pending_starts_no_container_once_the_image_is_known() {
     assert_eq!(fake.calls().matches("docker compose run").count(), 3, "{}", fake.calls());
     fake.run("migrate-kratos").exits(0).says("kratos: up to date (2 migrations)");
     assert!(!fake.calls().contains("docker compose run"), "{}", fake.calls());
+}
+
+#[test]
+fn with_nothing_pending_the_server_is_asked_once_for_all_products() {
+    let fake = Fake::new().with_database("1\n2\n").answers(STATUS, &carries(&["1", "2"]));
+    fake.run("migrate-all").exits(0);
+    fake.run("migrate-all").exits(0).says("keto: up to date (2 migrations)");
+    let count = |program: &str| fake.calls().lines().filter(|call| call.starts_with(program)).count();
+    let counts = ["docker ps", "docker compose", "docker exec"].map(count);
+    assert_eq!(counts, [1, 1, 1], "{}", fake.calls());
+    let script = fake.scripts();
+    assert!(script.contains("'-- hydra'") && !script.contains("create role"), "{script}");
+}
+
+#[test]
+fn where_not_all_products_can_be_asked_at_once_each_is_asked_alone() {
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
+    let refused = "psql: error: FATAL:  password authentication failed for user \"hydra\"\n";
+    let fake = fake.fails("docker exec *hydra*to_regclass*", 2, refused);
+    fake.run("migrate-all")
+        .exits(1)
+        .says("kratos: up to date (1 migration)")
+        .says("error: failed to migrate hydra; not reached: keto")
+        .says("`db` knows no role hydra");
+}
+
+#[test]
+fn forced_ory_migrates_although_nothing_is_pending() {
+    let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
+    fake.run("migrate-keto --force").exits(0).says("keto: up to date (1 migration)");
+    assert!(fake.calls().contains("keto migrate up --yes"), "{}", fake.calls());
 }
 
 #[test]
@@ -116,7 +147,7 @@ fn down_works_without_env() {
 
 #[test]
 fn a_paused_database_is_said_to_be_paused() {
-    let fake = Fake::new().answers("docker ps --all *", "db1\n");
+    let fake = Fake::new().answers("docker ps --all *", &listed("db1", "db", "paused"));
     let fake = fake.answers("docker container inspect db1", &container("db1", "db", "paused"));
     golden("database_paused", &fake.run("migrate-kratos"));
 }

@@ -1,0 +1,129 @@
+//! What the engine and the databases said: asked once, at the same time where a command needs several answers,
+//! and again after something was run that may have changed them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::Result;
+
+use crate::compose::Image;
+use crate::context::Context;
+use crate::postgres::{self, Place};
+use crate::stack::Deployment;
+use ory_facts::applied;
+use ory_facts::container::{Container, Listed};
+use ory_facts::product::Product;
+use ory_facts::service::Service;
+
+/// An answer that is kept. Who asks meanwhile waits for the same answer.
+#[derive(Default)]
+pub struct Answer<T>(Mutex<Option<T>>);
+
+impl<T: Clone> Answer<T> {
+    pub fn get(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(answer) => Ok(answer.clone()),
+            None => Ok(kept.insert(ask()?).clone()),
+        }
+    }
+
+    pub fn set(&self, answer: Option<T>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+}
+
+#[derive(Default, Clone)]
+struct Seen {
+    servers: BTreeSet<String>,
+    applied: BTreeMap<Product, BTreeSet<String>>,
+}
+
+/// What is kept, until [`Known::forget`].
+#[derive(Default)]
+pub struct Known {
+    /// The containers of the services, as the engine lists them.
+    pub listed: Answer<Vec<Listed>>,
+    /// The same, with all that the engine knows of them.
+    pub containers: Answer<Vec<Container>>,
+    /// Those of the services' images that are here.
+    pub images: Answer<Vec<Image>>,
+    /// Compose's hash of each service's configuration.
+    pub hashes: Answer<BTreeMap<String, String>>,
+    /// The versions that products' databases have, and the servers that told them.
+    seen: Answer<Seen>,
+}
+
+impl Known {
+    /// Something is run, or was, that may change containers and databases.
+    pub fn forget(&self) {
+        self.listed.set(None);
+        self.containers.set(None);
+        self.seen.set(None);
+    }
+
+    /// What a product's database has, where it was looked at.
+    pub fn applied(&self, product: Product) -> Option<BTreeSet<String>> {
+        self.seen().applied.remove(&product)
+    }
+
+    /// Whether a server was looked at, and takes connections.
+    pub fn answers(&self, server: &Service) -> bool {
+        self.seen().servers.contains(&server.name)
+    }
+
+    fn seen(&self) -> Seen {
+        self.seen.get(|| Ok(Seen::default())).unwrap_or_default()
+    }
+}
+
+/// What a command will need to know besides what databases and images have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    Databases,
+    Containers,
+    /// Which containers are as Compose would make them.
+    Changes,
+}
+
+/// Asks all that a command will need, at the same time. What fails here is asked again where it is needed, and
+/// fails there with all that can be said of it.
+pub fn look(cx: &Context, deployments: &[Deployment], extent: Extent) {
+    if cx.options.dry_run {
+        return;
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| cx.images());
+        if extent >= Extent::Containers {
+            scope.spawn(|| cx.containers());
+        }
+        if extent >= Extent::Changes && cx.listed().is_ok_and(|listed| !listed.is_empty()) {
+            scope.spawn(|| cx.hashes());
+        }
+        let asked: Vec<_> = places(cx, deployments)
+            .into_iter()
+            .map(|(place, products)| {
+                scope.spawn(move || postgres::applied_query(cx, &place, &products).read(&cx.secrets))
+            })
+            .collect();
+        let answers = asked.into_iter().filter_map(|asked| asked.join().ok()?.ok());
+        let applied: BTreeMap<_, _> = answers.flat_map(|rows| applied::of_each(&rows)).collect();
+        let answered = deployments.iter().filter(|deployment| applied.contains_key(&deployment.product));
+        let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).collect();
+        cx.known.seen.set(Some(Seen { servers, applied }));
+    });
+}
+
+/// The servers that can be asked now, each with the products whose databases it has.
+fn places<'a>(cx: &Context, deployments: &'a [Deployment<'a>]) -> Vec<(Place, Vec<&'a Deployment<'a>>)> {
+    let mut places: Vec<(Place, Vec<&Deployment>)> = vec![];
+    for deployment in deployments {
+        let Ok(place) = postgres::running_place(cx, deployment) else { continue };
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, products)) => products.push(deployment),
+            None => places.push((place, vec![deployment])),
+        }
+    }
+    places
+}
