@@ -22,6 +22,11 @@ fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Opti
     Ok(Some((path, known)))
 }
 
+/// What the image carries, where that was learned before.
+pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
+    cached(cx, deployment).ok()??.1?
+}
+
 /// What the image carries, from the cache or from the image itself. None where the image is too old to
 /// have a status command: a Kratos before v25.4.0 would take the question for a migration.
 pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {

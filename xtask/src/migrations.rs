@@ -29,6 +29,13 @@ pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
     Ok(State { applied, carried: carried::of(cx, deployment)? })
 }
 
+/// How many migrations are pending, where that is known without starting anything.
+pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
+    let carried = carried::known(cx, deployment)?;
+    let applied = postgres::applied(cx, deployment).ok()?;
+    State { applied, carried: Some(carried) }.pending()
+}
+
 /// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
 /// the end is what the database has, not what Ory printed.
 pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result<Outcome> {

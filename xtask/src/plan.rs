@@ -106,7 +106,12 @@ impl Step<'_> {
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
                 let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
-                [has].into_iter().chain(ask).chain([print(one_off::command(cx, deployment))]).collect()
+                let migrate = print(one_off::command(cx, deployment));
+                let count =
+                    migrations::known_pending(cx, deployment).map(|count| counted(count, "migration"));
+                let count = count.unwrap_or("an unknown number of migrations".into());
+                let migrate = format!("{migrate}  # {count} pending");
+                [has].into_iter().chain(ask).chain([migrate]).collect()
             }
             Self::RequireMigrated(deployments) => {
                 let line = |deployment: &Deployment| {

@@ -56,6 +56,15 @@ fn forced_ory_migrates_although_nothing_is_pending() {
 }
 
 #[test]
+fn a_dry_run_counts_what_is_pending() {
+    let fake = Fake::new().with_database("1\n2\n").answers(STATUS, &carries(&["1", "2"]));
+    fake.run("migrate-keto").exits(0);
+    let fake = fake.with_database("1\n");
+    let plan = fake.run("migrate-keto --dry-run").exits(0).stdout;
+    assert!(plan.trim_end().ends_with("  # 1 migration pending"), "{plan}");
+}
+
+#[test]
 fn a_deleted_or_broken_cache_is_learned_again() {
     let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
     fake.run("migrate-keto").exits(0);
