@@ -195,10 +195,19 @@ impl Engine {
 
     /// The containers of a project, one-off containers left out.
     pub fn containers(&self, project: &str) -> Result<Vec<Container>> {
+        Ok(self.every_container(project)?.into_iter().filter(|container| !container.one_off).collect())
+    }
+
+    /// The containers that `compose run` made in a project.
+    pub fn one_offs(&self, project: &str) -> Result<Vec<Container>> {
+        Ok(self.every_container(project)?.into_iter().filter(|container| container.one_off).collect())
+    }
+
+    fn every_container(&self, project: &str) -> Result<Vec<Container>> {
         let filter = format!("label=com.docker.compose.project={project}");
         let args = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
         let ids = self.docker(args).read(&Secrets::default())?;
-        Ok(self.inspect(ids.lines())?.into_iter().filter(|container| !container.one_off).collect())
+        self.inspect(ids.lines())
     }
 
     /// The names of a project's volumes.

@@ -12,7 +12,7 @@ use crate::env_file::{self, EnvFile};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::process::{self, CommandError, Invocation};
+use crate::process::{CommandError, Invocation};
 use crate::stack::Stack;
 use ory_facts::secrets::Secrets;
 use ory_facts::service::Service;
@@ -101,14 +101,14 @@ impl Context {
         Ok(images.iter().any(|image| image.stand_in.is_some()))
     }
 
-    /// The last lines of a container's log that say something, secrets masked.
-    pub fn last_lines(&self, container: &Container) -> String {
-        let output = self.engine.docker(["logs", "--tail", "60", &container.id]).output();
+    /// The end of a container's log, secrets masked.
+    pub fn log_of(&self, container: &Container) -> String {
+        let output = self.engine.docker(["logs", "--tail", "100", &container.id]).output();
         let Ok(output) = output else { return format!("the log of {} can't be read", container.name) };
         let text = [output.stdout, output.stderr].concat();
         let masked =
             String::from_utf8_lossy(&text).lines().map(|line| self.secrets.mask(line)).collect::<Vec<_>>();
-        format!("the last lines of {}:\n{}", container.name, process::essence(&masked.join("\n")))
+        masked.join("\n")
     }
 
     /// Where the output of a step of this project is kept.

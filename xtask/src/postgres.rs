@@ -10,9 +10,11 @@ use anyhow::{Result, bail};
 
 use crate::compose::Container;
 use crate::context::Context;
+use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
 use crate::stack::{CREATE_LABEL, Deployment};
+use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
 use ory_facts::service::Service;
 use ory_facts::sql::{identifier, literal};
@@ -126,6 +128,7 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
     Ok(rows.lines().map(String::from).collect())
 }
 
+<<<<<<< HEAD
 /// Runs a script in a product's database, or in another one as the product.
 pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
     psql(cx, place, dsn.environment(), script.into())
@@ -135,6 +138,28 @@ pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) 
 pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
     let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
     psql(cx, place, env, script)
+=======
+/// What a product's schema has, where a failure's text fits several causes.
+pub fn evidence(cx: &Context, deployment: &Deployment) -> Result<Evidence> {
+    let script = r"select to_regclass('schema_migration') is not null as migrated \gset
+        \if :migrated
+          select has_table_privilege('schema_migration', 'select') as migrated \gset
+        \endif
+        \if :migrated
+          select 'version ' || version from schema_migration;
+        \endif
+        select 'table ' || relname from pg_class
+          where relkind = 'r' and pg_table_is_visible(oid) and relnamespace::regnamespace::text !~ '^pg_|^information_';
+        select 'owner ' || relname || ' ' || pg_get_userbyid(relowner) from pg_class
+          where relkind = 'r' and pg_table_is_visible(oid) and not pg_has_role(relowner, 'usage')
+            and relnamespace::regnamespace::text !~ '^pg_|^information_';
+        select 'session ' || pid || ' of ' || usename from pg_stat_activity
+          where pid <> pg_backend_pid() and pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database
+            where d.datname = current_database() and l.mode ~ 'AccessExclusive|ShareUpdate|ShareRow|^ShareLock');
+        ";
+    let rows = query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read(&cx.secrets)?;
+    Ok(Evidence::read(&rows))
+>>>>>>> 10444db (A failure is explained by the facts' table; the database is asked where a text fits several causes)
 }
 
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.
@@ -220,9 +245,7 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
         if start.elapsed() > cx.options.wait() {
             let seconds = cx.options.wait().as_secs();
             let message = format!("`{}` takes no connections after {seconds} s", server.name);
-            let hint = format!("{}", cx.engine.compose(["logs", &server.name]));
-            return Err(anyhow::Error::msg(cx.last_lines(&container))
-                .context(Failure::new(Exit::Failed, message).hint(hint)));
+            return Err(diagnosis::of_service(cx, &container, message));
         }
         cx.options.interrupt.sleep(Duration::from_millis(50))?;
     }
@@ -243,9 +266,11 @@ fn running_server(cx: &Context, server: &Service) -> Result<Container> {
         }
         state => {
             let message = format!("the database service `{}` is {state}, not running", server.name);
-            let hint = cx.engine.compose(["logs", &server.name]).to_string();
-            let failure = Failure::new(Exit::Failed, message).hint(hint);
-            Err(anyhow::Error::msg(cx.last_lines(&container)).context(failure))
+            if state == "exited" && container.exit_code == 0 {
+                let hint = cx.engine.compose(["up", "-d", &server.name]).to_string();
+                bail!(Failure::new(Exit::Failed, message).hint(hint));
+            }
+            Err(diagnosis::of_service(cx, &container, message))
         }
     }
 }

@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::compose::Container;
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::diagnosis;
 use crate::process::Invocation;
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
@@ -156,9 +156,7 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
         } else {
             continue;
         };
-        let hint = cx.engine.compose(["logs", service]).to_string();
-        let failure = Failure::new(Exit::Failed, message).hint(hint);
-        return Err(anyhow::Error::msg(cx.last_lines(&now)).context(failure));
+        return Err(diagnosis::of_service(cx, &now, message));
     }
     Ok(())
 }

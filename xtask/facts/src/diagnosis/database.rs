@@ -160,12 +160,7 @@ pub const OF_ITS_LOG: &[Row] = &[
     },
     Row {
         id: "volume-rights",
-        any: &[
-            "data directory \"*\" has wrong ownership",
-            "data directory \"*\" has invalid permissions",
-            "could not access directory \"*\": Permission denied",
-            "could not open file \"*\": Permission denied",
-        ],
+        any: &["data directory \"*\" has wrong ownership", "data directory \"*\" has invalid permissions"],
         message: "the data of `{server}`, at {1}, belongs to another user than the one it runs as",
         hint: "{chown}",
         ..ROW

@@ -34,12 +34,8 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "registry-unreachable",
-        any: &[
-            "Error response from daemon: Get \"http*\": *",
-            "error pulling image*",
-            "TLS handshake timeout",
-        ],
-        message: "the registry can't be reached: {1}",
+        any: &["Get \"https://*/*\": *", "Get \"http://*/*\": *", "TLS handshake timeout"],
+        message: "the registry {1} can't be reached",
         hint: "see to the network or the proxy of the Docker daemon, or do without a registry: cargo xtask up --stand-in",
         ..ROW
     },
@@ -102,3 +98,10 @@ pub const LAST: &[Row] = &[Row {
     hint: "run this again; if it stays so: docker stats --no-stream",
     ..ROW
 }];
+
+/// The first `127.0.0.1:4433` of a text.
+pub fn address_in(text: &str) -> Option<&str> {
+    let words = text.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
+    let mut addresses = words.filter(|word| word.parse::<std::net::SocketAddr>().is_ok_and(|a| a.port() > 0));
+    addresses.next()
+}

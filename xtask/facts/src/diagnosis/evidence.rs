@@ -1,6 +1,6 @@
 //! What the database is asked where a text fits several causes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Failed, Speaker, version};
 use crate::product::Product;
@@ -12,8 +12,8 @@ pub struct Evidence {
     pub tables: BTreeSet<String>,
     /// The rows of `schema_migration`; none where there is no such table, or it may not be read.
     pub versions: BTreeSet<String>,
-    /// The roles other than the product's own that tables of the schema belong to.
-    pub owners: BTreeSet<String>,
+    /// The tables of the schema that the product's role may not change, each with its owner.
+    pub owners: BTreeMap<String, String>,
     /// Who changes the schema at this moment: a session, or a container that migrates.
     pub others: Vec<String>,
 }
@@ -27,7 +27,10 @@ impl Evidence {
             match kind {
                 "table" => _ = evidence.tables.insert(name),
                 "version" => _ = evidence.versions.insert(name),
-                "owner" => _ = evidence.owners.insert(name),
+                "owner" => {
+                    let (table, owner) = name.split_once(' ').unwrap_or((&name, "another role"));
+                    evidence.owners.insert(table.into(), owner.into());
+                }
                 "session" => evidence.others.push(format!("the session {name}")),
                 _ => {}
             }
@@ -36,8 +39,10 @@ impl Evidence {
     }
 
     /// A text with what was found in place of `{owner}`, `{other}` and `{products}`.
-    pub(super) fn fill(&self, text: &str) -> String {
-        let owner = self.owners.iter().next().map_or("another role", String::as_str);
+    pub(super) fn fill(&self, text: &str, found: &[&str]) -> String {
+        let named = |table: &&str| self.owners.get(*table);
+        let owner = found.iter().find_map(named).or(self.owners.values().next());
+        let owner = owner.map_or("another role", String::as_str);
         let other = self.others.first().map_or("another run", String::as_str);
         let products = self.products();
         let products: Vec<_> = products.iter().map(|product| product.name()).collect();

@@ -3,9 +3,11 @@
 mod configuration;
 mod database;
 mod engine;
+mod essence;
 mod evidence;
 mod schema;
 
+pub use essence::{essence, is_detail};
 pub use evidence::Evidence;
 
 use crate::product::Product;
@@ -30,9 +32,7 @@ pub struct Failed<'a> {
     pub text: &'a str,
 }
 
-/// Why it failed, and what to type next. `{role}`, `{database}`, `{server}`, `{product}`, `{schema}`,
-/// `{service}`, `{psql}` (as the server's administrator), `{logs}`, `{start}`, `{restore}` and `{file}` stand
-/// for the stack's own.
+/// Why it failed, and what to type next. The [`WORDS`] in braces stand for the stack's own names and commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// The cause in a word or two.
@@ -42,6 +42,13 @@ pub struct Cause {
     /// What stood in the text where the pattern has its last `*`: mostly a file.
     pub found: Option<String>,
 }
+
+/// What xtask fills in: names, then commands. `psql` is typed as the server's administrator; `file` is the
+/// one found in the text, `config` the product's own, both as this machine names them.
+pub const WORDS: [&str; 15] = [
+    "product", "service", "role", "database", "schema", "server", "psql", "restore", "logs", "start",
+    "unpause", "chown", "compose", "file", "config",
+];
 
 /// A row of the table.
 struct Row {
@@ -70,6 +77,10 @@ const NOISE: [&str; 4] = [
     "HTTPS is disabled. Please ensure",
 ];
 
+fn is_noise(line: &str) -> bool {
+    NOISE.iter().any(|noise| line.contains(noise))
+}
+
 /// Whether a line that a server prints while it tries to connect names a cause that stays.
 pub fn is_permanent(line: &str) -> bool {
     let rows = tables(Speaker::Product(Product::Kratos)).into_iter().flatten();
@@ -87,7 +98,8 @@ pub fn cause(failed: &Failed, ask: impl FnOnce() -> Evidence) -> Option<Cause> {
     let mut ask = Some(ask);
     let mut evidence: Option<Evidence> = None;
     for table in [tables(failed.speaker), last_resorts(failed.speaker)] {
-        for line in failed.text.lines().rev() {
+        // A row may need no text at all.
+        for line in failed.text.lines().rev().chain([""]) {
             for (row, found) in fitting(table.iter().copied().flatten(), line) {
                 if row.exit.is_some_and(|exit| failed.exit != Some(exit)) {
                     continue;
@@ -129,9 +141,8 @@ fn fitting<'a>(
     rows: impl Iterator<Item = &'static Row> + 'a,
     line: &'a str,
 ) -> impl Iterator<Item = (&'static Row, Vec<&'a str>)> + 'a {
-    let is_noise = NOISE.iter().any(|noise| line.contains(noise));
     let fits = move |row: &'static Row| Some((row, row.any.iter().find_map(|p| stars(p, line))?));
-    rows.filter(move |_| !is_noise).filter_map(fits)
+    rows.filter(move |_| !is_noise(line)).filter_map(fits)
 }
 
 /// What the stars of a pattern stand for, none where it doesn't fit. A first star stands for nothing but what
@@ -161,8 +172,10 @@ impl Row {
             for (number, word) in found.iter().enumerate() {
                 text = text.replace(&format!("{{{}}}", number + 1), word);
             }
-            let text = text.replace("{version}", version(failed.text).unwrap_or_default());
-            evidence.map_or(text.clone(), |evidence| evidence.fill(&text))
+            let version = version(failed.text).unwrap_or_default();
+            let address = engine::address_in(failed.text).map(|address| format!(": {address}"));
+            let text = text.replace("{version}", version).replace("{address}", &address.unwrap_or_default());
+            evidence.map_or(text.clone(), |evidence| evidence.fill(&text, found))
         };
         Cause {
             id: self.id,

@@ -14,10 +14,11 @@ const EXISTS: &[&str] = &[
 ];
 const NO_TABLE: &[&str] = &["Unable to locate the table", "Migrations were not applied yet"];
 const NO_RIGHT: &[&str] = &[
+    "permission denied for table * (",
     "permission denied for table *",
-    "permission denied for relation *",
     "permission denied for sequence *",
-    "must be owner of *",
+    "must be owner of * * (",
+    "must be owner of * *",
 ];
 
 pub const ROWS: &[Row] = &[
@@ -135,9 +136,10 @@ pub const ROWS: &[Row] = &[
         any: NO_RIGHT,
         when: Some(evidence::has_another_owner),
         message: "tables in {database} belong to the role {owner}, not to {role}",
-        hint: "{psql} -d {database} -c 'do $$ declare t text; begin for t in select quote_ident(tablename) from pg_tables \
-               where schemaname = $q${schema}$q$ and tableowner = $q${owner}$q$ loop execute \
-               $q$alter table \"{schema}\".$q$ || t || $q$ owner to \"{role}\"$q$; end loop; end $$'",
+        hint: "{psql} -d {database} -c 'do $$ declare t regclass; begin for t in select oid from pg_class where \
+               relkind = $q$r$q$ and relnamespace = $q${schema}$q$::regnamespace and relowner = \
+               $q$\"{owner}\"$q$::regrole loop execute format($q$alter table %s owner to \"{role}\"$q$, t); \
+               end loop; end $$'",
         ..ROW
     },
     Row {
