@@ -78,11 +78,17 @@ pub const FILES: &[Row] = &[
         any: &[
             "Unable to instantiate configuration.*message:yaml: *] service_name",
             "unable to initialize config provider:*yaml: *",
-            "Unable to instantiate configuration.*message:*unexpected EOF*] service_name",
-            "Unable to instantiate configuration.*message:*invalid character *] service_name",
+            "Unable to instantiate configuration.*message:invalid character *] service_name",
         ],
         message: "a file that {product} reads is malformed: {2}",
         hint: "mend the line that it names: {config}",
+        ..ROW
+    },
+    Row {
+        id: "file-malformed",
+        any: &["Unable to instantiate configuration.*message:unexpected EOF] service_name"],
+        message: "a file that {product} reads ends too early: its identity schema, or another one in JSON",
+        hint: "mend the files that it names: {config}",
         ..ROW
     },
     Row {
@@ -126,24 +132,26 @@ pub const FILES: &[Row] = &[
         hint: "remove it, or mend its name: {config}",
         ..ROW
     },
-    Row {
-        id: "setting-missing",
-        any: &["Error: I[#*] *missing properties: *", "config provider: I[#*] *missing properties: *"],
-        message: "{product}'s configuration lacks {3}, in #{1}",
-        hint: "add it: {config}",
-        ..ROW
-    },
 ];
 
 /// What is wrong with a configuration where no line says more.
-pub const LAST: &[Row] = &[Row {
-    id: "configuration-invalid",
-    any: &[
-        "Unable to instantiate configuration.*",
-        "unable to initialize config provider: *",
-        "The configuration contains values or keys which are invalid",
-    ],
-    message: "{product}'s configuration is invalid",
-    hint: "mend what its last lines name: {config}",
-    ..ROW
-}];
+pub const LAST: &[Row] = &[
+    Row {
+        id: "setting-missing",
+        any: &["Error: I[*] S[*missing properties: *", "config provider: I[*] S[*missing properties: *"],
+        message: "{product}'s configuration lacks {3}, in {1}",
+        hint: "add it: {config}",
+        ..ROW
+    },
+    Row {
+        id: "configuration-invalid",
+        any: &[
+            "Unable to instantiate configuration.*",
+            "unable to initialize config provider: *",
+            "The configuration contains values or keys which are invalid",
+        ],
+        message: "{product}'s configuration is invalid",
+        hint: "mend what its last lines name: {config}",
+        ..ROW
+    },
+];

@@ -6,7 +6,13 @@ use super::{ROW, Row};
 pub const ROWS: &[Row] = &[
     Row {
         id: "password",
-        any: &["password authentication failed", "SQLSTATE 28P01", "no password supplied"],
+        any: &[
+            "password authentication failed",
+            "SQLSTATE 28P01",
+            "no password supplied",
+            "FATAL:  role \"*\" does not exist",
+            "role \"*\" does not exist (SQLSTATE 28000)",
+        ],
         stays: true,
         message: "`{server}` knows no role {role} with the password of {product}'s DSN",
         hint: "put the password back that its data was made with, or set the new one: {psql} -c '\\password {role}'",
@@ -22,7 +28,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "pg_hba",
-        any: &["no pg_hba.conf entry for *", "SQLSTATE 28000"],
+        any: &["no pg_hba.conf entry for *", "pg_hba.conf rejects connection"],
         stays: true,
         message: "`{server}` lets no {role} in from here: its pg_hba.conf has no line for it",
         hint: "add the line, or ask for TLS where it wants that: sslmode=require in the DSN",
@@ -30,7 +36,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "database-missing",
-        any: &["FATAL: *database \"*\" does not exist", "SQLSTATE 3D000"],
+        any: &["FATAL:  database \"*\" does not exist", "SQLSTATE 3D000"],
         stays: true,
         message: "`{server}` has no database {database}, which {product}'s DSN names",
         hint: "mend the DSN, or create the database: {psql} -c 'create database \"{database}\" owner \"{role}\"'",
@@ -82,7 +88,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "server-starting",
-        any: &["FATAL: *the database system is *", "SQLSTATE 57P03"],
+        any: &["FATAL:  the database system is *", "SQLSTATE 57P03"],
         message: "`{server}` is starting, or stopping",
         hint: "run this again in a moment; if it stays so: {logs}",
         ..ROW
@@ -119,8 +125,8 @@ pub const ROWS: &[Row] = &[
             "SQLSTATE 57P01",
             "server closed the connection unexpectedly",
             "connection reset by peer",
-            "^unexpected EOF",
-            "Could not apply migrations: unexpected EOF",
+            "migrations: unexpected EOF",
+            "failed to receive message: unexpected EOF",
         ],
         message: "the connection to `{server}` was lost midway: it was stopped, or it crashed",
         hint: "{start}",
@@ -173,3 +179,12 @@ pub const OF_ITS_LOG: &[Row] = &[
         ..ROW
     },
 ];
+
+/// Where no line says more: a malformed file ends in these words too.
+pub const LAST: &[Row] = &[Row {
+    id: "connection-lost",
+    any: &["^unexpected EOF"],
+    message: "the connection to `{server}` was lost midway: it was stopped, or it crashed",
+    hint: "{start}",
+    ..ROW
+}];

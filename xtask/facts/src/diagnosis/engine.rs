@@ -83,7 +83,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "networks-used-up",
         any: &["all predefined address pools have been fully subnetted", "non-overlapping IPv4 address pool"],
-        message: "Docker has no address left for a network",
+        message: "no address is left for one more network of Docker",
         hint: "docker network prune",
         ..ROW
     },

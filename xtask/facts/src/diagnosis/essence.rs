@@ -26,7 +26,7 @@ pub fn essence(text: &str) -> String {
 /// A frame of a Go stack trace, which is a lone word, or an indented line: its source, or SQL.
 pub fn is_detail(line: &str) -> bool {
     let is_frame = !line.contains(char::is_whitespace) && line.contains('.') && !line.starts_with('{');
-    is_frame || line.starts_with(['\t', ' '])
+    is_frame || line.starts_with(['\t', ' ']) && !line.contains("SQLSTATE")
 }
 
 #[cfg(test)]

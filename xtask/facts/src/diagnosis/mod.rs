@@ -5,6 +5,8 @@ mod database;
 mod engine;
 mod essence;
 mod evidence;
+#[cfg(test)]
+mod recorded;
 mod schema;
 
 pub use essence::{essence, is_detail};
@@ -131,7 +133,7 @@ fn tables(speaker: Speaker) -> Vec<&'static [Row]> {
 /// What only counts where no line says more.
 fn last_resorts(speaker: Speaker) -> Vec<&'static [Row]> {
     match speaker {
-        Speaker::Product(_) => vec![configuration::LAST, schema::LAST, engine::LAST],
+        Speaker::Product(_) => vec![configuration::LAST, database::LAST, schema::LAST, engine::LAST],
         Speaker::Engine | Speaker::Database => vec![engine::LAST],
     }
 }
@@ -145,8 +147,8 @@ fn fitting<'a>(
     rows.filter(move |_| !is_noise(line)).filter_map(fits)
 }
 
-/// What the stars of a pattern stand for, none where it doesn't fit. A first star stands for nothing but what
-/// leads to the next word; `^` at the start is the start of the line.
+/// What the stars of a pattern stand for, none where it doesn't fit. A star stands for something, up to where
+/// the next word begins; `^` is the start of the line.
 fn stars<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
     let (anchored, pattern) = match pattern.strip_prefix('^') {
         Some(rest) => (true, rest),
@@ -159,6 +161,9 @@ fn stars<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
     let mut found = Vec::new();
     for piece in pieces {
         let at = if piece.is_empty() { rest.len() } else { rest.find(piece)? };
+        if at == 0 {
+            return None;
+        }
         found.push(&rest[..at]);
         rest = &rest[at + piece.len()..];
     }
