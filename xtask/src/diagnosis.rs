@@ -8,8 +8,17 @@ use crate::compose::Container;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::postgres;
-use crate::process::CommandError;
+use crate::process::{CommandError, Invocation};
 use crate::stack::Deployment;
+
+/// psql as the administrator of a product's server, to be typed.
+pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
+    let Some(server) = deployment.server else {
+        return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
+    };
+    let admin = server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
+    cx.engine.compose(["exec", &server.name, "psql", "-U", admin])
+}
 
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
@@ -93,7 +102,7 @@ type Words = Vec<(&'static str, String)>;
 fn words(cx: &Context, deployment: &Deployment) -> Words {
     let dsn = &deployment.dsn;
     let serving = cx.stack.serving(deployment.product).ok().flatten().unwrap_or(deployment.migrate);
-    let psql = postgres::typed(cx, deployment).to_string();
+    let psql = admin_psql(cx, deployment).to_string();
     let restore = psql.replacen(" exec ", " exec -T ", 1).replacen("psql ", "pg_restore ", 1);
     // The first of a search_path is where tables are made.
     let schema = dsn.search_path().and_then(|path| path.split(',').next()).unwrap_or("public");

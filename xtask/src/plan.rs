@@ -311,5 +311,5 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     };
     let each = pending.iter().map(|(product, count)| format!("{product} has {count}"));
     let message = format!("migrations are pending: {}", each.collect::<Vec<_>>().join(", "));
-    bail!(Failure::new(Exit::Pending, message).hint(format!("{command}, then cargo xtask restart")))
+    bail!(Failure::new(Exit::Pending, message).hint(format!("{command} && cargo xtask restart")))
 }

@@ -128,7 +128,6 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
     Ok(rows.lines().map(String::from).collect())
 }
 
-<<<<<<< HEAD
 /// Runs a script in a product's database, or in another one as the product.
 pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
     psql(cx, place, dsn.environment(), script.into())
@@ -138,28 +137,13 @@ pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) 
 pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
     let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
     psql(cx, place, env, script)
-=======
+}
+
 /// What a product's schema has, where a failure's text fits several causes.
 pub fn evidence(cx: &Context, deployment: &Deployment) -> Result<Evidence> {
-    let script = r"select to_regclass('schema_migration') is not null as migrated \gset
-        \if :migrated
-          select has_table_privilege('schema_migration', 'select') as migrated \gset
-        \endif
-        \if :migrated
-          select 'version ' || version from schema_migration;
-        \endif
-        select 'table ' || relname from pg_class
-          where relkind = 'r' and pg_table_is_visible(oid) and relnamespace::regnamespace::text !~ '^pg_|^information_';
-        select 'owner ' || relname || ' ' || pg_get_userbyid(relowner) from pg_class
-          where relkind = 'r' and pg_table_is_visible(oid) and not pg_has_role(relowner, 'usage')
-            and relnamespace::regnamespace::text !~ '^pg_|^information_';
-        select 'session ' || pid || ' of ' || usename from pg_stat_activity
-          where pid <> pg_backend_pid() and pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database
-            where d.datname = current_database() and l.mode ~ 'AccessExclusive|ShareUpdate|ShareRow|^ShareLock');
-        ";
-    let rows = query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read(&cx.secrets)?;
-    Ok(Evidence::read(&rows))
->>>>>>> 10444db (A failure is explained by the facts' table; the database is asked where a text fits several causes)
+    let place = running_place(cx, deployment)?;
+    let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read(&cx.secrets)?;
+    Ok(Evidence::read(&said))
 }
 
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.
