@@ -133,13 +133,14 @@ impl Context {
         let path = self.log_path(step)?;
         let failed = || format!("failed to write {}", path.display());
         let mut log = private_file(&path).with_context(failed)?;
-        let run = invocation.stream(&self.secrets, |line| {
+        let on_line = |line: Option<&str>| {
             if let Some(line) = line {
                 self.out.relay(line);
                 writeln!(log, "{line}").with_context(failed)?;
             }
             watch(line)
-        });
+        };
+        let run = self.out.grouped(step, || invocation.stream(&self.secrets, on_line));
         run.map_err(|error| match error.downcast::<CommandError>() {
             Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),
             Err(other) => other,
