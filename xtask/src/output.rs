@@ -100,7 +100,8 @@ impl Output {
         }
         if is_on_github() {
             let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            let text = format!("{error:#}{hint}");
+            let causes: Vec<_> = error.chain().take(2).map(ToString::to_string).collect();
+            let text = format!("{}{hint}", causes.join(": "));
             let text = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
             eprintln!("::error title=cargo xtask::{text}");
         }
