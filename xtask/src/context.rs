@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::known::Known;
 use crate::output::Output;
-use crate::process::{self, CommandError, Invocation};
+use crate::process::{CommandError, Invocation};
 use crate::stack::Stack;
 use ory_facts::container::{Container, Listed};
 use ory_facts::secrets::Secrets;
@@ -144,14 +144,14 @@ impl Context {
         Ok(self.image(name)?.is_some_and(|image| image.stand_in.is_some()))
     }
 
-    /// The last lines of a container's log that say something, secrets masked.
-    pub fn last_lines(&self, container: &str) -> String {
-        let output = self.engine.docker(["logs", "--tail", "60", container]).output();
+    /// The end of a container's log, secrets masked.
+    pub fn log_of(&self, container: &str) -> String {
+        let output = self.engine.docker(["logs", "--tail", "100", container]).output();
         let Ok(output) = output else { return format!("the log of {container} can't be read") };
         let text = [output.stdout, output.stderr].concat();
         let masked =
             String::from_utf8_lossy(&text).lines().map(|line| self.secrets.mask(line)).collect::<Vec<_>>();
-        format!("the last lines of {container}:\n{}", process::essence(&masked.join("\n")))
+        masked.join("\n")
     }
 
     /// Where the output of a step of this project is kept.
@@ -177,13 +177,14 @@ impl Context {
         let failed = || format!("failed to write {}", path.display());
         let mut log = private_file(&path).with_context(failed)?;
         self.known.forget();
-        let run = invocation.stream(&self.secrets, |line| {
+        let on_line = |line: Option<&str>| {
             if let Some(line) = line {
                 self.out.relay(line);
                 writeln!(log, "{line}").with_context(failed)?;
             }
             watch(line)
-        });
+        };
+        let run = self.out.grouped(step, || invocation.stream(&self.secrets, on_line));
         self.known.forget();
         run.map_err(|error| match error.downcast::<CommandError>() {
             Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),

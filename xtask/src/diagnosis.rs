@@ -1,88 +1,15 @@
-//! A failure's text -> its cause and the next command. A table; the first row that fits wins.
+//! A failure explained. The facts know the causes; here the database is asked where they need it, and the stack's
+//! own names are filled in.
+
+use ory_facts::container::Listed;
+use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
+use ory_facts::service::Service;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::postgres;
 use crate::process::{CommandError, Invocation};
 use crate::stack::Deployment;
-
-/// A row: texts of which one must occur, the cause, and the next command. `{role}`, `{database}`,
-/// `{server}`, `{product}`, `{psql}` (as its administrator), `{logs}` and `{address}` stand for the stack's own.
-struct Row {
-    any: &'static [&'static str],
-    cause: &'static str,
-    hint: &'static str,
-}
-
-/// Failures around a product's database.
-const DATABASE: &[Row] = &[
-    Row {
-        any: &["password authentication failed", "SQLSTATE 28P01"],
-        cause: "`{server}` knows no role {role} with the password of {product}'s DSN",
-        hint: "put the password back that its data was made with, or set the new one: \
-               {psql} -c '\\password {role}'",
-    },
-    Row {
-        any: &["is not permitted to log in", "SQLSTATE 28000"],
-        cause: "the role {role} may not log in",
-        hint: "{psql} -c 'alter role \"{role}\" login'",
-    },
-    Row {
-        any: &["database \"{database}\" does not exist", "SQLSTATE 3D000"],
-        cause: "`{server}` has no database {database}, which {product}'s DSN names",
-        hint: "mend the DSN, or create the database: \
-               {psql} -c 'create database \"{database}\" owner \"{role}\"'",
-    },
-    Row {
-        any: &["permission denied for table schema_migration"],
-        cause: "the tables in {database} belong to another role than {role}",
-        hint: "{psql} -d {database} -c 'reassign owned by OLD_ROLE to \"{role}\"'",
-    },
-    Row {
-        any: &["permission denied for", "permission denied to create extension", "SQLSTATE 42501"],
-        cause: "the role {role} lacks rights in the database {database}",
-        hint: "{psql} -c 'alter database \"{database}\" owner to \"{role}\"'",
-    },
-    Row {
-        any: &["\"networks\" already exists (SQLSTATE 42P07)"],
-        cause: "{database} has tables of another product, or lost its schema_migration",
-        hint: "give {product} a database of its own in its DSN, or restore a backup",
-    },
-    Row {
-        any: &["could not translate host name", "no such host"],
-        cause: "the host in {product}'s DSN is not found",
-        hint: "mend the host in the DSN",
-    },
-    Row {
-        any: &["the database system is", "connection refused", "Connection refused"],
-        cause: "`{server}` takes no connections",
-        hint: "{logs}",
-    },
-    Row {
-        any: &["no space left on device", "No space left on device"],
-        cause: "no space is left on the device",
-        hint: "docker system df",
-    },
-];
-
-/// Failures of the engine itself.
-const ENGINE: &[Row] = &[
-    Row {
-        any: &["port is already allocated", "address already in use", "ports are not available"],
-        cause: "a port that a service publishes is taken{address}",
-        hint: "free it, or publish another one (a *_PORT variable in .env, where the stack has one); then run \
-               this again",
-    },
-    Row {
-        any: &["no space left on device"],
-        cause: "no space is left on the device",
-        hint: "docker system df",
-    },
-    Row {
-        any: &["No such image", "pull access denied", "manifest unknown", "Unable to find image"],
-        cause: "an image is neither here nor to be pulled",
-        hint: "docker login, or name another image (a *_IMAGE variable in .env, where the stack has one)",
-    },
-];
 
 /// psql as the administrator of a product's server, to be typed.
 pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
@@ -95,87 +22,148 @@ pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
 
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
-    let server = deployment.server_name();
-    let psql = admin_psql(cx, deployment).to_string();
-    let logs = match deployment.server {
-        Some(_) => cx.engine.compose(["logs", server]).to_string(),
-        None => format!("pg_isready -h {server}"),
-    };
-    let words = [
-        ("{role}", deployment.dsn.user.as_str()),
-        ("{database}", &deployment.dsn.database),
-        ("{server}", server),
-        ("{product}", deployment.product.name()),
-        ("{psql}", &psql),
-        ("{logs}", &logs),
-        ("{address}", ""),
-    ];
-    explain(error, DATABASE.iter().chain(ENGINE), &words)
+    explain(
+        error,
+        Speaker::Product(deployment.product),
+        || evidence(cx, deployment),
+        |cause, text| {
+            let words =
+                [words(cx, deployment), of_server(cx, deployment.server), files(deployment.migrate, cause)];
+            fill(text, &words.concat())
+        },
+    )
 }
 
-/// Explains the failure of a Compose command.
+/// Explains the failure of an engine's command.
 pub fn of_engine(error: anyhow::Error) -> anyhow::Error {
-    let address = error.downcast_ref::<CommandError>().and_then(|command| address_in(&command.stderr));
-    let address = address.map(|address| format!(": {address}")).unwrap_or_default();
-    explain(error, ENGINE.iter(), &[("{address}", &address)])
+    explain(error, Speaker::Engine, Evidence::default, |_, text| text.to_string())
 }
 
-fn explain<'a>(
+/// Explains, with the end of its log, why a service isn't as it should be.
+pub fn of_service(cx: &Context, name: &str, message: String) -> anyhow::Error {
+    let inspected = cx.engine.inspect([name]).unwrap_or_default();
+    let Some(container) = inspected.first() else {
+        let hint = cx.engine.compose(["ps"]).to_string();
+        return Failure::new(Exit::Failed, message).hint(hint).into();
+    };
+    let log = cx.log_of(name);
+    let service = cx.stack.services.get(&container.service);
+    let product = service.and_then(|service| cx.stack.product_of(service));
+    let deployment = product.and_then(|product| cx.stack.deployment(product).ok().flatten());
+    let is_server = cx.stack.servers().iter().any(|server| server.name == container.service);
+    let speaker = match &deployment {
+        Some(deployment) => Speaker::Product(deployment.product),
+        None if is_server => Speaker::Database,
+        None => Speaker::Engine,
+    };
+    let failed = Failed { speaker, exit: Some(container.exit_code), text: &log };
+    let ask = || deployment.as_ref().map(|deployment| evidence(cx, deployment)).unwrap_or_default();
+    let cause = diagnosis::cause(&failed, ask);
+    let lines = format!("the last lines of {}:\n{}", container.name, essence(&log));
+    let Some(cause) = cause else {
+        let hint = cx.engine.compose(["logs", &container.service]).to_string();
+        return anyhow::Error::msg(lines).context(Failure::new(Exit::Failed, message).hint(hint));
+    };
+    let mut known = deployment.as_ref().map(|deployment| words(cx, deployment)).unwrap_or_default();
+    known.extend(of_server(cx, deployment.as_ref().map_or(service, |deployment| deployment.server)));
+    known.extend(service.map(|service| files(service, &cause)).unwrap_or_default());
+    let (why, hint) = (fill(&cause.message, &known), fill(&cause.hint, &known));
+    anyhow::Error::msg(lines).context(why).context(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+/// Puts its cause and the next command before a command's failure, where they are known.
+fn explain(
     error: anyhow::Error,
-    rows: impl IntoIterator<Item = &'a Row>,
-    words: &[(&str, &str)],
+    speaker: Speaker,
+    ask: impl FnOnce() -> Evidence,
+    fill: impl Fn(&Cause, &str) -> String,
 ) -> anyhow::Error {
     let Some(command) = error.downcast_ref::<CommandError>() else {
         return error;
     };
-    let fill =
-        |text: &str| words.iter().fold(text.to_string(), |text, (name, word)| text.replace(name, word));
-    let fits = |row: &&Row| row.any.iter().any(|text| command.stderr.contains(&fill(text)));
-    match rows.into_iter().find(fits) {
-        Some(row) => {
-            let failure = Failure::new(Exit::Failed, fill(row.cause)).hint(fill(row.hint));
-            error.context(failure)
+    let failed = Failed { speaker, exit: command.status.map(i64::from), text: &command.stderr };
+    match diagnosis::cause(&failed, ask) {
+        Some(cause) => {
+            let failure = Failure::new(Exit::Failed, fill(&cause, &cause.message));
+            error.context(failure.hint(fill(&cause, &cause.hint)))
         }
         None => error,
     }
 }
 
-/// The first `127.0.0.1:4433` of a text.
-fn address_in(text: &str) -> Option<&str> {
-    let words = text.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
-    let mut addresses = words.filter(|word| word.parse::<std::net::SocketAddr>().is_ok_and(|a| a.port() > 0));
-    addresses.next()
+/// What the database says now; nothing where it can't be asked.
+fn evidence(cx: &Context, deployment: &Deployment) -> Evidence {
+    let mut evidence = postgres::evidence(cx, deployment).unwrap_or_default();
+    let name = &deployment.migrate.name;
+    let project = &cx.stack.project;
+    let runs = |c: &&Listed| c.one_off && c.project == *project && c.service == *name && c.is_running();
+    let one_offs = cx.engine.list().unwrap_or_default();
+    evidence.others.extend(one_offs.iter().filter(runs).map(|c| format!("the container {}", c.name)));
+    evidence
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+type Words = Vec<(&'static str, String)>;
 
-    fn explained(stderr: &str) -> (String, String) {
-        let error =
-            CommandError { command: "psql".into(), status: Some(2), stderr: stderr.into(), log: None };
-        let words =
-            [("{role}", "kratos"), ("{database}", "kratos"), ("{server}", "db"), ("{product}", "kratos")];
-        let error = explain(error.into(), DATABASE, &words);
-        (error.to_string(), Failure::hint_of(&error).unwrap_or_default().to_string())
-    }
+/// The names of a product in this stack.
+fn words(cx: &Context, deployment: &Deployment) -> Words {
+    let dsn = &deployment.dsn;
+    let serving = cx.stack.serving(deployment.product).ok().flatten().unwrap_or(deployment.migrate);
+    let psql = admin_psql(cx, deployment).to_string();
+    let restore = psql.replacen(" exec ", " exec -T ", 1).replacen("psql ", "pg_restore ", 1);
+    // The first of a search_path is where tables are made.
+    let schema = dsn.search_path().and_then(|path| path.split(',').next()).unwrap_or("public");
+    vec![
+        ("product", deployment.product.name().into()),
+        ("service", serving.name.clone()),
+        ("role", dsn.user.clone()),
+        ("database", dsn.database.clone()),
+        ("schema", schema.trim().into()),
+        ("server", deployment.server_name().into()),
+        ("restore", format!("{restore} --clean --if-exists -d {}", dsn.database)),
+        ("psql", psql),
+    ]
+}
 
-    #[test]
-    fn what_psql_says_is_explained() {
-        let refused = "psql: error: connection to server at \"db\" (172.19.0.2), port 5432 failed: \
-                       FATAL:  password authentication failed for user \"kratos\"";
-        assert!(explained(refused).0.contains("knows no role kratos with the password"));
-        let missing = "psql: error: connection to server at \"db\" (172.19.0.2), port 5432 failed: \
-                       FATAL:  database \"kratos\" does not exist";
-        assert!(explained(missing).1.contains("create database"));
-        assert!(
-            explained("ERROR:  permission denied for table schema_migration").1.contains("reassign owned")
-        );
-        assert!(explained("ERROR:  permission denied for schema public").1.contains("alter database"));
-    }
+/// The commands for a database server; for one elsewhere, what tells whether it answers.
+fn of_server(cx: &Context, server: Option<&Service>) -> Words {
+    let Some(server) = server else {
+        let ask = "pg_isready -h {server}";
+        return ["logs", "start", "unpause", "chown"].map(|word| (word, ask.to_string())).into();
+    };
+    let name = server.name.as_str();
+    let compose = |words: &[&str]| cx.engine.compose(words.iter().copied().chain([name])).to_string();
+    let container = cx.container_name(&cx.listed().unwrap_or_default(), server);
+    let image = server.image.as_deref().unwrap_or_default();
+    vec![
+        ("server", name.into()),
+        ("logs", compose(&["logs"])),
+        ("start", compose(&["up", "-d"])),
+        ("unpause", compose(&["unpause"])),
+        (
+            "chown",
+            format!(
+                "docker run --rm --user root --volumes-from {container} --entrypoint sh {image} -c \
+                 'chown -R postgres: {{found}} && chmod 700 {{found}}'"
+            ),
+        ),
+    ]
+}
 
-    #[test]
-    fn an_unknown_text_stays_as_it_is() {
-        assert!(explained("something else").0.contains("something else"));
-    }
+/// The files that a cause is about, as this machine names them.
+fn files(service: &Service, cause: &Cause) -> Words {
+    let here = |path: &str| match service.on_host(path) {
+        Some(file) => file.display().to_string(),
+        None => path.to_string(),
+    };
+    let found = cause.found.clone().unwrap_or_default();
+    let config = service.config_files().first().map(|file| here(file)).unwrap_or_default();
+    vec![("file", here(&found)), ("found", found), ("config", config)]
+}
+
+fn fill(text: &str, words: &[(&str, String)]) -> String {
+    // Twice: a command has names in it.
+    let once = |text: String| {
+        words.iter().fold(text, |text, (word, value)| text.replace(&format!("{{{word}}}"), value))
+    };
+    once(once(text.to_string()))
 }

@@ -66,9 +66,27 @@ impl Output {
 
     /// A line that a container printed.
     pub fn relay(&self, line: &str) {
-        if self.verbosity == Verbosity::Verbose {
-            eprintln!("{line}");
+        if self.verbosity == Verbosity::Verbose || self.has_groups() {
+            // One that GitHub would take for a command of its own is none.
+            let mark = if is_on_github() && line.trim_start().starts_with("::") { "| " } else { "" };
+            eprintln!("{mark}{line}");
         }
+    }
+
+    /// Relayed lines are in groups that are closed: all of them may be there.
+    fn has_groups(&self) -> bool {
+        self.verbosity > Verbosity::Quiet && is_on_github()
+    }
+
+    /// Puts what `relay` is handed meanwhile into a group, in GitHub Actions.
+    pub fn grouped<T>(&self, name: &str, run: impl FnOnce() -> T) -> T {
+        if !self.has_groups() {
+            return run();
+        }
+        eprintln!("::group::{name}");
+        let result = run();
+        eprintln!("::endgroup::");
+        result
     }
 
     /// An error with its chain of causes, and the next command to type.
@@ -79,6 +97,13 @@ impl Output {
         }
         if let Some(hint) = hint {
             eprintln!("{CYAN}hint:{RESET} {hint}");
+        }
+        if is_on_github() {
+            let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            let causes: Vec<_> = error.chain().take(2).map(ToString::to_string).collect();
+            let text = format!("{}{hint}", causes.join(": "));
+            let text = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+            eprintln!("::error title=cargo xtask::{text}");
         }
     }
 
@@ -117,6 +142,11 @@ impl Output {
         });
         Progress { done: Some(done), thread: Some(thread) }
     }
+}
+
+/// Whether GitHub reads what is printed: its workflow commands are lines that start with `::`.
+fn is_on_github() -> bool {
+    std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true")
 }
 
 /// A wait that is being shown; see [`Output::progress`].

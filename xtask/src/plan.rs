@@ -250,7 +250,7 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     let start = Instant::now();
     for image in images {
         let _progress = cx.out.progress(format!("pulling {image}"));
-        pull(cx, image).read(&cx.secrets).map_err(|error| {
+        pull(cx, image).read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
             let hint = "name an image that can be had, in .env (KRATOS_IMAGE, HYDRA_IMAGE, KETO_IMAGE, \
                         POSTGRES_IMAGE in our stack), or try it without a registry: cargo xtask up --stand-in";
@@ -329,5 +329,5 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     };
     let each = pending.iter().map(|(product, count)| format!("{product} has {count}"));
     let message = format!("migrations are pending: {}", each.collect::<Vec<_>>().join(", "));
-    bail!(Failure::new(Exit::Pending, message).hint(format!("{command}, then cargo xtask restart")))
+    bail!(Failure::new(Exit::Pending, message).hint(format!("{command} && cargo xtask restart")))
 }

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::context::Context;
+use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::process::Invocation;
 use crate::stack::{CREATE_LABEL, Deployment};
 use ory_facts::applied;
 use ory_facts::container::Listed;
+use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
 use ory_facts::service::Service;
 use ory_facts::sql::{identifier, literal};
@@ -141,6 +143,13 @@ pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: 
     psql(cx, place, env, script)
 }
 
+/// What a product's schema has, where a failure's text fits several causes.
+pub fn evidence(cx: &Context, deployment: &Deployment) -> Result<Evidence> {
+    let place = running_place(cx, deployment)?;
+    let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read(&cx.secrets)?;
+    Ok(Evidence::read(&said))
+}
+
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.
 /// Prints what it created, a line each. What exists is never altered.
 pub fn create_query(
@@ -224,9 +233,7 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
         if start.elapsed() > cx.options.wait() {
             let seconds = cx.options.wait().as_secs();
             let message = format!("`{}` takes no connections after {seconds} s", server.name);
-            let hint = format!("{}", cx.engine.compose(["logs", &server.name]));
-            return Err(anyhow::Error::msg(cx.last_lines(&container.name))
-                .context(Failure::new(Exit::Failed, message).hint(hint)));
+            return Err(diagnosis::of_service(cx, &container.name, message));
         }
         cx.options.interrupt.sleep(Duration::from_millis(25))?;
         cx.known.forget();
@@ -248,9 +255,12 @@ fn running_server(cx: &Context, server: &Service) -> Result<Listed> {
         }
         state => {
             let message = format!("the database service `{}` is {state}, not running", server.name);
-            let hint = cx.engine.compose(["logs", &server.name]).to_string();
-            let failure = Failure::new(Exit::Failed, message).hint(hint);
-            Err(anyhow::Error::msg(cx.last_lines(&container.name)).context(failure))
+            let inspected = cx.engine.inspect([container.name.as_str()])?;
+            if state == "exited" && inspected.iter().all(|container| container.exit_code == 0) {
+                let hint = cx.engine.compose(["up", "-d", &server.name]).to_string();
+                bail!(Failure::new(Exit::Failed, message).hint(hint));
+            }
+            Err(diagnosis::of_service(cx, &container.name, message))
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::diagnosis;
 use crate::process::Invocation;
 use ory_facts::container::Container;
 
@@ -156,9 +156,7 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
         } else {
             continue;
         };
-        let hint = cx.engine.compose(["logs", service]).to_string();
-        let failure = Failure::new(Exit::Failed, message).hint(hint);
-        return Err(anyhow::Error::msg(cx.last_lines(&now.name)).context(failure));
+        return Err(diagnosis::of_service(cx, &now.name, message));
     }
     Ok(())
 }

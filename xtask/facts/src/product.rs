@@ -31,6 +31,8 @@ struct Facts {
     without_health: &'static [u16],
     /// The configuration file it reads where none is named.
     default_config: Option<&'static str>,
+    /// Tables that each of its releases has, and no other product.
+    tables: &'static [&'static str],
 }
 
 const KRATOS: Facts = Facts {
@@ -42,10 +44,23 @@ const KRATOS: Facts = Facts {
     health: &[("public", 4433), ("admin", 4434)],
     without_health: &[],
     default_config: None,
+    tables: &[
+        "identities",
+        "identity_credentials",
+        "identity_credential_types",
+        "identity_credential_identifiers",
+        "sessions",
+        "courier_messages",
+    ],
 };
 
-const HYDRA: Facts =
-    Facts { name: "hydra", status_since: (2, 3, 0), health: &[("public", 4444), ("admin", 4445)], ..KRATOS };
+const HYDRA: Facts = Facts {
+    name: "hydra",
+    status_since: (2, 3, 0),
+    health: &[("public", 4444), ("admin", 4445)],
+    tables: &["hydra_client", "hydra_jwk", "hydra_oauth2_access", "hydra_oauth2_refresh"],
+    ..KRATOS
+};
 
 const KETO: Facts = Facts {
     name: "keto",
@@ -56,6 +71,7 @@ const KETO: Facts = Facts {
     health: &[("read", 4466), ("write", 4467)],
     without_health: &[4468],
     default_config: Some("/home/ory/keto.yml"),
+    tables: &["keto_relation_tuples", "keto_uuid_mappings"],
 };
 
 impl Product {
@@ -112,6 +128,11 @@ impl Product {
     /// The configuration file it reads where none is named.
     pub fn default_config(self) -> Option<&'static str> {
         self.facts().default_config
+    }
+
+    /// Tables that each of its releases has, and no other product. `networks` is of all three.
+    pub fn tables(self) -> &'static [&'static str] {
+        self.facts().tables
     }
 
     /// Whether a port of the container answers `/health/ready`.

@@ -21,7 +21,7 @@ impl Secrets {
     /// The line with each known secret, and each password in a URL, replaced. Ory prints DSNs that it
     /// can't parse, and invalid secrets, in clear.
     pub fn mask(&self, line: &str) -> String {
-        let mut masked = mask_urls(line);
+        let mut masked = mask_urls(&mask_setting(line));
         for value in &self.values {
             masked = replace_words(&masked, value);
         }
@@ -42,6 +42,16 @@ fn replace_words(text: &str, value: &str) -> String {
         rest = after;
     }
     result + rest
+}
+
+/// `secrets.cipher.0: VALUE` and `dsn: VALUE`, as Ory prints a setting that is invalid, without the value.
+fn mask_setting(line: &str) -> String {
+    match line.split_once(": ") {
+        Some((key, value)) if (key.starts_with("secrets.") || key == "dsn") && value != "<nil>" => {
+            format!("{key}: {MASK}")
+        }
+        _ => line.to_string(),
+    }
 }
 
 /// `scheme://user:password@` without its password, also where the password has characters of URLs.
@@ -75,6 +85,14 @@ mod tests {
         let line = r#"failed to parse as URL (parse "postgres://ory:p%zz/w#r@d@db:5432/kratos": invalid"#;
         let masked = r#"failed to parse as URL (parse "postgres://ory:***@db:5432/kratos": invalid"#;
         assert_eq!(Secrets::default().mask(line), masked);
+    }
+
+    #[test]
+    fn a_secret_that_is_invalid_is_masked_though_nobody_knows_it() {
+        let masked = |line| Secrets::default().mask(line);
+        assert_eq!(masked("secrets.cipher.0: too-short"), "secrets.cipher.0: ***");
+        assert_eq!(masked("secrets.cipher: <nil>"), "secrets.cipher: <nil>");
+        assert_eq!(masked("^-- length must be >= 32, but got 9"), "^-- length must be >= 32, but got 9");
     }
 
     #[test]

@@ -190,7 +190,7 @@ fn check(rows: &[Row]) -> Result<()> {
     }
     if let Some(row) = some(1) {
         let message = format!("{} has migrations pending", row.deployment.product);
-        bail!(Failure::new(Exit::Pending, message).hint("cargo xtask migrate-all, then cargo xtask restart"));
+        bail!(Failure::new(Exit::Pending, message).hint("cargo xtask migrate-all && cargo xtask restart"));
     }
     Ok(())
 }

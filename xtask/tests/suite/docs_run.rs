@@ -1,12 +1,10 @@
 //! The README and the guide, run as they are printed: every command line, in the order of the document, on
 //! the real engine with stand-ins. The French guide has the same command lines; another test sees to it.
 
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
 use crate::docs::command_lines;
-use crate::project::{Outcome, outcome};
+use crate::project::{Outcome, answered, outcome};
 use crate::stack::{Compose, NEW, OLD, Stack, docker};
 
 /// A command line of a document, and what is true after it.
@@ -199,8 +197,6 @@ fn backup_and_restore() -> Vec<Row> {
 }
 
 fn troubleshooting() -> Vec<Row> {
-    let reassign =
-        r#"docker compose exec db psql -U postgres -d kratos -c 'reassign owned by OLD_ROLE to "kratos"'"#;
     vec![
         down_with_volumes(),
         row("cargo xtask up", is_ready),
@@ -245,11 +241,6 @@ fn troubleshooting() -> Vec<Row> {
             stack.sql("postgres", "drop database kratos with (force)");
             stack.sql("postgres", "create database kratos");
             refuses(stack, "the role kratos lacks rights in the database kratos");
-        }),
-        row(reassign, kratos_migrates).given(|stack| {
-            stack.sql("postgres", "create role old_role");
-            stack.sql("kratos", "alter table schema_migration owner to old_role");
-            refuses(stack, "the tables in kratos belong to another role");
         }),
     ]
 }
@@ -297,22 +288,7 @@ fn run(stack: &Stack, row: &Row) -> Outcome {
     if answers.is_empty() {
         return outcome(&mut command);
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
-    let (mut input, mut output) = (child.stdin.take().expect("input"), child.stdout.take().expect("output"));
-    let (mut seen, mut byte) = (Vec::new(), [0]);
-    let mut left = answers.iter();
-    let mut next = left.next();
-    while output.read(&mut byte).expect("output") == 1 {
-        seen.push(byte[0]);
-        let ends = |prompt: &str| String::from_utf8_lossy(&seen).contains(prompt) && seen.ends_with(b" ");
-        if let Some((_, answer)) = next.filter(|(prompt, _)| ends(prompt)) {
-            input.write_all(answer.as_bytes()).expect("an answer");
-            next = left.next();
-        }
-    }
-    assert!(next.is_none(), "it did not ask: {}", String::from_utf8_lossy(&seen));
-    let code = child.wait().expect("an end").code();
-    Outcome { code, stdout: String::from_utf8_lossy(&seen).into_owned(), stderr: String::new() }
+    answered(&mut command, &answers)
 }
 
 fn down_with_volumes() -> Row {

@@ -88,8 +88,7 @@ fn an_update_is_migrated_and_then_restarted(compose: Compose) {
     stack.run_release(OLD, "up").exits(0);
     let (before, rows) = (stack.applied("kratos"), rows_of_a_user(&stack));
 
-    let refused =
-        stack.run("restart").exits(3).says("hint: cargo xtask migrate-all, then cargo xtask restart");
+    let refused = stack.run("restart").exits(3).says("hint: cargo xtask migrate-all && cargo xtask restart");
     assert!(refused.stderr.contains("kratos has") && refused.stderr.contains("hydra has"), "{refused}");
     assert!(stack.container("kratos").0.ends_with(OLD), "the service was touched");
     stack.run("status --check").exits(3).says("error: kratos has migrations pending");

@@ -79,8 +79,12 @@ impl Fake {
 
     /// Runs `cargo xtask ARGS`. The folder is `DIR` in what is returned.
     pub fn run(&self, args: &str) -> Outcome {
-        let mut command = self.command(args);
-        let outcome = outcome(&mut command);
+        self.outcome(&mut self.command(args))
+    }
+
+    /// As [`Fake::run`], of a command that was changed.
+    pub fn outcome(&self, command: &mut Command) -> Outcome {
+        let outcome = outcome(command);
         let plain = |text: String| text.replace(&self.project.dir.display().to_string(), "DIR");
         Outcome { stdout: plain(outcome.stdout), stderr: plain(outcome.stderr), ..outcome }
     }

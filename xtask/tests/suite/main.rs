@@ -25,6 +25,8 @@ mod drift_run;
 mod docs_run;
 #[cfg(unix)]
 mod engine_failures;
+#[cfg(target_os = "linux")]
+mod failures;
 #[cfg(unix)]
 mod fake;
 #[cfg(unix)]

@@ -129,6 +129,28 @@ pub fn outcome(command: &mut Command) -> Outcome {
     Outcome::of(command.output().expect("the command starts"))
 }
 
+/// Runs a command that has a terminal to its end, and answers its prompts in order.
+#[cfg(target_os = "linux")]
+pub fn answered(command: &mut Command, answers: &[(&str, String)]) -> Outcome {
+    use std::io::{Read, Write};
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    let (mut input, mut output) = (child.stdin.take().expect("input"), child.stdout.take().expect("output"));
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    let mut left = answers.iter();
+    let mut next = left.next();
+    while output.read(&mut byte).expect("output") == 1 {
+        seen.push(byte[0]);
+        let ends = |prompt: &str| String::from_utf8_lossy(&seen).contains(prompt) && seen.ends_with(b" ");
+        if let Some((_, answer)) = next.filter(|(prompt, _)| ends(prompt)) {
+            input.write_all(answer.as_bytes()).expect("an answer");
+            next = left.next();
+        }
+    }
+    assert!(next.is_none(), "it did not ask: {}", String::from_utf8_lossy(&seen));
+    let code = child.wait().expect("an end").code();
+    Outcome { code, stdout: String::from_utf8_lossy(&seen).into_owned(), stderr: String::new() }
+}
+
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
 }

@@ -90,6 +90,8 @@ fn a_failing_product_stops_the_run_and_the_rest_is_named() {
         .fails("docker compose run *hydra migrate sql -e --yes", 1, error);
     golden("migrate_all_fails_midway", &fake.run("migrate-all"));
     assert!(!fake.calls().contains("keto migrate"), "{}", fake.calls());
+    // In GitHub Actions: each step's output in a group, and the error as an annotation.
+    golden("on_github", &fake.outcome(fake.command("migrate-all").env("GITHUB_ACTIONS", "true")));
 }
 
 #[test]

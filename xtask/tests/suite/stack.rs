@@ -139,6 +139,20 @@ impl Stack {
         command
     }
 
+    /// Runs a line of a shell as a person types it who has this stack's images and its Compose.
+    #[cfg(target_os = "linux")]
+    pub fn type_line(&self, line: &str, answers: &[(&str, String)]) -> Outcome {
+        self.project.write_program("bin/cargo", "#!/bin/sh\nshift\nexec \"$XTASK\" \"$@\"\n");
+        let mut command = self.project.command("script");
+        command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
+        let path = std::env::var("PATH").expect("a PATH");
+        let path = format!("{}:{path}", self.project.dir.join("bin").display());
+        let of_xtask = self.command(NEW, "status");
+        command.envs(of_xtask.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", path).env("XTASK", env!("CARGO_BIN_EXE_xtask"));
+        crate::project::answered(&mut command, answers)
+    }
+
     /// Runs SQL as the superuser of the service `db`, and returns its rows.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         self.sql_on("db", database, sql)

@@ -1,0 +1,201 @@
+//! Failures of a schema: rights in it, and tables that are there or not.
+
+use super::{ROW, Row, evidence};
+
+/// One text, many causes: what is there already was made by somebody.
+const EXISTS: &[&str] = &[
+    "relation \"*\" already exists",
+    "type \"*\" already exists",
+    "column \"*\" of relation \"*\" already exists",
+    "constraint \"*\" for relation \"*\" already exists",
+    "already exists (SQLSTATE 42710)",
+    "duplicate key value violates unique constraint \"pg_*",
+    "duplicate key value violates unique constraint \"schema_migration_*",
+];
+const NO_TABLE: &[&str] = &["Unable to locate the table", "Migrations were not applied yet"];
+const NO_RIGHT: &[&str] = &[
+    "permission denied for table * (",
+    "permission denied for table *",
+    "permission denied for sequence *",
+    "must be owner of * * (",
+    "must be owner of * *",
+];
+
+pub const ROWS: &[Row] = &[
+    Row {
+        id: "other-run",
+        any: &["unique constraint \"pg_*", "unique constraint \"schema_migration_*"],
+        message: "another migration of {product} ran at the same time",
+        hint: "cargo xtask migrate-{product}",
+        ..ROW
+    },
+    Row {
+        id: "other-run",
+        any: EXISTS,
+        when: Some(evidence::is_doubled),
+        message: "another migration of {product} ran at the same time: {other}",
+        hint: "cargo xtask migrate-{product}",
+        ..ROW
+    },
+    Row {
+        id: "killed-migration",
+        any: &[
+            "constraint \"session_token_exchanges_nid_fk\" *already exists (SQLSTATE 42710)",
+            "column \"external_id\" of relation \"identities\" already exists (SQLSTATE 42701)",
+        ],
+        message: "a migration of {product} was killed before it was noted as applied: {version}",
+        hint: "cargo xtask repair {product}",
+        ..ROW
+    },
+    Row {
+        id: "killed-migration",
+        any: &["YOUR DATABASE MAY BE IN AN INCONSISTENT STATE"],
+        message: "a migration of {product} was applied, and could not be noted as applied",
+        hint: "cargo xtask repair {product}",
+        ..ROW
+    },
+    Row {
+        id: "shared-schema",
+        any: EXISTS,
+        when: Some(evidence::is_of_others),
+        message: "the schema {schema} of the database {database} has the tables of {products}: {product} needs its own",
+        hint: "name a database of its own in {product}'s DSN, once it is there: {psql} -c 'create database \"{product}\" owner \"{role}\"'",
+        ..ROW
+    },
+    Row {
+        id: "application-tables",
+        any: EXISTS,
+        when: Some(evidence::is_of_an_application),
+        message: "the schema {schema} of the database {database} has tables of an application, among them {1}",
+        hint: "name a database of its own in {product}'s DSN, once it is there: {psql} -c 'create database \"{product}\" owner \"{role}\"'",
+        ..ROW
+    },
+    Row {
+        id: "row-lost",
+        any: EXISTS,
+        when: Some(evidence::lost_a_row),
+        message: "schema_migration of the database {database} has lost the row {version}: later ones are there",
+        hint: "{psql} -d {database} -c \"insert into {schema}.schema_migration (version) values ('{version}')\"",
+        ..ROW
+    },
+    Row {
+        id: "bookkeeping-lost",
+        any: EXISTS,
+        when: Some(evidence::lost_its_rows),
+        message: "the database {database} has {product}'s tables, and has lost what was applied: schema_migration",
+        hint: "restore that table from a backup: {restore} -t schema_migration -I schema_migration_version_idx \
+               -I schema_migration_version_self_idx < backups/{product}.dump",
+        ..ROW
+    },
+    Row {
+        id: "tables-half-dropped",
+        any: EXISTS,
+        when: Some(evidence::is_half_there),
+        message: "the database {database} has some of {product}'s tables, among them {1}, and lacks others",
+        hint: "restore a backup: {restore} < backups/{product}.dump",
+        ..ROW
+    },
+    Row {
+        id: "table-missing",
+        any: NO_TABLE,
+        when: Some(evidence::is_migrated),
+        message: "the database {database} is migrated, and a table of {product} is gone: networks",
+        hint: "restore a backup: {restore} < backups/{product}.dump",
+        ..ROW
+    },
+    Row {
+        id: "not-migrated",
+        any: NO_TABLE,
+        message: "{product} serves a database that was not migrated",
+        hint: "cargo xtask migrate-{product} && cargo xtask restart {service}",
+        ..ROW
+    },
+    Row {
+        id: "table-missing",
+        any: &["relation \"*\" does not exist (SQLSTATE 42P01)"],
+        message: "a table of {product} is gone from the database {database}: {1}",
+        hint: "restore a backup: {restore} < backups/{product}.dump",
+        ..ROW
+    },
+    Row {
+        id: "schema-right",
+        any: &["permission denied for schema *"],
+        message: "the role {role} lacks rights in the database {database}: it may make no tables in the schema {schema}",
+        hint: "{psql} -c 'alter database \"{database}\" owner to \"{role}\"'",
+        ..ROW
+    },
+    Row {
+        id: "extension-right",
+        any: &["permission denied to create extension \"*\""],
+        message: "the role {role} lacks rights in the database {database}: it may not make the extension {1}",
+        hint: "{psql} -c 'alter database \"{database}\" owner to \"{role}\"'",
+        ..ROW
+    },
+    Row {
+        id: "other-owner",
+        any: NO_RIGHT,
+        when: Some(evidence::has_another_owner),
+        message: "tables in {database} belong to the role {owner}, not to {role}",
+        hint: "{psql} -d {database} -c 'do $$ declare t regclass; begin for t in select oid from pg_class where \
+               relkind = $q$r$q$ and relnamespace = $q${schema}$q$::regnamespace and relowner = \
+               $q$\"{owner}\"$q$::regrole loop execute format($q$alter table %s owner to \"{role}\"$q$, t); \
+               end loop; end $$'",
+        ..ROW
+    },
+    Row {
+        id: "extension-missing",
+        any: &["extension \"*\" is not available", "could not open extension control file \"*\""],
+        message: "the PostgreSQL of `{server}` has no extension {1}",
+        hint: "name an image that has PostgreSQL's contrib modules, as the official one does (POSTGRES_IMAGE in .env)",
+        ..ROW
+    },
+    Row {
+        id: "search-path",
+        any: &[
+            "function * does not exist (SQLSTATE 42883)",
+            "operator class \"*\" does not exist for access method",
+        ],
+        message: "{1} is of an extension in another schema than {schema}, and the search_path of {product}'s DSN leaves it out",
+        hint: "add the extension's schema to the DSN: search_path={schema},public",
+        ..ROW
+    },
+    Row {
+        id: "duplicates",
+        any: &["could not create unique index \"*\""],
+        message: "rows in {database} are double, and {product}'s new index {1} allows none",
+        hint: "see which: {psql} -d {database} -c '\\d {1}'",
+        ..ROW
+    },
+    Row {
+        id: "lock",
+        any: &["canceling statement due to lock timeout"],
+        message: "another session had tables of {database} locked, for longer than {product} waits",
+        hint: "cargo xtask migrate-{product}",
+        ..ROW
+    },
+    Row {
+        id: "statement-timeout",
+        any: &["canceling statement due to statement timeout"],
+        message: "a migration of {product} takes longer than the statement_timeout of the role {role}",
+        hint: "{psql} -c 'alter role \"{role}\" set statement_timeout = 0'",
+        ..ROW
+    },
+];
+
+/// Where the database couldn't be asked, or no line says more.
+pub const LAST: &[Row] = &[
+    Row {
+        id: "already-exists",
+        any: EXISTS,
+        message: "the database {database} has {1} already, which a migration of {product} is to make",
+        hint: "see what it has: {psql} -d {database} -c '\\d'",
+        ..ROW
+    },
+    Row {
+        id: "right",
+        any: &["SQLSTATE 42501", "ERROR:  permission denied"],
+        message: "the role {role} lacks rights in the database {database}",
+        hint: "{psql} -c 'alter database \"{database}\" owner to \"{role}\"'",
+        ..ROW
+    },
+];
