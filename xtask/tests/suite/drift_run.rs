@@ -20,14 +20,15 @@ fn each_difference_is_named_and_what_its_line_says_to_type_mends_it(compose: Com
     stack.run("migrate-all").exits(0);
     stack.run_release(OLD, "status --drift").exits(1).says("kratos's database is ahead of");
 
-    // An application's own tables beside, and an index of its own.
-    let application = "create table orders (id uuid primary key, buyer uuid references identities); \
-                       insert into orders select gen_random_uuid() from generate_series(1, 2); \
-                       create index on identities ((traits ->> 'email'))";
-    stack.sql("kratos", application);
-    let twice =
-        "alter table orders add price int; create unique index concurrently on orders (price nulls first)";
-    twice.split("; ").for_each(|sql| drop(stack.sql("kratos", sql)));
+    // An application's own tables beside, with an invalid index, and an index of its own on one of Kratos's.
+    for sql in [
+        "create table orders (id uuid primary key, buyer uuid references identities, price int)",
+        "insert into orders select gen_random_uuid(), null, 1 from generate_series(1, 2)",
+        "create unique index concurrently on orders (price)",
+        "create index on identities (created_at)",
+    ] {
+        stack.sql("kratos", sql);
+    }
     let upgraded = outcome(&mut stack.forgetful("status --drift --check")).exits(0);
     assert_eq!(upgraded.stderr, "kratos: no drift\nhydra: no drift\nketo: no drift\n");
     assert_eq!(scratch(&stack), "");
@@ -80,7 +81,6 @@ fn each_difference_is_named_and_what_its_line_says_to_type_mends_it(compose: Com
 
 fn nothing_is_left_of_the_database_that_is_made_to_compare_with(compose: Compose) {
     let stack = Stack::new(compose);
-    stack.run("migrate-kratos").exits(2).says("the secret");
     stack.run("up db").exits(0);
     stack.run("migrate-kratos").exits(0);
     stack.sql("postgres", "create database xtask_scratch_of_somebody");
