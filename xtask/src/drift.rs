@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
-use crate::lock;
 use crate::migrations::State;
 use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
@@ -31,7 +30,6 @@ pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Di
     if let Some(expected) = cached(&path) {
         return compare(cx, deployment, &expected, &actual);
     }
-    let _lock = lock::acquire(&cx.options)?;
     let text = Scratch::new(cx, deployment, &place).learn(&actual.schema)?;
     let expected = read(&text)?;
     std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
@@ -57,7 +55,8 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
         Remedy::Restore => format!("restore a backup of {}", deployment.dsn.database),
         Remedy::Sql(statements) => {
             let each = statements.iter().flat_map(|statement| ["-c", statement]);
-            postgres::typed(cx, deployment).args(["-d", &deployment.dsn.database]).args(each).to_string()
+            let psql = postgres::typed(cx, deployment);
+            psql.args(["-d", &deployment.dsn.database]).args(each).to_string()
         }
     }
 }

@@ -24,18 +24,17 @@ const GRACE: Duration = Duration::from_secs(4);
 
 /// The container that migrates: without terminal, known to PostgreSQL by its name.
 pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
-    command_in(cx, deployment, &name(cx, deployment), &[])
-}
-
-/// As [`command`], in a container of another name, with further options.
-pub fn command_in(cx: &Context, deployment: &Deployment, name: &str, options: &[&str]) -> Invocation {
+    let name = name(cx, deployment);
     let application = format!("PGAPPNAME={name}");
     let arguments = deployment.product.migrate(deployment.config.as_deref(), deployment.dsn_in_config);
     let lock_timeout = cx.options.db_lock_timeout;
     let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
+    // Ory prefers the variable to the configuration file; its value is in no argument list.
+    let dsn = deployment.is_scratch.then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
     cx.engine
-        .compose(["run", "--rm", "-T", "--no-deps", "--name", name, "-e", &application])
-        .args(options.iter().copied())
+        .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
+        .args(dsn.iter().flat_map(|(name, _)| ["-e", name]))
+        .envs(dsn.clone())
         .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
         .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
         .arg(&deployment.migrate.name)
@@ -44,14 +43,19 @@ pub fn command_in(cx: &Context, deployment: &Deployment, name: &str, options: &[
 
 /// Its name, and its session's in PostgreSQL. Not `PROJECT-kratos-migrate`: a one-shot of the stack may have that.
 pub fn name(cx: &Context, deployment: &Deployment) -> String {
-    format!("xtask-{}-migrate-{}", cx.stack.project, deployment.product)
+    format!("xtask-{}-{}-{}", cx.stack.project, purpose(deployment), deployment.product)
+}
+
+fn purpose(deployment: &Deployment) -> &'static str {
+    if deployment.is_scratch { "scratch" } else { "migrate" }
 }
 
 /// Migrates. When it returns, whatever the reason, neither container nor session is left.
 pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
     let command = command(cx, deployment).until(&cx.options.interrupt, cx.options.timeout);
     let mut heard = Instant::now();
-    let run = cx.run_watched(&format!("migrate-{}", deployment.product), &command, |line| {
+    let step = format!("{}-{}", purpose(deployment), deployment.product);
+    let run = cx.run_watched(&step, &command, |line| {
         match line {
             // psql tells it better, and a reason that passed meanwhile is none.
             Some(line) if diagnosis::is_permanent(line) => {

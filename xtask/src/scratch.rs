@@ -1,8 +1,6 @@
 //! An empty database beside a product's, to see what its image makes. It is removed whatever happens; one that a
 //! killed run left behind, by the next.
 
-use std::time::Duration;
-
 use anyhow::{Error, Result};
 
 use crate::context::Context;
@@ -11,109 +9,103 @@ use crate::interrupt::Interrupt;
 use crate::one_off;
 use crate::postgres::{self, Place};
 use crate::process::{CommandError, Invocation};
+use crate::server_lock;
 use crate::stack::Deployment;
 use ory_facts::catalog;
-use ory_facts::dsn::Dsn;
 use ory_facts::sql::identifier;
 
-/// A database that is gone when this is dropped. The stack's lock is held meanwhile: its name is always the same.
+/// A database that is made and removed as who may do so, and is filled and read as the product.
 pub struct Scratch<'a> {
     cx: &'a Context,
-    deployment: &'a Deployment<'a>,
     place: &'a Place,
-    dsn: Dsn,
-    /// The container that migrates it.
-    container: String,
+    /// The product with its own database, and with this one.
+    own: &'a Deployment<'a>,
+    scratch: Deployment<'a>,
 }
 
 impl<'a> Scratch<'a> {
-    /// Names it, and makes nothing yet.
-    pub fn new(cx: &'a Context, deployment: &'a Deployment<'a>, place: &'a Place) -> Self {
-        let mut name = format!("xtask_scratch_{}_{}", deployment.product, cx.stack.project);
-        // PostgreSQL cuts longer ones.
+    /// Names it, and makes nothing yet. Its name tells whose it is, and is always the same.
+    pub fn new(cx: &'a Context, own: &'a Deployment<'a>, place: &'a Place) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let database: String = own.dsn.database.chars().map(plain).collect();
+        let mut name = format!("xtask_scratch_{}_{database}", own.product);
+        // PostgreSQL would cut it there.
         name.truncate(63);
-        let container = format!("xtask-{}-scratch-{}", cx.stack.project, deployment.product);
-        Self { cx, deployment, place, dsn: deployment.dsn.with_database(&name), container }
+        Self { cx, place, own, scratch: own.scratch(&name) }
     }
 
     /// Makes it anew, lets the image migrate it, and returns its catalog.
     pub fn learn(&self, schema: &str) -> Result<String> {
-        let _progress = self.cx.out.progress(format!("learning the schema of {}", self.deployment.product));
+        // Another run would take it away, from whatever machine.
+        let _lock = server_lock::acquire(self.cx, self.own)?;
+        let _progress = self.cx.out.progress(format!("learning what {}'s image makes", self.own.product));
         let _guard = Guard(self);
-        self.engine_remove();
+        self.remove_container();
         self.create().read(&self.cx.secrets).map_err(|error| self.explain(error))?;
         // As the product, so that what keeps it out of this database shows before Ory retries for minutes.
-        let script = format!("create schema if not exists {}", identifier(schema));
-        postgres::query(self.cx, self.place, &self.dsn, script).read(&self.cx.secrets)?;
-        let options = &self.cx.options;
-        let migrate = self.migrate().until(&options.interrupt, Some(options.wait()));
-        self.cx.run_watched(&format!("scratch-{}", self.deployment.product), &migrate, |_| Ok(()))?;
-        postgres::query(self.cx, self.place, &self.dsn, catalog::QUERY).read(&self.cx.secrets)
+        self.query(format!("create schema if not exists {}", identifier(schema)))?;
+        one_off::run(self.cx, &self.scratch)?;
+        self.query(catalog::QUERY.into())
     }
 
     /// What is run to learn the schema, as `--dry-run` prints it.
     pub fn lines(&self) -> [String; 3] {
-        let name = &self.dsn.database;
+        let name = &self.scratch.dsn.database;
         [
             format!("{}  # makes the empty database {name}, once an image", self.create()),
-            format!("{}  # its DSN names {name}", self.migrate()),
+            format!("{}  # its DSN names {name}", one_off::command(self.cx, &self.scratch)),
             format!("{}  # removes {name}", self.remove()),
         ]
     }
 
+    fn query(&self, script: String) -> Result<String> {
+        postgres::query(self.cx, self.place, &self.scratch.dsn, script).read(&self.cx.secrets)
+    }
+
     fn create(&self) -> Invocation {
-        let [name, role] = [&self.dsn.database, &self.dsn.user].map(|name| identifier(name));
-        // template1 may have what somebody put there.
+        let [name, role] = [&self.scratch.dsn.database, &self.scratch.dsn.user].map(|name| identifier(name));
+        // Not template1, which may have what somebody put there.
         let script = format!(
             "drop database if exists {name};\ncreate database {name} owner {role} template template0;\n"
         );
-        postgres::administer(self.cx, self.place, self.deployment, script)
-    }
-
-    /// Ory prefers the variable to the configuration file; its value is in no argument list.
-    fn migrate(&self) -> Invocation {
-        let migrate = one_off::command_in(self.cx, self.deployment, &self.container, &["-e", "DSN"]);
-        migrate.envs([("DSN".into(), self.dsn.url().into())])
+        postgres::administer(self.cx, self.place, self.own, script)
     }
 
     fn remove(&self) -> Invocation {
-        let script = format!("drop database if exists {};\n", identifier(&self.dsn.database));
-        postgres::administer(self.cx, self.place, self.deployment, script)
+        let script = format!("drop database if exists {};\n", identifier(&self.scratch.dsn.database));
+        postgres::administer(self.cx, self.place, self.own, script)
     }
 
-    /// Removes the container; mostly there is none any more.
-    fn engine_remove(&self) {
-        let _ = self.cx.engine.docker(["rm", "--force", &self.container]).output();
+    /// Removes the container of a run that was killed; mostly there is none.
+    fn remove_container(&self) {
+        let _ = self.cx.engine.docker(["rm", "--force", &one_off::name(self.cx, &self.scratch)]).output();
     }
 
     fn explain(&self, error: Error) -> Error {
-        let is_denied = error
-            .downcast_ref::<CommandError>()
-            .is_some_and(|command| command.stderr.contains("permission denied to create database"));
-        if !is_denied {
+        let is_denied =
+            |command: &CommandError| command.stderr.contains("permission denied to create database");
+        if !error.downcast_ref().is_some_and(is_denied) {
             return error;
         }
-        let role = &self.dsn.user;
+        let role = &self.own.dsn.user;
         let message = format!("the role {role} may not create the empty database that its image would fill");
-        let sql = format!("alter role {} createdb", identifier(role));
-        let psql = postgres::typed(self.cx, self.deployment).args(["-c", &sql]);
-        error.context(Failure::new(Exit::Failed, message).hint(psql.to_string()))
+        let psql = postgres::typed(self.cx, self.own);
+        let hint = psql.args(["-c".to_string(), format!("alter role {} createdb", identifier(role))]);
+        error.context(Failure::new(Exit::Failed, message).hint(hint.to_string()))
     }
 }
 
-/// Removes the container and the database, also after Ctrl-C.
+/// Removes the database, also after Ctrl-C.
 struct Guard<'a>(&'a Scratch<'a>);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.engine_remove();
-        let remove = self.0.remove().until(&Interrupt::default(), Some(Duration::from_secs(30)));
-        if let Err(error) = remove.read(&self.0.cx.secrets) {
-            let name = &self.0.dsn.database;
-            self.0
-                .cx
-                .out
-                .warn(format!("the database {name} is left behind, until this is run again: {error}"));
+        let Scratch { cx, scratch, .. } = self.0;
+        // No signal ends this.
+        let remove = self.0.remove().until(&Interrupt::default(), Some(cx.options.wait()));
+        if let Err(error) = remove.read(&cx.secrets) {
+            let name = &scratch.dsn.database;
+            cx.out.warn(format!("the database {name} is left behind, until this is run again: {error}"));
         }
     }
 }

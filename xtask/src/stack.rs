@@ -44,9 +44,17 @@ pub struct Deployment<'a> {
     /// The service of the PostgreSQL server behind the DSN; none where the server is no service of this stack:
     /// a managed one, or another project's.
     pub server: Option<&'a Service>,
+    /// The DSN names an empty database of our own, not the one that the stack names.
+    pub is_scratch: bool,
 }
 
 impl Deployment<'_> {
+    /// The same product on another database of the same server, an empty one of our own.
+    pub fn scratch(&self, database: &str) -> Self {
+        let (dsn, config) = (self.dsn.with_database(database), self.config.clone());
+        Self { dsn, config, is_scratch: true, ..*self }
+    }
+
     /// What the server is called in words: its service, or its host.
     pub fn server_name(&self) -> &str {
         self.server.map_or(&self.dsn.host, |service| &service.name)
@@ -212,7 +220,7 @@ impl Stack {
                 .hint(format!("mend the host (services: {known})"))
                 .into());
         }
-        Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server }))
+        Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
     /// Whether a host that is no service can be one: a bare name is a typo, unless another project's network or

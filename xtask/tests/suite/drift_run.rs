@@ -95,7 +95,7 @@ fn nothing_is_left_of_the_database_that_is_made_to_compare_with(compose: Compose
     let mut killed = learning(&stack);
     killed.kill().expect("a kill");
     killed.wait().expect("an end");
-    assert_eq!(scratch(&stack), format!("xtask_scratch_kratos_{}\n", stack.name));
+    assert_eq!(scratch(&stack), "xtask_scratch_kratos_kratos\n");
     outcome(&mut stack.forgetful("status kratos --drift")).exits(0).says("kratos: no drift");
     assert_eq!(scratch(&stack), "");
 
