@@ -9,17 +9,20 @@ select
   ) as space,
   to_regclass('schema_migration') is not null as is_migrated
 \gset
-select 'server', current_setting('server_version_num')::int / 10000, (select nspname from pg_namespace where oid = :space);
+select 'server', current_setting('server_version_num')::int / 10000,
+  (select nspname from pg_namespace where oid = :space);
 \if :is_migrated
 select 'version', version from schema_migration order by 2;
 \endif
 select 'table', relname from pg_class where relnamespace = :space and relkind in ('r', 'p') order by 2;
 select 'column', t.relname, a.attname,
-  format_type(a.atttypid, a.atttypmod)
-    || coalesce((select ' collate ' || a.attcollation::regcollation from pg_type where oid = a.atttypid and typcollation <> a.attcollation), ''),
+  format_type(a.atttypid, a.atttypmod) || coalesce(
+    (select ' collate ' || a.attcollation::regcollation
+     from pg_type where oid = a.atttypid and typcollation <> a.attcollation), ''),
   a.attnotnull,
   -- An identity is filled like one with a default.
-  case when a.attidentity <> '' then 'identity' else regexp_replace(pg_get_expr(d.adbin, d.adrelid), '\s+', ' ', 'g') end
+  case when a.attidentity <> '' then 'identity'
+    else regexp_replace(pg_get_expr(d.adbin, d.adrelid), '\s+', ' ', 'g') end
 from pg_class t
 join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
 left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
@@ -38,8 +41,10 @@ join pg_class t on t.oid = c.conrelid
 where t.relnamespace = :space and c.contype in ('c', 'f', 'p', 'u', 'x')
 order by 2, 3;
 select 'index', t.relname, i.relname,
-  regexp_replace(regexp_replace(
-    replace(pg_get_indexdef(i.oid), format(' ON %I.', (select nspname from pg_namespace where oid = :space)), ' ON '),
+  -- Without the name of the schema, and without storage parameters.
+  regexp_replace(regexp_replace(replace(
+    pg_get_indexdef(i.oid),
+    format(' ON %I.', (select nspname from pg_namespace where oid = :space)), ' ON '),
     '\s+', ' ', 'g'), ' WITH \([^)]*\)', ''),
   x.indisvalid and x.indisready, x.indisunique,
   (select string_agg(distinct e.extname, ',')

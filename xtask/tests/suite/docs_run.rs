@@ -77,6 +77,11 @@ fn the_commands() -> Vec<Row> {
             assert_eq!(rows, [("kratos", fine), ("hydra", fine), ("keto", fine)], "{outcome}");
         }),
         row("cargo xtask status --check", |_, outcome| assert_ne!(outcome.stdout, "")),
+        row("cargo xtask status --drift", |_, outcome| {
+            ["kratos: no drift", "hydra: no drift", "keto: no drift"]
+                .iter()
+                .for_each(|line| says(outcome, line));
+        }),
         row("cargo xtask restart", is_ready),
         row("cargo xtask down", |stack, _| {
             assert!(stack.leftovers().contains(&format!("{}_db", stack.name)), "the data is gone");
