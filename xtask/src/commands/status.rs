@@ -60,7 +60,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
         }
     }
     if args.check {
-        check(&rows)?;
+        check(&cx, &rows)?;
     }
     if args.drift && !options.dry_run { check_drift(&cx, rows) } else { Ok(()) }
 }
@@ -170,7 +170,7 @@ fn print_sql(row: &Row) -> Result<()> {
 }
 
 /// Exit 1 where something can't be known, 4 where a database is ahead, 3 where migrations are pending.
-fn check(rows: &[Row]) -> Result<()> {
+fn check(cx: &Context, rows: &[Row]) -> Result<()> {
     for row in rows {
         let product = row.deployment.product;
         match (&row.migrations, row.counts()) {
@@ -183,12 +183,14 @@ fn check(rows: &[Row]) -> Result<()> {
             }
         }
     }
-    let some = |index: usize| rows.iter().find(|row| row.counts()[index].is_some_and(|count| count > 0));
-    if let Some(row) = some(2) {
+    let some = |row: &&Row, index: usize| row.counts()[index].is_some_and(|count| count > 0);
+    // In a shared schema the rows of the other product are in the same table.
+    let is_alone = |row: &&Row| cx.stack.sharing(&row.deployment).is_empty();
+    if let Some(row) = rows.iter().filter(is_alone).find(|row| some(row, 2)) {
         let message = format!("{}'s database is ahead of {}", row.deployment.product, row.image());
         bail!(Failure::new(Exit::Ahead, message).hint("name the newer image, or restore a backup of before"));
     }
-    if let Some(row) = some(1) {
+    if let Some(row) = rows.iter().find(|row| some(row, 1)) {
         let message = format!("{} has migrations pending", row.deployment.product);
         bail!(Failure::new(Exit::Pending, message).hint("cargo xtask migrate-all && cargo xtask restart"));
     }

@@ -184,6 +184,7 @@ fn kratos_beside_keto_in_one_database_is_warned_of_and_works(compose: Compose) {
     let servers = [server("kratos", "db", "identity"), server("keto", "db", "identity")];
     let adopted = adopt(&stack, &servers);
     adopted.learns_its_schemas();
+    stack.run("status --check --drift").exits(0);
     for command in ["up", "migrate-all"] {
         adopted
             .changes_nothing(command)
