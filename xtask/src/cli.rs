@@ -70,6 +70,8 @@ pub enum Command {
     Logs(Logs),
     /// Show each product's migrations, container and readiness
     Status(Status),
+    /// Check every prerequisite, each with what mends it
+    Doctor(Doctor),
     /// Apply the migrations of Kratos
     MigrateKratos(Migrate),
     /// Apply the migrations of Hydra
@@ -183,6 +185,13 @@ pub struct Repair {
 }
 
 #[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Logs {
     /// Only these services
     #[arg(value_name = "SERVICE")]
@@ -230,7 +239,7 @@ fn release(text: &str) -> Result<String, String> {
 
 /// The commands as `--help` groups them.
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Environment", &["up", "status", "restart", "down", "logs"]),
+    ("Environment", &["up", "status", "doctor", "restart", "down", "logs"]),
     ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all", "repair"]),
     ("Project", &["test", "completions"]),
 ];

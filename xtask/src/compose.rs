@@ -10,7 +10,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
-use ory_facts::container::{Container, LIST_FORMAT, Listed};
+use ory_facts::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_facts::secrets::Secrets;
 
 /// How Compose is called, and where.
@@ -21,17 +21,6 @@ pub struct Engine {
     pub is_v1: bool,
     dir: PathBuf,
     env: Vec<(String, String)>,
-}
-
-/// The label of a stand-in; its value tells what it was built from.
-pub const STAND_IN_LABEL: &str = "xtask.stand-in";
-
-/// An image that the engine has.
-#[derive(Debug, Clone)]
-pub struct Image {
-    pub name: String,
-    pub id: String,
-    pub stand_in: Option<String>,
 }
 
 /// How a missing engine is installed, or a stopped one started, on this operating system.
@@ -68,6 +57,9 @@ pub struct Found {
     pub listed: Vec<Listed>,
 }
 
+/// The containers of every project, and the engine with the configuration that Compose resolves.
+type Searched = (Result<Vec<Listed>>, Result<(Engine, String)>);
+
 impl Engine {
     /// Finds the Docker client and Compose: `XTASK_COMPOSE`, else `docker compose`, else `docker-compose`.
     /// `dir` is the stack's folder. Each thing that can be missing is an error of its own, exit code 5.
@@ -75,6 +67,15 @@ impl Engine {
     /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
     /// configuration that Compose does.
     pub fn find(dir: &Path, env: &[(String, String)]) -> Result<Found> {
+        let (listed, found) = Self::search(dir, env)?;
+        // Without the daemon, the rest is of no use.
+        let listed = listed?;
+        let (engine, resolved) = found?;
+        Ok(Found { engine, resolved, listed })
+    }
+
+    /// What [`Engine::find`] asks, each with a failure of its own: Compose resolves a stack without the daemon.
+    pub fn search(dir: &Path, env: &[(String, String)]) -> Result<Searched> {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
@@ -96,8 +97,7 @@ impl Engine {
             let found = candidates.into_iter().find_map(|compose| engine(compose).resolve().transpose());
             (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
         });
-        let listed = listed?;
-        let (engine, resolved) = found.unwrap_or_else(|| {
+        let found = found.unwrap_or_else(|| {
             let failure = match named {
                 Some(words) => {
                     Failure::new(Exit::Missing, format!("XTASK_COMPOSE is `{words}`, which does not run"))
@@ -109,8 +109,8 @@ impl Engine {
                 }
             };
             Err(failure.into())
-        })?;
-        Ok(Found { engine, resolved, listed })
+        });
+        Ok((listed, found))
     }
 
     /// This engine with its generation known, and the configuration that it resolves; none where it isn't there.
@@ -133,7 +133,7 @@ impl Engine {
         Ok(Some((self, text)))
     }
 
-    fn compose_version(&self) -> Option<String> {
+    pub fn compose_version(&self) -> Option<String> {
         let output = self.compose(["version", "--short"]).output().ok()?;
         let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_string();
         output.status.success().then_some(version)
@@ -205,6 +205,19 @@ impl Engine {
         Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
     }
 
+    /// The daemon's version, and the folder where it keeps everything.
+    pub fn info(&self) -> Result<(String, PathBuf)> {
+        let format = "{{.ServerVersion}} {{.DockerRootDir}}";
+        let text = self.docker(["info", "--format", format]).read(&Secrets::default())?;
+        let (version, folder) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        Ok((version.into(), folder.into()))
+    }
+
+    /// Whether the daemon is on this machine, and the engine's networks, ports and files with it.
+    pub fn is_here() -> bool {
+        cfg!(target_os = "linux") && std::env::var_os("DOCKER_HOST").is_none_or(|host| host.is_empty())
+    }
+
     /// The names of a project's volumes.
     pub fn volumes(&self, project: &str) -> Result<Vec<String>> {
         let filter = format!("label=com.docker.compose.project={project}");
@@ -254,14 +267,4 @@ pub fn read_config(text: &str) -> Result<Yaml> {
     let documents = YamlLoader::load_from_str(&text.replace("$$", "$"))
         .context("failed to read the configuration that Compose printed")?;
     documents.into_iter().next().context("the Compose configuration is empty")
-}
-
-impl Image {
-    fn read(name: &str, json: &Value) -> Option<Self> {
-        Some(Self {
-            name: name.into(),
-            id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
-            stand_in: json["Config"]["Labels"][STAND_IN_LABEL].as_str().map(String::from),
-        })
-    }
 }

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use yaml_rust2::Yaml;
 
-use crate::compose::{Engine, Found, Image};
-use crate::env_file::{self, EnvFile};
+use crate::compose::{self, Engine, Found};
+use crate::env_file::{self, EnvFile, private_file};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::known::Known;
 use crate::output::Output;
 use crate::process::{CommandError, Invocation};
 use crate::stack::Stack;
-use ory_facts::container::{Container, Listed};
+use ory_facts::container::{Container, Image, Listed};
+use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use ory_facts::service::Service;
 
@@ -64,6 +66,15 @@ pub struct Context {
 impl Context {
     /// Finds the engine and discovers the stack, with what is in `.env` now. `settings` go over it.
     pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
+        Self::with(options, settings, Engine::find)
+    }
+
+    /// As [`Context::new`], with an engine that is found in another way.
+    pub fn with(
+        options: &Options,
+        settings: Vec<(String, String)>,
+        find: impl FnOnce(&Path, &[(String, String)]) -> Result<Found>,
+    ) -> Result<Self> {
         let dir = stack_directory(options)?;
         EnvFile::read(&dir)?.check(&settings)?;
         let mut env = settings.clone();
@@ -71,8 +82,8 @@ impl Context {
         let files =
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
-        let Found { engine, resolved, listed } = Engine::find(&dir, &env)?;
-        let stack = Stack::discover(&engine, &resolved, &dir)?;
+        let Found { engine, resolved, listed } = find(&dir, &env)?;
+        let stack = Stack::read(&compose::read_config(&resolved)?, engine.is_v1, &dir);
         let secrets = stack.secrets();
         let known = Known::default();
         known.listed.set(Some(of_project(listed, &stack)));
@@ -95,6 +106,12 @@ impl Context {
         let dir = stack_directory(options)?;
         settings.extend(EnvFile::read(&dir)?.placeholders());
         Self::new(options, settings)
+    }
+
+    /// Why a product isn't in the stack, in words.
+    pub fn absence(&self, product: Product) -> String {
+        let every: &[&str] = if self.engine.is_v1 { &[] } else { &["--profile", "*"] };
+        self.stack.absence(product, &self.engine.config(every).unwrap_or(Yaml::Null))
     }
 
     /// The containers of the services, in short.
@@ -197,15 +214,6 @@ impl Context {
 fn of_project(mut listed: Vec<Listed>, stack: &Stack) -> Vec<Listed> {
     listed.retain(|container| container.project == stack.project && !container.one_off);
     listed
-}
-
-/// An empty file that only its owner can read.
-pub fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.

@@ -6,7 +6,6 @@
 use anyhow::Result;
 
 use crate::context::Context;
-use ory_facts::container::Container;
 use ory_facts::service::Service;
 
 /// The services asked for, by what is to be done.
@@ -41,7 +40,7 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         };
         let is_current = hashes.get(name) == Some(&container.config_hash)
             && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
-        if is_finished(container) {
+        if container.is_finished() {
             work.finished.push(name);
         } else if !is_current {
             work.make.push(name);
@@ -54,9 +53,4 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         }
     }
     Ok(work)
-}
-
-/// It ended well and isn't meant to go on.
-fn is_finished(container: &Container) -> bool {
-    container.state == "exited" && container.exit_code == 0 && !container.restarts_always
 }

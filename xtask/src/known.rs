@@ -7,12 +7,11 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::compose::Image;
 use crate::context::Context;
 use crate::postgres::{self, Place};
 use crate::stack::Deployment;
 use ory_facts::applied;
-use ory_facts::container::{Container, Listed};
+use ory_facts::container::{Container, Image, Listed};
 use ory_facts::product::Product;
 use ory_facts::service::Service;
 

@@ -7,9 +7,8 @@ mod compose;
 mod context;
 mod convergence;
 mod diagnosis;
+mod doctor;
 mod drift;
-mod env_file;
-mod failure;
 mod install;
 mod interrupt;
 mod known;
@@ -24,7 +23,6 @@ mod readiness;
 mod scratch;
 mod server_lock;
 mod session;
-mod stack;
 mod stand_in;
 mod summary;
 
@@ -34,6 +32,7 @@ use cli::{Cli, Command};
 use failure::{Exit, Failure};
 use interrupt::Interrupt;
 use ory_facts::product::Product;
+use ory_facts::{env_file, failure, stack};
 use output::Output;
 
 fn main() -> ExitCode {
@@ -55,6 +54,7 @@ fn main() -> ExitCode {
         Command::MigrateAll(args) => commands::migrate::all(&options, args),
         Command::Status(args) => commands::status::run(&options, args),
         Command::Repair(args) => commands::repair::run(&options, args),
+        Command::Doctor(args) => commands::doctor::run(&options, args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Test(args) => commands::test::run(&options, args),
     };

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::compose::Engine;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::process::Invocation;
 use ory_facts::container::Container;
+use ory_facts::settings;
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
 /// too early.
@@ -55,7 +57,7 @@ fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
         let mut probes: Vec<_> =
             published.map(|(_, address)| Probe::Url(format!("http://{address}"))).collect();
         if probes.is_empty() {
-            let ports = cx.stack.health_ports(product, service);
+            let ports = settings::ports(product, service);
             probes = ports.into_iter().map(|port| inside(cx, container, port)).collect();
         }
         let service = &container.service;
@@ -72,8 +74,7 @@ pub fn is_ready(cx: &Context, container: &Container) -> bool {
 
 /// A port that isn't published. Only on Linux are the engine's networks this machine's too.
 fn inside(cx: &Context, container: &Container, port: u16) -> Probe {
-    let is_here = cfg!(target_os = "linux") && std::env::var_os("DOCKER_HOST").is_none_or(|h| h.is_empty());
-    match container.address.as_ref().filter(|_| is_here) {
+    match container.address.as_ref().filter(|_| Engine::is_here()) {
         Some(address) => Probe::Url(format!("http://{address}:{port}")),
         None => {
             let url = format!("http://127.0.0.1:{port}/health/ready");

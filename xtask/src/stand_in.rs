@@ -162,7 +162,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
 }
 
 fn build_image(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments: &[&str]) -> Result<()> {
-    let label = format!("{}={stamp}", crate::compose::STAND_IN_LABEL);
+    let label = format!("{}={stamp}", ory_facts::container::STAND_IN_LABEL);
     let folder = folder.display().to_string();
     let command = cx.engine.docker(["build", "--quiet", "--tag", image, "--label", &label]);
     let built = command.args(arguments.iter().copied()).arg(folder).read(&cx.secrets);

@@ -1,4 +1,4 @@
-//! A container, as the engine describes it.
+//! Containers and images, as the engine describes them.
 
 use serde_json::Value;
 
@@ -51,6 +51,8 @@ pub struct Container {
     pub restarts_always: bool,
     /// `created`, `running`, `paused`, `restarting`, `exited` or `dead`.
     pub state: String,
+    /// What its health check says: `starting`, `healthy` or `unhealthy`; none where it has none.
+    pub health: Option<String>,
     pub restarts: u64,
     pub exit_code: i64,
     /// Port in the container, and the address it is published at.
@@ -89,6 +91,7 @@ impl Container {
             restarts_always: ["always", "unless-stopped"]
                 .contains(&json["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default()),
             state: text(&json["State"]["Status"]),
+            health: json["State"]["Health"]["Status"].as_str().map(String::from),
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
             ports: ports.into_iter().flatten().filter_map(published).collect(),
@@ -98,6 +101,37 @@ impl Container {
 
     pub fn is_running(&self) -> bool {
         self.state == "running"
+    }
+
+    /// It ended well and isn't meant to go on.
+    pub fn is_finished(&self) -> bool {
+        self.state == "exited" && self.exit_code == 0 && !self.restarts_always
+    }
+}
+
+/// The label of a stand-in; its value tells what it was built from.
+pub const STAND_IN_LABEL: &str = "xtask.stand-in";
+
+/// An image that the engine has.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub name: String,
+    pub id: String,
+    pub stand_in: Option<String>,
+    /// Who its containers run as; empty: root.
+    pub user: String,
+}
+
+impl Image {
+    /// Reads one of what `docker image inspect` prints.
+    pub fn read(name: &str, json: &Value) -> Option<Self> {
+        let config = &json["Config"];
+        Some(Self {
+            name: name.into(),
+            id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
+            stand_in: config["Labels"][STAND_IN_LABEL].as_str().map(String::from),
+            user: config["User"].as_str().unwrap_or_default().into(),
+        })
     }
 }
 

@@ -94,6 +94,11 @@ impl Dsn {
         self.parameter("search_path")
     }
 
+    /// How the connection is encrypted, where the DSN tells.
+    pub fn sslmode(&self) -> Option<&str> {
+        self.parameter("sslmode")
+    }
+
     fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }

@@ -33,6 +33,8 @@ struct Facts {
     default_config: Option<&'static str>,
     /// Tables that each of its releases has, and no other product.
     tables: &'static [&'static str],
+    /// Its secrets: the name under `secrets:` in its configuration, and how short and how long one may be.
+    secrets: &'static [(&'static str, usize, usize)],
 }
 
 const KRATOS: Facts = Facts {
@@ -52,6 +54,7 @@ const KRATOS: Facts = Facts {
         "sessions",
         "courier_messages",
     ],
+    secrets: &[("cookie", 16, usize::MAX), ("cipher", 32, 32), ("default", 16, usize::MAX)],
 };
 
 const HYDRA: Facts = Facts {
@@ -59,6 +62,7 @@ const HYDRA: Facts = Facts {
     status_since: (2, 3, 0),
     health: &[("public", 4444), ("admin", 4445)],
     tables: &["hydra_client", "hydra_jwk", "hydra_oauth2_access", "hydra_oauth2_refresh"],
+    secrets: &[("system", 16, usize::MAX), ("cookie", 16, usize::MAX)],
     ..KRATOS
 };
 
@@ -72,6 +76,7 @@ const KETO: Facts = Facts {
     without_health: &[4468],
     default_config: Some("/home/ory/keto.yml"),
     tables: &["keto_relation_tuples", "keto_uuid_mappings"],
+    secrets: &[],
 };
 
 impl Product {
@@ -133,6 +138,11 @@ impl Product {
     /// Tables that each of its releases has, and no other product. `networks` is of all three.
     pub fn tables(self) -> &'static [&'static str] {
         self.facts().tables
+    }
+
+    /// Its secrets: the name under `secrets:`, and how short and how long one may be.
+    pub fn secrets(self) -> &'static [(&'static str, usize, usize)] {
+        self.facts().secrets
     }
 
     /// Whether a port of the container answers `/health/ready`.

@@ -18,7 +18,15 @@ pub struct Service {
     pub environment: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
-    pub depends_on: Vec<String>,
+    /// Folders in memory: what is there is meant to be lost.
+    pub tmpfs: Vec<String>,
+    pub ports: Vec<Port>,
+    /// The user that the stack names, instead of the image's.
+    pub user: Option<String>,
+    /// How Compose asks whether it is healthy: `CMD` or `CMD-SHELL`, then the words; none where it doesn't.
+    pub healthcheck: Vec<String>,
+    /// What it waits for, and until when: `service_started`, `service_healthy` ...
+    pub depends_on: BTreeMap<String, String>,
     pub networks: Vec<String>,
     /// `HOST:ADDRESS` or `HOST=ADDRESS`, as Compose prints them.
     pub extra_hosts: Vec<String>,
@@ -33,7 +41,19 @@ pub struct Service {
 pub struct Mount {
     /// The path on the host; none for a volume.
     pub source: Option<PathBuf>,
+    /// The volume's name in the Compose file; none for a path, and for a volume without a name.
+    pub volume: Option<String>,
     pub target: String,
+}
+
+/// A TCP port that is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The address it is published at; none: every address of the machine.
+    pub host: Option<String>,
+    /// The port on the host; none where the engine chooses one.
+    pub published: Option<u16>,
+    pub target: u16,
 }
 
 impl Service {
@@ -43,6 +63,8 @@ impl Service {
         let extra_hosts = container_name.clone().into_iter().chain(scalar(&yaml["hostname"]));
         let networks = yaml["networks"].as_hash().into_iter().flatten();
         let aliases = networks.flat_map(|(_, network)| list(&network["aliases"]));
+        let volumes = || yaml["volumes"].as_vec().into_iter().flatten();
+        let is_tmpfs = |volume: &&Yaml| volume["type"].as_str() == Some("tmpfs");
         Self {
             name: name.into(),
             image: scalar(&yaml["image"]),
@@ -51,8 +73,16 @@ impl Service {
             command: words(&yaml["command"]),
             environment: map(&yaml["environment"]),
             labels: map(&yaml["labels"]),
-            mounts: yaml["volumes"].as_vec().into_iter().flatten().filter_map(Mount::read).collect(),
-            depends_on: keys(&yaml["depends_on"]),
+            mounts: volumes().filter(|volume| !is_tmpfs(volume)).filter_map(Mount::read).collect(),
+            tmpfs: texts(&yaml["tmpfs"])
+                .into_iter()
+                .map(|text| text.split(':').next().unwrap_or_default().to_string())
+                .chain(volumes().filter(is_tmpfs).filter_map(|volume| scalar(&volume["target"])))
+                .collect(),
+            ports: yaml["ports"].as_vec().into_iter().flatten().filter_map(Port::read).collect(),
+            user: scalar(&yaml["user"]),
+            healthcheck: healthcheck(&yaml["healthcheck"]),
+            depends_on: depends_on(&yaml["depends_on"]),
             profiles: list(&yaml["profiles"]),
             networks: Some(keys(&yaml["networks"]))
                 .filter(|n| !n.is_empty())
@@ -102,6 +132,22 @@ impl Service {
         Some(if rest.is_empty() { source.clone() } else { source.join(rest) })
     }
 
+    /// Whether it may reach a host that is no service of the stack: a bare name is a typo, unless another
+    /// project's network or a line of extra_hosts explains it.
+    pub fn may_reach(&self, host: &str, has_external_network: bool) -> bool {
+        host.contains(['.', ':'])
+            || has_external_network
+            || self.extra_hosts.iter().any(|line| line.starts_with(host))
+    }
+
+    /// The program of its health check, and whether a shell starts it.
+    pub fn health_program(&self) -> Option<(&str, bool)> {
+        let is_shell = self.healthcheck.first()? == "CMD-SHELL";
+        let program = self.healthcheck.get(1)?.split_whitespace().next()?;
+        let is_plain = program.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c));
+        is_plain.then_some((program, is_shell))
+    }
+
     /// Whether other containers reach it by this name.
     pub fn is_reached_by(&self, host: &str) -> bool {
         self.hosts.iter().any(|name| name == host)
@@ -119,12 +165,55 @@ impl Mount {
             let target = parts.pop()?.to_string();
             let source = parts.join(":");
             let is_path = source.starts_with(['/', '.', '~', '\\']) || source.get(1..3) == Some(":\\");
-            return Some(Self { source: is_path.then(|| source.into()), target });
+            let volume = (!is_path && !source.is_empty()).then(|| source.clone());
+            return Some(Self { source: is_path.then(|| source.into()), volume, target });
         }
         let is_bind = yaml["type"].as_str() == Some("bind");
-        let source = scalar(&yaml["source"]).filter(|_| is_bind).map(PathBuf::from);
-        Some(Self { source, target: scalar(&yaml["target"])? })
+        let source = scalar(&yaml["source"]);
+        let (source, volume) = if is_bind { (source.map(PathBuf::from), None) } else { (None, source) };
+        Some(Self { source, volume, target: scalar(&yaml["target"])? })
     }
+}
+
+impl Port {
+    fn read(yaml: &Yaml) -> Option<Self> {
+        if !yaml["target"].is_badvalue() {
+            let is_tcp = yaml["protocol"].as_str().is_none_or(|protocol| protocol == "tcp");
+            let number = |name: &str| scalar(&yaml[name])?.parse().ok();
+            let host = scalar(&yaml["host_ip"]).filter(|host| !host.is_empty());
+            let port = Self { host, published: number("published"), target: number("target")? };
+            return is_tcp.then_some(port);
+        }
+        // 1.29: HOST:PUBLISHED:TARGET/PROTOCOL, of which all but TARGET may be left out.
+        let text = scalar(yaml)?;
+        let (text, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+        let (before, target) = text.rsplit_once(':').unwrap_or(("", text));
+        let (host, published) = before.rsplit_once(':').unwrap_or(("", before));
+        let host = Some(host.trim_matches(['[', ']']).to_string()).filter(|host| !host.is_empty());
+        let port = Self { host, published: published.parse().ok(), target: target.parse().ok()? };
+        (protocol == "tcp").then_some(port)
+    }
+
+    /// Whether other machines reach it.
+    pub fn is_public(&self) -> bool {
+        self.host.as_deref().is_none_or(|host| ["0.0.0.0", "::"].contains(&host))
+    }
+}
+
+/// A list: of names, which wait for nothing but a start, or a map with conditions.
+fn depends_on(yaml: &Yaml) -> BTreeMap<String, String> {
+    let condition = |name: &str| scalar(&yaml[name]["condition"]).unwrap_or("service_started".into());
+    keys(yaml).into_iter().map(|name| (name.clone(), condition(&name))).collect()
+}
+
+/// A text alone is a script of the shell.
+fn healthcheck(yaml: &Yaml) -> Vec<String> {
+    let test = match scalar(&yaml["test"]) {
+        Some(script) => vec!["CMD-SHELL".into(), script],
+        None => list(&yaml["test"]),
+    };
+    let is_off = yaml["disable"].as_bool() == Some(true) || test.first().is_some_and(|word| word == "NONE");
+    if is_off { vec![] } else { test }
 }
 
 /// A scalar as text, however YAML typed it.
@@ -135,6 +224,11 @@ pub fn scalar(yaml: &Yaml) -> Option<String> {
         Yaml::Boolean(value) => Some(value.to_string()),
         _ => None,
     }
+}
+
+/// One text, or a list of them.
+fn texts(yaml: &Yaml) -> Vec<String> {
+    scalar(yaml).map_or_else(|| list(yaml), |text| vec![text])
 }
 
 fn list(yaml: &Yaml) -> Vec<String> {
@@ -191,6 +285,29 @@ mod tests {
             service("{volumes: ['db:/data:rw', {type: volume, source: x, target: /x}, /anonymous]}");
         assert!(service.mounts.iter().all(|mount| mount.source.is_none()));
         assert_eq!(service.mounts.len(), 3);
+    }
+
+    #[test]
+    fn both_spellings_of_ports_waits_and_health_checks_read_the_same() {
+        let v1 = service(
+            "{ports: ['127.0.0.1:4433:4433/tcp', 4434/tcp, '127.0.0.1::4435/tcp', '53:53/udp'], depends_on: [db], \
+             healthcheck: {test: wget x}, tmpfs: /tmp, volumes: ['data:/data:rw']}",
+        );
+        let v2 = service(
+            "{ports: [{host_ip: 127.0.0.1, target: 4433, published: '4433', protocol: tcp}, \
+             {target: 4434, protocol: tcp}, {host_ip: 127.0.0.1, target: 4435}, {target: 53, protocol: udp}], \
+             depends_on: {db: {condition: service_started}}, healthcheck: {test: [CMD-SHELL, wget x]}, \
+             volumes: [{type: tmpfs, target: /tmp}, {type: volume, source: data, target: /data}]}",
+        );
+        for service in [v1, v2] {
+            let ports: Vec<_> =
+                service.ports.iter().map(|p| (p.published, p.target, p.is_public())).collect();
+            assert_eq!(ports, [(Some(4433), 4433, false), (None, 4434, true), (None, 4435, false)]);
+            assert_eq!(service.depends_on["db"], "service_started");
+            assert_eq!(service.health_program(), Some(("wget", true)));
+            assert_eq!((service.tmpfs, service.mounts.len()), (vec!["/tmp".to_string()], 1));
+            assert_eq!(service.mounts[0].volume.as_deref(), Some("data"));
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use toml_span::value::ValueInner;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::service::Service;
+use crate::product::Product;
+use crate::service::{Service, scalar};
 
 /// Reads a file that the container of a service names.
 pub fn read(service: &Service, file: &str) -> Result<Yaml> {
@@ -17,7 +18,27 @@ pub fn read(service: &Service, file: &str) -> Result<Yaml> {
     parse(&path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Yaml> {
+/// The files that a product's service is started with and that a mount has on the host, as they are read;
+/// one that can't be is left out.
+pub fn of(product: Product, service: &Service) -> Vec<(String, Yaml)> {
+    let files = service.config_files().into_iter().chain(product.default_config().map(String::from));
+    files.filter_map(|file| Some((file.clone(), read(service, &file).ok()?))).collect()
+}
+
+/// The ports of a product's listeners, as its environment, its configuration file or its own defaults say.
+pub fn ports(product: Product, service: &Service) -> Vec<u16> {
+    let config = of(product, service).into_iter().next().map_or(Yaml::Null, |(_, config)| config);
+    let port = |(name, default): &(&str, u16)| {
+        let variable = format!("SERVE_{}_PORT", name.to_uppercase());
+        let named = service.environment.get(&variable).cloned();
+        let named = named.or_else(|| scalar(&config["serve"][*name]["port"]));
+        named.and_then(|port| port.parse().ok()).unwrap_or(*default)
+    };
+    product.listeners().iter().map(port).collect()
+}
+
+/// Reads the text of a file, whose name tells its format.
+pub fn parse(path: &Path, text: &str) -> Result<Yaml> {
     if path.extension().is_some_and(|extension| extension == "toml") {
         let value = toml_span::parse(text).with_context(|| format!("{} isn't TOML", path.display()))?;
         return Ok(from_toml(value.as_ref()));

@@ -28,7 +28,7 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let _project = lock::acquire_project(&cx)?;
     let products = cx.stack.products()?;
     for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
-        cx.out.say(cx.stack.absence(&cx.engine, *absent));
+        cx.out.say(cx.absence(*absent));
     }
     migrate(&cx, &products, args)?;
     if !options.dry_run {

@@ -1,6 +1,7 @@
 //! One file a command; each reads as the script it replaces, and starts no process itself.
 
 pub mod completions;
+pub mod doctor;
 pub mod down;
 pub mod logs;
 pub mod migrate;
@@ -21,8 +22,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::plan::{self, Step};
 use crate::postgres::MayCreate;
-use crate::stack::{CREATE_LABEL, Deployment};
+use crate::stack::Deployment;
 use crate::stand_in;
+use ory_facts::checks::storage::CREATE_LABEL;
+use ory_facts::checks::{Finding, dsns};
 use ory_facts::product::Product;
 use ory_facts::service::Service;
 
@@ -61,7 +64,7 @@ fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
     for product in named {
         if cx.stack.serving(*product)?.is_none() {
             let known = cx.stack.service_names();
-            let failure = Failure::new(Exit::Usage, cx.stack.absence(&cx.engine, *product));
+            let failure = Failure::new(Exit::Usage, cx.absence(*product));
             bail!(failure.hint(format!("the services of this stack are {known}")));
         }
     }
@@ -77,23 +80,18 @@ fn deployments<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Deployme
     Ok(deployments)
 }
 
-/// Hydra can't migrate in a schema with another product's tables; Kratos and Keto can.
+/// Fails where Hydra's tables would be in one schema with another product's, and warns of the other products.
 fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
-    for deployment in deployments {
-        let others = cx.stack.sharing(deployment);
-        let Some(other) = others.first() else { continue };
-        let database = format!("the database {} on `{}`", deployment.dsn.database, deployment.server_name());
-        let product = deployment.product;
-        let names = others.iter().map(|p| p.name()).collect::<Vec<_>>().join(" and ");
-        if product == Product::Hydra {
-            let message =
-                format!("hydra shares one schema of {database} with {names}, where it can never migrate");
-            let hint = format!(
-                "give hydra a database of its own in its DSN, or a schema: ...?search_path=hydra ({other} stays)"
-            );
-            bail!(Failure::new(Exit::Failed, message).hint(hint));
+    let view = cx.stack.view();
+    let asked = |finding: &Finding| {
+        let of_finding = view.products.iter().find(|deployed| deployed.serve.name == finding.subject);
+        deployments.iter().any(|deployment| of_finding.is_some_and(|d| d.product == deployment.product))
+    };
+    for finding in dsns::check_sharing(&view).into_iter().filter(asked) {
+        if finding.is_failure() {
+            bail!(Failure::from(finding));
         }
-        cx.out.warn(format!("{product} shares one schema of {database} with {names}; give each its own"));
+        cx.out.warn(format!("{}; {}", finding.message, finding.fix.unwrap_or_default()));
     }
     Ok(())
 }

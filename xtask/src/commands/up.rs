@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::Up;
 use crate::context::{Context, Options, stack_directory};
+use crate::doctor;
 use crate::env_file::EnvFile;
 use crate::failure::{Exit, Failure};
 use crate::install::{self, Need};
@@ -30,6 +31,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     let deployments = super::deployments(&cx, &products)?;
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
+    doctor::before_up(&cx, &services)?;
 
     look(&cx, &deployments, Extent::Changes);
     let mut steps = super::images(&cx, &services)?;
@@ -65,7 +67,7 @@ fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
 }
 
 /// What was encrypted with the old secrets can't be read with new ones.
-fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
+pub fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
     let volumes = cx.engine.volumes(&cx.stack.project)?;
     if volumes.is_empty() {
         return Ok(());
@@ -86,7 +88,7 @@ fn with_dependencies<'a>(cx: &'a Context, names: &[String]) -> Result<Vec<&'a Se
     let mut found = cx.stack.services(names)?;
     let mut next = 0;
     while next < found.len() {
-        let dependencies = found[next].depends_on.iter().filter_map(|name| cx.stack.services.get(name));
+        let dependencies = found[next].depends_on.keys().filter_map(|name| cx.stack.services.get(name));
         for service in dependencies.collect::<Vec<_>>() {
             if !found.iter().any(|known| known.name == service.name) {
                 found.push(service);

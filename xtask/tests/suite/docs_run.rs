@@ -80,6 +80,10 @@ fn the_commands() -> Vec<Row> {
                 .iter()
                 .for_each(|line| says(outcome, line));
         }),
+        row("cargo xtask doctor", |_, outcome| {
+            let found = outcome.stdout.lines().find(|line| !line.starts_with("ok "));
+            assert_eq!(found, None, "{outcome}");
+        }),
         row("cargo xtask restart", is_ready),
         row("cargo xtask down", |stack, _| {
             assert!(stack.leftovers().contains(&format!("{}_db", stack.name)), "the data is gone");

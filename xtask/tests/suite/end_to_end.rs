@@ -169,8 +169,9 @@ fn a_taken_port_is_named_and_a_re_run_finishes(compose: Compose) {
     stack
         .run("up")
         .exits(1)
-        .says(&format!("caused by: a port that a service publishes is taken: 127.0.0.1:{port}"))
-        .says("hint: free it");
+        .says(&format!("error: hydra: 127.0.0.1:{port} is held by "))
+        .says("hint: stop it (kill ");
+    assert_eq!(stack.leftovers(), "", "something was started");
     drop(taken);
     stack.run("up").exits(0);
 }
@@ -210,11 +211,11 @@ fn a_typo_in_a_database_name_creates_no_database(compose: Compose) {
 
 fn a_service_that_does_not_become_ready_shows_its_last_lines(compose: Compose) {
     let stack = Stack::new(compose);
-    let env = stack.project.read(".env");
-    stack.project.write(".env", &format!("{env}HYDRA_SECRETS_SYSTEM=too-short\n"));
-    let outcome = stack.run("up").exits(1).says("error: `hydra` keeps ending").hides("too-short");
-    assert!(outcome.stderr.contains("length must be >= 16"), "its own words are missing: {outcome}");
-    stack.project.replace(".env", "too-short", "long-enough-for-hydra");
+    stack.project.write("ory/hydra/hydra.conf", &stack.project.read("ory/hydra/hydra.yml"));
+    stack.project.replace("docker-compose.yml", "hydra/hydra.yml", "hydra/hydra.conf");
+    let outcome = stack.run("up").exits(1).says("error: `hydra` keeps ending");
+    assert!(outcome.stderr.contains("unknown config file extension"), "its own words are missing: {outcome}");
+    stack.project.replace("docker-compose.yml", "hydra/hydra.conf", "hydra/hydra.yml");
     stack.run("up").exits(0);
 }
 

@@ -46,6 +46,17 @@ impl Fake {
             .answers("docker-compose config", &config)
     }
 
+    /// Whether there is such a program.
+    pub fn has_program(&self, program: &str) -> bool {
+        self.programs.contains(&program)
+    }
+
+    /// One more program on the PATH.
+    pub fn with_program(mut self, program: &'static str) -> Self {
+        self.programs.push(program);
+        self
+    }
+
     /// A machine without these programs.
     pub fn without_programs(mut self) -> Self {
         self.programs.clear();
@@ -96,6 +107,7 @@ impl Fake {
         command
             .env("PATH", self.programs_folder())
             .env("FAKE", &self.project.dir)
+            .env_remove("DOCKER_HOST")
             // The locks of projects are there, and the fakes are one project.
             .env("TMPDIR", &self.project.dir)
             .env("CARGO_MANIFEST_DIR", self.project.dir.join("xtask"))

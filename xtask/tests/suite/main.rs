@@ -5,6 +5,7 @@
 
 mod adoption;
 mod crates;
+mod doctor_faults;
 mod elsewhere;
 mod end_to_end;
 mod project;
@@ -23,6 +24,8 @@ mod drift_run;
 // It gives some lines a terminal by Linux's `script`.
 #[cfg(target_os = "linux")]
 mod docs_run;
+#[cfg(unix)]
+mod doctor;
 #[cfg(unix)]
 mod engine_failures;
 #[cfg(target_os = "linux")]

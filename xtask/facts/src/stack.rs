@@ -4,21 +4,19 @@
 //! our own stack.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use yaml_rust2::Yaml;
 
-use crate::compose::{self, Engine};
+use crate::checks::{Deployed, View, files};
+use crate::dsn::Dsn;
 use crate::failure::{Exit, Failure};
-use ory_facts::dsn::Dsn;
-use ory_facts::product::Product;
-use ory_facts::secrets::Secrets;
-use ory_facts::service::{Service, scalar};
-use ory_facts::settings;
-
-/// The label of a database service that lists the roles and databases xtask may create on it.
-pub const CREATE_LABEL: &str = "xtask.create-databases";
+use crate::image;
+use crate::product::Product;
+use crate::secrets::Secrets;
+use crate::service::{Mount, Service, scalar};
+use crate::settings;
 
 /// The stack as Compose resolves it.
 pub struct Stack {
@@ -27,6 +25,8 @@ pub struct Stack {
     pub services: BTreeMap<String, Service>,
     /// The engine's name of each network.
     networks: BTreeMap<String, String>,
+    /// The engine's name of each volume.
+    volumes: BTreeMap<String, String>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     has_external_network: bool,
 }
@@ -62,12 +62,11 @@ impl Deployment<'_> {
 }
 
 impl Stack {
-    /// Reads what Compose resolved.
-    pub fn discover(engine: &Engine, resolved: &str, dir: &Path) -> Result<Self> {
-        let config = compose::read_config(resolved)?;
+    /// Reads what `compose config` printed in the stack's folder; `is_v1`: docker-compose 1.29 did.
+    pub fn read(config: &Yaml, is_v1: bool, dir: &Path) -> Self {
         let project = scalar(&config["name"]).unwrap_or_else(|| v1_project_name(dir));
-        let mut services = read_services(&config);
-        if engine.is_v1 {
+        let mut services = read_services(config);
+        if is_v1 {
             // 1.29 prints the services of every profile.
             let active = setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
             let active: Vec<_> = active.split(',').collect();
@@ -75,32 +74,41 @@ impl Stack {
                 s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(&p.as_str()))
             });
         }
-        let separator = if engine.is_v1 { '_' } else { '-' };
+        let separator = if is_v1 { '_' } else { '-' };
         for service in services.values_mut().filter(|service| service.is_built) {
             // Compose's own name for what it builds.
             service.image.get_or_insert(format!("{project}{separator}{}", service.name));
         }
-        let declared = config["networks"].as_hash().into_iter().flatten();
-        let declared = declared.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
+        let declared = |kind: &str| {
+            let pairs = config[kind].as_hash().into_iter().flatten();
+            pairs.filter_map(|(name, yaml)| Some((scalar(name)?, yaml))).collect::<Vec<_>>()
+        };
         let engines_name = |(name, yaml): (String, &Yaml)| {
             let known = scalar(&yaml["name"]).or_else(|| scalar(&yaml["external"]["name"]));
             let is_external = !yaml["external"].is_badvalue() && yaml["external"].as_bool() != Some(false);
             let prefixed = if is_external { name.clone() } else { format!("{project}_{name}") };
             (name, known.unwrap_or(prefixed), is_external)
         };
-        let declared: Vec<_> = declared.map(engines_name).collect();
+        let volumes = declared("volumes").into_iter().map(engines_name).map(|(name, known, _)| (name, known));
+        let volumes = volumes.collect();
+        let declared: Vec<_> = declared("networks").into_iter().map(engines_name).collect();
         let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
-        Ok(Self { project, services, networks, has_external_network })
+        Self { project, services, networks, volumes, has_external_network }
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
-    pub fn absence(&self, engine: &Engine, product: Product) -> String {
-        let every: &[&str] = if engine.is_v1 { &[] } else { &["--profile", "*"] };
-        let services = engine.config(every).map(|config| read_services(&config)).unwrap_or_default();
-        let everything =
-            Self { services, project: String::new(), networks: BTreeMap::new(), has_external_network: false };
+    /// `every` is what Compose prints of all profiles.
+    pub fn absence(&self, product: Product, every: &Yaml) -> String {
+        let services = read_services(every);
+        let everything = Self {
+            services,
+            project: String::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            has_external_network: false,
+        };
         match everything.serving(product) {
             Ok(Some(service)) => format!(
                 "{product}: not in this stack; its service `{}` is in the inactive profile {}",
@@ -134,7 +142,7 @@ impl Stack {
     fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
         let name = product.name();
         self.services.values().filter(move |service| {
-            let image = service.image.as_deref().map(image_name);
+            let image = service.image.as_deref().map(image::name);
             match image {
                 Some(image) if Product::ALL.iter().any(|p| p.name() == image) => image == name,
                 _ => service.name == name || service.words().any(|word| word == name),
@@ -161,6 +169,24 @@ impl Stack {
                     Err(Failure::new(Exit::Failed, message).hint(hint).into())
                 }
             },
+        }
+    }
+
+    /// The service whose container migrates: a one-shot where there is one, else the serving one.
+    fn migrating<'a>(&'a self, product: Product, serve: &'a Service) -> &'a Service {
+        self.services_of(product).find(|service| service.is_migration()).unwrap_or(serve)
+    }
+
+    /// What the checks look at.
+    pub fn view(&self) -> View<'_> {
+        let deployed = |product| {
+            let serve = self.serving(product).ok()??;
+            Some(Deployed { product, serve, migrate: self.migrating(product, serve) })
+        };
+        View {
+            services: &self.services,
+            products: Product::ALL.into_iter().filter_map(deployed).collect(),
+            has_external_network: self.has_external_network,
         }
     }
 
@@ -199,8 +225,7 @@ impl Stack {
     /// malformed, or names a server that isn't here.
     pub fn deployment(&self, product: Product) -> Result<Option<Deployment<'_>>> {
         let Some(serve) = self.serving(product)? else { return Ok(None) };
-        let one_shot = self.services_of(product).find(|service| service.is_migration());
-        let migrate = one_shot.unwrap_or(serve);
+        let migrate = self.migrating(product, serve);
         // A file that isn't there is the cause of a DSN that isn't.
         self.check_files(&[migrate])?;
         let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
@@ -212,7 +237,7 @@ impl Stack {
                 .hint("mend the DSN: postgres://user:password@host:5432/database")
         })?;
         let server = self.services.values().find(|service| service.is_reached_by(&dsn.host));
-        if server.is_none() && !self.may_be_elsewhere(migrate, &dsn.host) {
+        if server.is_none() && !migrate.may_reach(&dsn.host, self.has_external_network) {
             let message =
                 format!("{product}'s DSN in {origin} names the server `{}`, no service here", dsn.host);
             let known = self.service_names();
@@ -223,17 +248,15 @@ impl Stack {
         Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
-    /// Whether a host that is no service can be one: a bare name is a typo, unless another project's network or
-    /// a line of extra_hosts explains it.
-    fn may_be_elsewhere(&self, service: &Service, host: &str) -> bool {
-        host.contains(['.', ':'])
-            || self.has_external_network
-            || service.extra_hosts.iter().any(|line| line.starts_with(host))
-    }
-
     /// The engine's name of the network that a service is in.
     pub fn network_of(&self, service: &Service) -> Option<&str> {
         service.networks.iter().find_map(|network| self.networks.get(network)).map(String::as_str)
+    }
+
+    /// What the engine mounts for a mount of a service: the volume by the engine's name, or a path of the host.
+    pub fn source_of(&self, mount: &Mount) -> Option<String> {
+        let volume = mount.volume.as_ref().and_then(|name| self.volumes.get(name).cloned());
+        volume.or_else(|| Some(mount.source.as_ref()?.display().to_string()))
     }
 
     /// The services that are a database server of some product, each once.
@@ -258,38 +281,11 @@ impl Stack {
     /// in its place, owned by root.
     pub fn check_files(&self, services: &[&Service]) -> Result<()> {
         for service in services {
-            let sources = service.mounts.iter().filter_map(|mount| mount.source.clone());
-            let configs = service.config_files();
-            let files = configs.iter().filter_map(|file| service.on_host(file));
-            let mut wanted: Vec<PathBuf> = sources.chain(files).collect();
-            for file in &configs {
-                for url in settings::strings(&settings::read(service, file).unwrap_or(Yaml::Null)) {
-                    wanted.extend(url.strip_prefix("file://").and_then(|path| service.on_host(path)));
-                }
-            }
-            if let Some(missing) = wanted.iter().find(|path| !path.exists()) {
-                let message =
-                    format!("{} is missing, which the service `{}` reads", missing.display(), service.name);
-                let hint = format!("put it back: git checkout -- {}", missing.display());
-                return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+            if let Some(finding) = files::missing(service).into_iter().next() {
+                return Err(Failure::from(finding).into());
             }
         }
         Ok(())
-    }
-
-    /// The ports of a product that answer `/health/ready`, as its environment, its configuration file or its
-    /// own defaults say.
-    pub fn health_ports(&self, product: Product, service: &Service) -> Vec<u16> {
-        let files = service.config_files().into_iter().chain(product.default_config().map(String::from));
-        let config =
-            files.filter_map(|file| settings::read(service, &file).ok()).next().unwrap_or(Yaml::Null);
-        let port = |(name, default): &(&str, u16)| {
-            let variable = format!("SERVE_{}_PORT", name.to_uppercase());
-            let named = service.environment.get(&variable).cloned();
-            let named = named.or_else(|| scalar(&config["serve"][*name]["port"]));
-            named.and_then(|port| port.parse().ok()).unwrap_or(*default)
-        };
-        product.listeners().iter().map(port).collect()
     }
 
     /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
@@ -315,13 +311,6 @@ impl Stack {
         }
         secrets
     }
-}
-
-/// The last part of an image's name: `kratos` of `registry/oryd/kratos:v26.2.0@sha256:...`.
-fn image_name(image: &str) -> &str {
-    let image = image.split('@').next().unwrap_or(image);
-    let last = image.rsplit('/').next().unwrap_or(image);
-    last.split(':').next().unwrap_or(last)
 }
 
 /// The DSN, whether only the file has it, and where it was found: the migrating service's environment,

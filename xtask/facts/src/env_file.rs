@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::context::private_file;
 use crate::failure::{Exit, Failure};
 
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
@@ -63,9 +62,17 @@ impl EnvFile {
         Ok(())
     }
 
-    /// A value for each missing secret, so that Compose can resolve the stack before they are written.
+    /// A value for each missing secret, as long as the secret, so that Compose can resolve the stack before they
+    /// are written.
     pub fn placeholders(&self) -> Vec<(String, String)> {
-        self.missing().into_iter().map(|name| (name.to_string(), "not-yet-written".to_string())).collect()
+        let missing = self.missing();
+        let wanted = self.wanted.iter().filter(|(name, _)| missing.contains(&name.as_str()));
+        wanted.map(|(name, length)| (name.clone(), format!("{:-<length$}", "not-yet-written"))).collect()
+    }
+
+    /// How many secrets are asked for.
+    pub fn wanted(&self) -> usize {
+        self.wanted.len()
     }
 
     /// Adds the missing secrets; whatever is there stays.
@@ -116,6 +123,15 @@ fn lookup(text: &str, name: &str) -> Option<String> {
     let mut pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
     let value = pairs.rfind(|(key, _)| key.trim() == name)?.1.trim();
     Some(value.trim_matches(['"', '\'']).to_string())
+}
+
+/// An empty file that only its owner can read.
+pub fn private_file(path: &Path) -> std::io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn read_if_there(path: &Path) -> Result<String> {

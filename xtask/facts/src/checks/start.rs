@@ -1,0 +1,118 @@
+//! What a server needs when it starts: a migrated database; and, for Kratos, somebody who takes its mail.
+
+use super::{Deployed, Finding, View, dsns};
+use crate::product::Product;
+use crate::service::scalar;
+use crate::settings;
+
+/// Each server waits until it is migrated, or until its database is healthy.
+pub fn check(view: &View) -> Vec<Finding> {
+    view.products.iter().filter_map(|deployed| check_wait(view, deployed)).collect()
+}
+
+fn check_wait(view: &View, deployed: &Deployed) -> Option<Finding> {
+    let serve = deployed.serve;
+    let waits =
+        |name: &str, condition: &str| serve.depends_on.get(name).is_some_and(|known| known == condition);
+    // A script that migrates before it serves.
+    if serve.words().any(|word| word == "migrate") {
+        return None;
+    }
+    if deployed.migrate.name != serve.name {
+        let migrate = &deployed.migrate.name;
+        let message = format!("it doesn't wait until `{migrate}` has migrated");
+        let fix = format!("depends_on: {{{migrate}: {{condition: service_completed_successfully}}}}");
+        return (!waits(migrate, "service_completed_successfully"))
+            .then(|| Finding::warning(&serve.name, message, fix));
+    }
+    let server = dsns::of(deployed).iter().find_map(|dsn| view.reached_by(&dsn.host))?;
+    if waits(&server.name, "service_healthy") {
+        return None;
+    }
+    let message = format!("it doesn't wait until `{}` is healthy", server.name);
+    let fix = format!("depends_on: {{{}: {{condition: service_healthy}}}}", server.name);
+    let more = if server.healthcheck.is_empty() { ", with a healthcheck there" } else { "" };
+    Some(Finding::warning(&serve.name, message, fix + more))
+}
+
+/// Kratos's mail goes to a host that can be there.
+pub fn check_courier(view: &View) -> Vec<Finding> {
+    let of_kratos = view.products.iter().filter(|deployed| deployed.product == Product::Kratos);
+    of_kratos.filter_map(|deployed| check_smtp(view, deployed)).collect()
+}
+
+fn check_smtp(view: &View, deployed: &Deployed) -> Option<Finding> {
+    let service = deployed.serve;
+    let set = service.environment.get("COURIER_SMTP_CONNECTION_URI").cloned();
+    let files = settings::of(deployed.product, service).into_iter().rev();
+    let mut written = files.filter_map(|(_, file)| scalar(&file["courier"]["smtp"]["connection_uri"]));
+    let url = set.or_else(|| written.next())?;
+    let host = host(&url)?;
+    let is_there = view.reached_by(host).is_some() || service.may_reach(host, view.has_external_network);
+    let message = format!("its mail goes to the host `{host}`, no service here: nobody gets it");
+    let fix = "mend courier.smtp.connection_uri, or add the service";
+    (!is_there).then(|| Finding::warning(&service.name, message, fix))
+}
+
+/// The host of `smtps://user:password@host:1025/?skip_ssl_verify=true`.
+fn host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    Some(address.split(':').next().unwrap_or(address)).filter(|host| !host.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{GOOD, accepts, finds, found};
+    use super::*;
+
+    const WAIT: &str = "depends_on: {db: {condition: service_healthy}}";
+
+    #[test]
+    fn a_server_that_does_not_wait_for_its_database_is_found() {
+        for to in ["depends_on: [db]", "depends_on: {db: {condition: service_started}}", "restart: always"] {
+            let finding = finds(check, WAIT, to);
+            assert_eq!(finding.message, "it doesn't wait until `db` is healthy");
+        }
+        // One that migrates by itself, and one whose server is elsewhere.
+        accepts(
+            check,
+            "command: serve --dev\n",
+            "command: sh -c 'kratos migrate sql -e --yes && kratos serve'\n",
+        );
+        accepts(check, "@db/kratos", "@db.example.com/kratos");
+    }
+
+    #[test]
+    fn a_server_that_does_not_wait_for_its_one_shot_is_found() {
+        let with = |depends: &str| {
+            let stack = GOOD.replace(WAIT, &format!("depends_on: {depends}"));
+            format!(
+                "{stack}kratos-migrate: {{image: 'oryd/kratos:v26.2.0', command: migrate sql -e --yes}}\n"
+            )
+        };
+        for depends in ["[kratos-migrate]", "{db: {condition: service_healthy}}"] {
+            let findings = found(check, &with(depends));
+            assert_eq!(findings.len(), 1);
+            assert_eq!(findings[0].message, "it doesn't wait until `kratos-migrate` has migrated");
+        }
+        assert_eq!(found(check, &with("{kratos-migrate: {condition: service_completed_successfully}}")), []);
+    }
+
+    #[test]
+    fn mail_to_a_host_that_no_service_has_is_found() {
+        let to = |url: &str| format!("environment: {{COURIER_SMTP_CONNECTION_URI: '{url}', ");
+        let finding = finds(
+            check_courier,
+            "environment: {",
+            &to("smtps://a:geheim@mailslurper:1025/?skip_ssl_verify=true"),
+        );
+        assert_eq!(
+            finding.message,
+            "its mail goes to the host `mailslurper`, no service here: nobody gets it"
+        );
+        accepts(check_courier, "environment: {", &to("smtps://a:b@db:1025/"));
+        accepts(check_courier, "environment: {", &to("smtp://smtp.example.com:587"));
+    }
+}

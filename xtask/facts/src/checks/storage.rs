@@ -1,0 +1,153 @@
+//! Where a database server keeps its data, and who makes its databases.
+
+use super::{Deployed, Finding, View, dsns};
+use crate::image;
+use crate::service::{Mount, Service};
+
+/// The label of a database service that lists the roles and databases xtask may create on it.
+pub const CREATE_LABEL: &str = "xtask.create-databases";
+
+/// The folder whose scripts the official image runs on an empty volume.
+const SCRIPTS: &str = "/docker-entrypoint-initdb.d";
+
+/// Each server keeps its data where `down` leaves it.
+pub fn check(view: &View) -> Vec<Finding> {
+    view.servers().into_iter().filter_map(check_server).collect()
+}
+
+fn check_server(server: &Service) -> Option<Finding> {
+    let major = server.image.as_deref().and_then(image::postgres_major);
+    let data: Vec<_> = server.mounts.iter().filter(|mount| !mount.target.starts_with(SCRIPTS)).collect();
+    let is_kept = |mount: &&&Mount| mount.source.is_some() || mount.volume.is_some();
+    let is_in_memory = server.tmpfs.iter().any(|target| target.starts_with("/var/lib/postgresql"));
+    let is_postgres = server.image.as_deref().is_some_and(|image| image::name(image) == "postgres");
+    let covers = |mount: &&Mount| !is_postgres || holds_data(server, major, &mount.target);
+    if is_in_memory || data.iter().filter(is_kept).any(covers) {
+        return None;
+    }
+    let place = place(major);
+    let fix = format!("mount a volume at {place}: - {}-data:{place}", server.name);
+    let message = match data.iter().find(is_kept).filter(|mount| mount.target.starts_with("/var/lib/")) {
+        Some(mount) => {
+            let keeps = major
+                .map_or(String::new(), |major| format!(", where PostgreSQL {major} doesn't keep its data"));
+            format!("its volume is at {}{keeps}: the data is lost at `down`", mount.target)
+        }
+        None => "its data is in no volume with a name: it is lost at `down`".into(),
+    };
+    Some(Finding::warning(&server.name, message, fix))
+}
+
+/// Where the official image wants the volume. Since 18 the data is in a folder of the release below it.
+/// Source: <https://github.com/docker-library/docs/blob/master/postgres/README.md#pgdata>.
+fn place(major: Option<u32>) -> &'static str {
+    if major.is_some_and(|major| major >= 18) { "/var/lib/postgresql" } else { "/var/lib/postgresql/data" }
+}
+
+/// Whether the data is in what is mounted at a path. The image's own volume, without a name, hides what is
+/// mounted above it.
+fn holds_data(server: &Service, major: Option<u32>, target: &str) -> bool {
+    let target = target.trim_end_matches('/');
+    let below = |path: &str, folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
+    let holds = |major: u32| {
+        let own = place(Some(major));
+        let default = if major >= 18 { format!("{own}/{major}/docker") } else { own.into() };
+        let data = server.environment.get("PGDATA").unwrap_or(&default).trim_end_matches('/');
+        below(data, target) && (!below(data, own) || below(target, own))
+    };
+    match major {
+        Some(major) => holds(major),
+        // An image that doesn't tell may be of either kind.
+        None => holds(17) || holds(18),
+    }
+}
+
+/// A script of an empty volume never makes the database of a product that comes later.
+pub fn check_scripts(view: &View) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for server in view.servers() {
+        let has_scripts = server.mounts.iter().any(|mount| mount.target.starts_with(SCRIPTS));
+        if !has_scripts || server.labels.contains_key(CREATE_LABEL) {
+            continue;
+        }
+        // What the image makes itself.
+        let set =
+            |name: &str| server.environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let own = set("POSTGRES_DB").or(set("POSTGRES_USER")).unwrap_or("postgres");
+        let on_it = |deployed: &Deployed| {
+            let dsns = dsns::of(deployed).into_iter();
+            let databases = dsns.filter(|dsn| server.is_reached_by(&dsn.host)).map(|dsn| dsn.database);
+            databases.filter(|name| name != own && name != "postgres").collect::<Vec<_>>()
+        };
+        let mut names: Vec<_> = view.products.iter().flat_map(on_it).collect();
+        names.dedup();
+        if names.is_empty() {
+            continue;
+        }
+        let message = format!("{}: only a script makes them, on an empty volume only", names.join(", "));
+        let fix =
+            format!("labels: {{{CREATE_LABEL}: {}}} lets xtask make those that are missing", names.join(" "));
+        findings.push(Finding::warning(&server.name, message, fix));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{accepts, finds};
+    use super::*;
+
+    const IMAGE: &str = "image: postgres:17-alpine";
+    const VOLUMES: &str = "volumes: ['data:/var/lib/postgresql/data']";
+
+    #[test]
+    fn a_database_without_a_volume_is_found_and_one_meant_for_memory_is_not() {
+        for to in [
+            "volumes: []",
+            "volumes: [/var/lib/postgresql/data]",
+            "volumes: ['/x:/docker-entrypoint-initdb.d']",
+        ] {
+            let finding = finds(check, VOLUMES, to);
+            assert!(finding.message.contains("in no volume with a name"), "{finding:?}");
+        }
+        accepts(check, VOLUMES, "tmpfs: /var/lib/postgresql/data");
+        accepts(check, VOLUMES, "volumes: ['/srv/data:/var/lib/postgresql/data']");
+    }
+
+    #[test]
+    fn a_volume_at_a_path_that_the_release_does_not_use_is_found() {
+        let finding = finds(check, IMAGE, "image: postgres:18-alpine");
+        assert!(finding.message.contains("where PostgreSQL 18 doesn't keep its data"), "{finding:?}");
+        assert_eq!(
+            finding.fix.as_deref(),
+            Some("mount a volume at /var/lib/postgresql: - db-data:/var/lib/postgresql")
+        );
+        let finding = finds(check, VOLUMES, "volumes: ['data:/var/lib/postgresql']");
+        assert!(finding.message.contains("where PostgreSQL 17 doesn't keep its data"), "{finding:?}");
+        accepts(check, &format!("{IMAGE}\n"), "image: registry.example.com/postgres:debian\n");
+        accepts(check, IMAGE, "image: bitnami/postgresql:18");
+    }
+
+    #[test]
+    fn a_data_folder_of_its_own_is_looked_for_where_it_is() {
+        let at = |target: &str, folder: &str| {
+            format!("volumes: ['data:{target}']\n  environment: {{PGDATA: {folder}}}")
+        };
+        accepts(check, VOLUMES, &at("/var/lib/postgresql/data", "/var/lib/postgresql/data/pgdata"));
+        accepts(check, VOLUMES, &at("/data", "/data/pg"));
+        finds(check, VOLUMES, &at("/var/lib/postgresql/data", "/data/pg"));
+        let newer = "image: postgres:18\n  environment: {PGDATA: /var/lib/postgresql/data}";
+        accepts(check, IMAGE, newer);
+    }
+
+    #[test]
+    fn a_database_that_only_a_script_makes_is_found() {
+        let label = "labels: {xtask.create-databases: kratos}\n  volumes: [";
+        let script = "volumes: ['./sql:/docker-entrypoint-initdb.d', ";
+        let finding = finds(check_scripts, label, script);
+        assert_eq!(finding.message, "kratos: only a script makes them, on an empty volume only");
+        accepts(check_scripts, label, &format!("environment: {{POSTGRES_DB: kratos}}\n  {script}"));
+        accepts(check_scripts, "volumes: [", script);
+        accepts(check_scripts, "labels: {xtask.create-databases: kratos}\n  ", "");
+    }
+}

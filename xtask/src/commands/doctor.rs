@@ -1,0 +1,70 @@
+//! `doctor`: every prerequisite, each ok, a warning or a failure, with what mends it. It changes nothing.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use crate::cli::Doctor;
+use crate::context::Options;
+use crate::doctor::{self, Report};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, counted, table};
+use ory_facts::checks::{Finding, Level};
+
+pub fn run(options: &Options, args: &Doctor) -> Result<()> {
+    let report = doctor::examine(options);
+    if options.dry_run {
+        return report.commands.iter().try_for_each(Output::data).map_err(Into::into);
+    }
+    if args.json {
+        Output::data(serde_json::to_string_pretty(&document(&report))?)?;
+    } else {
+        print(&report.findings)?;
+    }
+    let failures: Vec<_> = report.findings.iter().filter(|finding| finding.is_failure()).collect();
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let is_missing = failures.iter().any(|finding| finding.level == Level::Missing);
+    let exit = if is_missing { Exit::Missing } else { Exit::Failed };
+    bail!(
+        Failure::new(exit, counted(failures.len(), "failure"))
+            .hint("mend the first one, then run this again")
+    )
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Ok => "ok",
+        Level::Warning => "warning",
+        Level::Failure | Level::Missing => "failure",
+    }
+}
+
+/// A line each, and what mends it on another one.
+fn print(findings: &[Finding]) -> Result<()> {
+    let row = |finding: &Finding| {
+        vec![word(finding.level).to_string(), finding.subject.clone(), doctor::shown(&finding.message)]
+    };
+    let rows: Vec<_> = findings.iter().map(row).collect();
+    for (finding, line) in findings.iter().zip(table(&rows)) {
+        Output::data(line)?;
+        if let Some(fix) = &finding.fix {
+            Output::data(format!("         fix: {}", doctor::shown(fix)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The shape is documented in the guide, and kept by a test.
+fn document(report: &Report) -> Value {
+    let finding = |finding: &Finding| {
+        json!({
+            "level": word(finding.level),
+            "check": finding.check,
+            "subject": finding.subject,
+            "message": finding.message,
+            "fix": finding.fix,
+        })
+    };
+    json!({ "project": report.project, "findings": report.findings.iter().map(finding).collect::<Vec<_>>() })
+}

@@ -1,0 +1,86 @@
+//! What runs of a stack: the state of each service, and what each product's database says.
+
+use anyhow::Result;
+
+use crate::context::Context;
+use crate::diagnosis;
+use crate::postgres;
+use crate::readiness;
+use crate::stack::Deployment;
+use ory_facts::checks::{Finding, answers};
+use ory_facts::container::Container;
+use ory_facts::product::Product;
+
+/// How often a server is asked before it isn't ready: one question has a fifth of a second.
+const TRIES: u32 = 10;
+
+/// What is so where nothing is found, and what is found.
+pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>) {
+    let running: Vec<_> = containers.iter().filter(|c| c.is_running()).map(|c| c.service.as_str()).collect();
+    let finished = |name: &str| containers.iter().any(|c| c.service == name && c.is_finished());
+    let is_stopped = |name: &&str| !running.contains(name) && !finished(name);
+    let stopped: Vec<_> = cx.stack.services.keys().map(String::as_str).filter(is_stopped).collect();
+    let ok = match (running.is_empty(), stopped.is_empty()) {
+        (true, _) => "nothing runs: cargo xtask up".to_string(),
+        (_, true) => "running, and ready".into(),
+        _ => format!("ready; not running: {} (cargo xtask up)", stopped.join(", ")),
+    };
+    let unwell = |container: &Container| {
+        let service = cx.stack.services.get(&container.service)?;
+        let is_ready = || {
+            cx.stack.product_of(service).is_none() || (0..TRIES).any(|_| readiness::is_ready(cx, container))
+        };
+        let logs = cx.engine.compose(["logs", "--tail=20", &service.name]).to_string();
+        answers::state(container, is_ready, logs)
+    };
+    (ok, containers.iter().filter_map(unwell).collect())
+}
+
+/// The products whose database server runs, or is elsewhere.
+fn asked<'a>(cx: &'a Context, containers: &'a [Container]) -> impl Iterator<Item = Deployment<'a>> {
+    let deployments =
+        Product::ALL.into_iter().filter_map(|product| cx.stack.deployment(product).ok().flatten());
+    deployments.filter(|deployment| {
+        let runs = |name: &str| containers.iter().any(|c| c.service == name && c.is_running());
+        deployment.server.is_none_or(|server| runs(&server.name))
+    })
+}
+
+/// What the databases say, none where no server runs.
+pub fn databases(cx: &Context, containers: &[Container]) -> Option<Vec<Finding>> {
+    let asked: Vec<_> = asked(cx, containers).collect();
+    let found: Vec<Finding> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            asked.iter().map(|deployment| scope.spawn(|| database(cx, deployment))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    (!asked.is_empty()).then_some(found)
+}
+
+/// What the database of one product says. Every check that needs a running database is called here.
+fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
+    let subject = deployment.product.name();
+    let client = postgres::client_image();
+    if deployment.server.is_none() && !cx.image(&client).is_ok_and(|image| image.is_some()) {
+        let message = format!("its server isn't asked: {client}, which has psql, isn't here");
+        let fix = format!("docker pull {client}, or name one that is here in XTASK_POSTGRES_IMAGE");
+        return vec![Finding::warning(subject, message, fix)];
+    }
+    match postgres::applied(cx, deployment) {
+        Ok(_) => vec![],
+        Err(error) => vec![super::of_error(subject, &diagnosis::of_product(cx, deployment, error))],
+    }
+}
+
+/// The command lines of [`databases`].
+pub fn lines(cx: &Context) -> Result<Vec<String>> {
+    let listed = cx.listed()?;
+    let line = |deployment: Deployment| {
+        let place = postgres::place(cx, &listed, &deployment);
+        let query = postgres::applied_query(cx, &place, &[&deployment]);
+        format!("{query}  # whether {} can use its database", deployment.product)
+    };
+    let deployments =
+        Product::ALL.into_iter().filter_map(|product| cx.stack.deployment(product).ok().flatten());
+    Ok(deployments.map(line).collect())
+}
