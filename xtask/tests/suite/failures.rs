@@ -208,9 +208,12 @@ fn five_causes_of_already_exists(compose: Compose) {
     // Another session makes the table of the bookkeeping while this one waits for it.
     in_place_of(&stack, "kratos", "create database kratos owner kratos", || {
         let made = "create table schema_migration (version varchar(48) not null, version_self int not null default 0); \
-                    alter table schema_migration owner to kratos; select pg_sleep(4)";
+                    alter table schema_migration owner to kratos";
+        let waited_for = "do $$ begin for try in 1..600 loop perform pg_sleep(0.1); perform pg_stat_clear_snapshot(); \
+                          exit when exists (select from pg_stat_activity where datname = 'kratos' and \
+                          wait_event_type = 'Lock'); end loop; end $$";
         let id = stack.container("db").1;
-        let script = format!("begin; {made}; commit");
+        let script = format!("begin; {made}; {waited_for}; commit");
         let args = ["exec", "--detach", &id, "psql", "-U", "postgres", "-d", "kratos"].map(String::from);
         let args: Vec<_> = args.iter().map(String::as_str).chain(["-c", &script]).collect();
         docker(&args);
