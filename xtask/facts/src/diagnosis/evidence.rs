@@ -120,7 +120,7 @@ pub(super) fn lost_its_rows(asked: &Asked) -> bool {
 
 /// Some of the product's tables are here, and some aren't.
 pub(super) fn is_half_there(asked: &Asked) -> bool {
-    !asked.evidence.tables.is_empty()
+    !asked.evidence.tables.is_empty() && !has_all_tables(asked)
 }
 
 fn has_all_tables(asked: &Asked) -> bool {

@@ -8,8 +8,7 @@ use super::*;
 use crate::secrets::Secrets;
 
 /// Causes whose text is that of the sources or the manuals: nothing here provokes them.
-const NOT_RECORDED: [&str; 9] = [
-    "already-exists",
+const NOT_RECORDED: [&str; 8] = [
     "certificate",
     "configuration-invalid",
     "duplicates",

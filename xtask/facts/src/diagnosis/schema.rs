@@ -187,8 +187,9 @@ pub const LAST: &[Row] = &[
     Row {
         id: "already-exists",
         any: EXISTS,
-        message: "the database {database} has {1} already, which a migration of {product} is to make",
-        hint: "see what it has: {psql} -d {database} -c '\\d'",
+        message: "the database {database} has {1} already, which a migration of {product} is to make: one was killed, or \
+                  tables were dropped",
+        hint: "cargo xtask repair {product}",
         ..ROW
     },
     Row {
