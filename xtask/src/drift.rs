@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::carried;
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::failure::{Exit, Failure};
 use crate::postgres::{self, Place};
+use crate::process::Invocation;
 use crate::scratch::Scratch;
 use crate::stack::Deployment;
 use ory_facts::carried::State;
@@ -50,7 +52,8 @@ pub fn cheap(cx: &Context, deployment: &Deployment) -> Result<Vec<Difference>> {
     // While other migrations are applied, the image's schema isn't the one that should be.
     let is_of_image = |expected: &Catalog| compare(cx, deployment, expected, &actual).is_ok();
     let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
-    Ok(difference::at_first_sight(expected.as_ref(), &actual))
+    let carried = carried::known(cx, deployment);
+    Ok(difference::at_first_sight(expected.as_ref(), carried.as_ref(), &actual))
 }
 
 /// The next command for a difference.
@@ -69,8 +72,7 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
 /// What is run, as `--dry-run` prints it.
 pub fn lines(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
     let place = postgres::place(cx, &cx.listed()?, deployment);
-    let query = postgres::query(cx, &place, &deployment.dsn, catalog::QUERY);
-    let query = format!("{query}  # the schema in {}", deployment.dsn.database);
+    let query = format!("{}  # the schema in {}", query(cx, &place, deployment), deployment.dsn.database);
     Ok([query].into_iter().chain(Scratch::new(cx, deployment, &place).lines()).collect())
 }
 
@@ -114,8 +116,13 @@ fn pending(deployment: &Deployment) -> anyhow::Error {
     Failure::new(Exit::Failed, message).hint(format!("cargo xtask migrate-{product}")).into()
 }
 
+/// Asks for the schema that there is.
+pub fn query(cx: &Context, place: &Place, deployment: &Deployment) -> Invocation {
+    postgres::query(cx, place, &deployment.dsn, catalog::QUERY)
+}
+
 fn actual(cx: &Context, deployment: &Deployment, place: &Place) -> Result<Catalog> {
-    let text = postgres::query(cx, place, &deployment.dsn, catalog::QUERY).read(&cx.secrets);
+    let text = query(cx, place, deployment).read(&cx.secrets);
     read(&text.map_err(|error| diagnosis::of_product(cx, deployment, error))?)
 }
 

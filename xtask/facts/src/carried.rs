@@ -13,6 +13,14 @@ pub struct Migration {
     pub sql: String,
 }
 
+impl Migration {
+    /// Whether its SQL has this name in it, as a word.
+    pub fn names(&self, name: &str) -> bool {
+        let mut words = self.sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| word == name)
+    }
+}
+
 /// The migrations of an image by version, which is their order.
 pub type Carried = BTreeMap<String, Migration>;
 

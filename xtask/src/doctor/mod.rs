@@ -161,7 +161,7 @@ impl Report {
         let (ok, found) = state::services(cx, &containers);
         self.add("services", ok, found);
         if let Some(found) = state::databases(cx, &containers) {
-            self.add("logins", "each product can use its database", found);
+            self.add("logins", "each product can use its database, and no index of it is invalid", found);
         }
         Ok(())
     }

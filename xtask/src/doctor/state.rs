@@ -4,11 +4,13 @@ use anyhow::Result;
 
 use crate::context::Context;
 use crate::diagnosis;
+use crate::drift;
 use crate::postgres;
 use crate::readiness;
 use crate::stack::Deployment;
 use ory_facts::checks::{Finding, answers};
 use ory_facts::container::Container;
+use ory_facts::difference::Difference;
 use ory_facts::product::Product;
 
 /// How often a server is asked before it isn't ready: one question has a fifth of a second.
@@ -66,8 +68,12 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
         let fix = format!("docker pull {client}, or name one that is here in XTASK_POSTGRES_IMAGE");
         return vec![Finding::warning(subject, message, fix)];
     }
-    match postgres::applied(cx, deployment) {
-        Ok(_) => vec![],
+    let drift = |difference: Difference| {
+        let fix = drift::hint(cx, deployment, &difference);
+        Finding::failure(subject, difference.text, fix)
+    };
+    match drift::cheap(cx, deployment) {
+        Ok(differences) => differences.into_iter().map(drift).collect(),
         Err(error) => vec![super::of_error(subject, &diagnosis::of_product(cx, deployment, error))],
     }
 }
@@ -76,9 +82,8 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
 pub fn lines(cx: &Context) -> Result<Vec<String>> {
     let listed = cx.listed()?;
     let line = |deployment: Deployment| {
-        let place = postgres::place(cx, &listed, &deployment);
-        let query = postgres::applied_query(cx, &place, &[&deployment]);
-        format!("{query}  # whether {} can use its database", deployment.product)
+        let query = drift::query(cx, &postgres::place(cx, &listed, &deployment), &deployment);
+        format!("{query}  # whether {} can use its database, and what it lacks", deployment.product)
     };
     let deployments =
         Product::ALL.into_iter().filter_map(|product| cx.stack.deployment(product).ok().flatten());

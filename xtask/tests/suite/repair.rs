@@ -104,6 +104,8 @@ fn an_index_whose_building_was_cut_off_is_built_anew(compose: Compose) {
 
     let drift = stack.run("status hydra --drift").exits(1);
     assert!(drift.to_string().contains("cargo xtask repair hydra"), "{drift}");
+    let doctor = stack.run("doctor").exits(1);
+    assert!(doctor.stdout.contains(&format!("the index {index} is invalid")), "{doctor}");
     let repaired = stack.run("repair hydra --yes").exits(0).says("hydra: repaired");
     assert_eq!(repaired.stdout, format!("reindex index concurrently \"{index}\";\n"));
     assert_eq!(definition("true"), made);
