@@ -27,9 +27,14 @@ pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
     cached(cx, deployment).ok()??.1?
 }
 
+/// What the image carries: [`learn`]ed once.
+pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
+    cx.known.carried(deployment.product).get(|| learn(cx, deployment))
+}
+
 /// What the image carries, from the cache or from the image itself. None where the image is too old to
 /// have a status command: a Kratos before v25.4.0 would take the question for a migration.
-pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
+fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     let (path, known) = cached(cx, deployment)?.with_context(|| format!("the image {name} isn't here"))?;
     if let Some(known) = known {
@@ -70,10 +75,10 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
 }
 
 fn ask(cx: &Context, deployment: &Deployment) -> Result<Value> {
-    let _progress = cx.out.progress(format!("asking {}'s image for its migrations", deployment.product));
-    let text = status(cx, deployment).read(&cx.secrets)?;
-    let rows: Value = serde_json::from_str(text.trim())
-        .with_context(|| format!("failed to read `{}`", status(cx, deployment)))?;
+    let status = status(cx, deployment).until(&cx.options.interrupt, Some(cx.options.wait()));
+    let text = status.read(&cx.secrets)?;
+    let rows: Value =
+        serde_json::from_str(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
     let keep =
         |row: &Value| json!({"version": row["version"], "name": row["name"], "content": row["content"]});
     Ok(rows.as_array().into_iter().flatten().map(keep).collect())

@@ -12,6 +12,7 @@ use crate::failure::{Exit, Failure};
 use crate::process::{self, Invocation};
 use ory_facts::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_facts::secrets::Secrets;
+use ory_facts::service::Service;
 
 /// How Compose is called, and where.
 pub struct Engine {
@@ -260,6 +261,20 @@ impl Engine {
         }
         Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
     }
+}
+
+/// Makes the containers of services that have none.
+pub fn create(engine: &Engine, services: &[&Service]) -> Invocation {
+    engine
+        .compose(["up", "--no-start"].into_iter().chain(services.iter().map(|service| service.name.as_str())))
+}
+
+/// Starts the containers of services as they are, and of no other service.
+pub const START: &[&str] = &["up", "-d", "--no-deps", "--no-recreate"];
+
+/// [`START`] of one service.
+pub fn start(engine: &Engine, service: &Service) -> Invocation {
+    engine.compose(START.iter().copied()).arg(&service.name)
 }
 
 /// What `compose config` printed, with `$$` made `$` again.

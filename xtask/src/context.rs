@@ -179,7 +179,17 @@ impl Context {
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
     /// The error of a command that failed names the log.
     pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
-        self.run_watched(step, &invocation.clone().until(&self.options.interrupt, None), |_| Ok(()))
+        self.known.forget();
+        let run =
+            self.run_watched(step, &invocation.clone().until(&self.options.interrupt, None), |_| Ok(()));
+        self.known.forget();
+        run
+    }
+
+    /// Runs a command beside the steps of a plan: the step that needs what it leaves undone tells why it fails.
+    pub fn run_beside(&self, invocation: &Invocation) {
+        let _ = invocation.clone().until(&self.options.interrupt, None).output();
+        self.known.forget_containers();
     }
 
     /// As [`Context::run_logged`], with each line, and none every now and then, shown to `watch`, whose error
@@ -193,7 +203,6 @@ impl Context {
         let path = self.log_path(step)?;
         let failed = || format!("failed to write {}", path.display());
         let mut log = private_file(&path).with_context(failed)?;
-        self.known.forget();
         let on_line = |line: Option<&str>| {
             if let Some(line) = line {
                 self.out.relay(line);
@@ -202,7 +211,6 @@ impl Context {
             watch(line)
         };
         let run = self.out.grouped(step, || invocation.stream(&self.secrets, on_line));
-        self.known.forget();
         run.map_err(|error| match error.downcast::<CommandError>() {
             Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),
             Err(other) => other,

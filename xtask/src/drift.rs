@@ -47,13 +47,19 @@ pub fn schemas(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Catalo
 /// What shows at once, and without making anything: invalid indexes, and where the image's schema is known,
 /// missing tables.
 pub fn cheap(cx: &Context, deployment: &Deployment) -> Result<Vec<Difference>> {
+    first_sight(cx, deployment).map(|(_, differences)| differences)
+}
+
+/// The same, with the schema that there is.
+pub fn first_sight(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Vec<Difference>)> {
     let place = postgres::running_place(cx, deployment)?;
     let actual = actual(cx, deployment, &place)?;
     // While other migrations are applied, the image's schema isn't the one that should be.
     let is_of_image = |expected: &Catalog| compare(cx, deployment, expected, &actual).is_ok();
     let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
     let carried = carried::known(cx, deployment);
-    Ok(difference::at_first_sight(expected.as_ref(), carried.as_ref(), &actual))
+    let differences = difference::at_first_sight(expected.as_ref(), carried.as_ref(), &actual);
+    Ok((actual, differences))
 }
 
 /// The next command for a difference.

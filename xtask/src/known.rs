@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::postgres::{self, Place};
 use crate::stack::Deployment;
 use ory_facts::applied;
+use ory_facts::carried::Carried;
 use ory_facts::container::{Container, Image, Listed};
 use ory_facts::product::Product;
 use ory_facts::service::Service;
@@ -26,6 +27,11 @@ impl<T: Clone> Answer<T> {
             Some(answer) => Ok(answer.clone()),
             None => Ok(kept.insert(ask()?).clone()),
         }
+    }
+
+    /// The answer, if there is one: waits while somebody asks.
+    pub fn peek(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn set(&self, answer: Option<T>) {
@@ -52,14 +58,31 @@ pub struct Known {
     pub hashes: Answer<BTreeMap<String, String>>,
     /// The versions that products' databases have, and the servers that told them.
     seen: Answer<Seen>,
+    carried: [Answer<Option<Carried>>; Product::ALL.len()],
 }
 
 impl Known {
     /// Something is run, or was, that may change containers and databases.
     pub fn forget(&self) {
+        self.forget_containers();
+        self.seen.set(None);
+    }
+
+    pub fn forget_containers(&self) {
         self.listed.set(None);
         self.containers.set(None);
-        self.seen.set(None);
+    }
+
+    /// The databases of these products have changed.
+    pub fn forget_versions(&self, products: impl IntoIterator<Item = Product>) {
+        let mut seen = self.seen();
+        products.into_iter().for_each(|product| _ = seen.applied.remove(&product));
+        self.seen.set(Some(seen));
+    }
+
+    /// What the image of a product carries.
+    pub fn carried(&self, product: Product) -> &Answer<Option<Carried>> {
+        &self.carried[product as usize]
     }
 
     /// What a product's database has, where it was looked at.
@@ -73,7 +96,7 @@ impl Known {
     }
 
     fn seen(&self) -> Seen {
-        self.seen.get(|| Ok(Seen::default())).unwrap_or_default()
+        self.seen.peek().unwrap_or_default()
     }
 }
 
@@ -88,7 +111,8 @@ pub enum Extent {
 
 /// Asks all that a command will need, at the same time. What fails here is asked again where it is needed, and
 /// fails there with all that can be said of it.
-pub fn look(cx: &Context, deployments: &[Deployment], extent: Extent) {
+pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployment<'a>>, extent: Extent) {
+    let deployments: Vec<_> = deployments.into_iter().collect();
     if cx.options.dry_run {
         return;
     }
@@ -100,7 +124,7 @@ pub fn look(cx: &Context, deployments: &[Deployment], extent: Extent) {
         if extent >= Extent::Changes && cx.listed().is_ok_and(|listed| !listed.is_empty()) {
             scope.spawn(|| cx.hashes());
         }
-        let asked: Vec<_> = places(cx, deployments)
+        let asked: Vec<_> = places(cx, &deployments)
             .into_iter()
             .map(|(place, products)| {
                 scope.spawn(move || postgres::applied_query(cx, &place, &products).read(&cx.secrets))
@@ -115,9 +139,9 @@ pub fn look(cx: &Context, deployments: &[Deployment], extent: Extent) {
 }
 
 /// The servers that can be asked now, each with the products whose databases it has.
-fn places<'a>(cx: &Context, deployments: &'a [Deployment<'a>]) -> Vec<(Place, Vec<&'a Deployment<'a>>)> {
+fn places<'a>(cx: &Context, deployments: &[&'a Deployment<'a>]) -> Vec<(Place, Vec<&'a Deployment<'a>>)> {
     let mut places: Vec<(Place, Vec<&Deployment>)> = vec![];
-    for deployment in deployments {
+    for deployment in deployments.iter().copied() {
         let Ok(place) = postgres::running_place(cx, deployment) else { continue };
         match places.iter_mut().find(|(known, _)| *known == place) {
             Some((_, products)) => products.push(deployment),

@@ -1,5 +1,6 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
+mod beside;
 mod carried;
 mod cli;
 mod commands;

@@ -2,6 +2,7 @@
 //!
 //! They are compared as sets: a new migration can be older than the newest one applied.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -40,27 +41,27 @@ pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
 /// the end is what the database has, not what Ory printed.
 pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result<Outcome> {
     let product = deployment.product;
-    let is_up_to_date = |state: &State| state.pending() == Some(0) && !is_forced;
-    let mut state = state(cx, deployment)?;
-    refuse_ahead(cx, deployment, &state)?;
-    if is_up_to_date(&state) {
-        return Ok(Outcome::UpToDate { total: state.applied.len() });
+    let seen = cx.known.applied(product);
+    let seen = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
+    if is_up_to_date(cx, deployment, &seen)? && !is_forced {
+        return Ok(Outcome::UpToDate { total: seen.len() });
     }
     let mut lock = server_lock::acquire(cx, deployment)?;
     one_off::take_over(cx, deployment, &mut lock)?;
     // What was waited for may have done it.
-    state.applied = postgres::applied(cx, deployment)?;
-    refuse_ahead(cx, deployment, &state)?;
-    if is_up_to_date(&state) {
-        return Ok(Outcome::UpToDate { total: state.applied.len() });
+    let before = postgres::applied(cx, deployment)?;
+    if is_up_to_date(cx, deployment, &before)? && !is_forced {
+        return Ok(Outcome::UpToDate { total: before.len() });
     }
     let start = Instant::now();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));
-        one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, &state, error))?;
+        cx.known.forget_versions(cx.stack.sharing(deployment).into_iter().chain([product]));
+        one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, error))?;
     }
     let took = start.elapsed();
-    let before = std::mem::replace(&mut state.applied, postgres::applied(cx, deployment)?);
+    let (schema, flaws) = drift::first_sight(cx, deployment)?;
+    let state = State { applied: schema.versions, carried: carried::of(cx, deployment)? };
     match state.pending() {
         None | Some(0) => {}
         Some(left) => {
@@ -70,7 +71,11 @@ pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result
             return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }
-    refuse_invalid_indexes(cx, deployment)?;
+    // An index whose building was cut off is found by its name by the run after, which calls it applied.
+    if let Some(index) = flaws.iter().find(|flaw| flaw.remedy == Remedy::Reindex) {
+        let message = format!("{product} is migrated, but {}", index.text);
+        return Err(Failure::new(Exit::Failed, message).hint(drift::hint(cx, deployment, index)).into());
+    }
     let count = state.applied.difference(&before).count();
     if count == 0 {
         return Ok(Outcome::UpToDate { total: state.applied.len() });
@@ -78,22 +83,24 @@ pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result
     Ok(Outcome::Applied { count, took })
 }
 
-/// An index whose building was cut off is found by its name by the run after, which calls it applied.
-fn refuse_invalid_indexes(cx: &Context, deployment: &Deployment) -> Result<()> {
-    let found = drift::cheap(cx, deployment)?;
-    let Some(first) = found.iter().find(|difference| difference.remedy == Remedy::Reindex) else {
-        return Ok(());
-    };
-    let message = format!("{} is migrated, but {}", deployment.product, first.text);
-    Err(Failure::new(Exit::Failed, message).hint(drift::hint(cx, deployment, first)).into())
+/// Whether a database has everything its image carries; fails where it has more.
+fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> Result<bool> {
+    // A new database has nothing, whatever the image carries, which is still being learned.
+    if applied.is_empty() {
+        return Ok(false);
+    }
+    let state = State { applied: applied.clone(), carried: carried::of(cx, deployment)? };
+    refuse_ahead(cx, deployment, &state)?;
+    Ok(state.pending() == Some(0))
 }
 
 /// What an interrupted migration has done; who holds the lock that one gave up on.
-fn explain_end(cx: &Context, deployment: &Deployment, state: &State, error: anyhow::Error) -> anyhow::Error {
+fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
     let product = deployment.product;
     if let Some(interrupted) = cx.options.interrupt.failure() {
         let Ok(applied) = postgres::applied(cx, deployment) else { return error };
-        let total = state.carried.as_ref().map(|carried| format!(" of {}", carried.len()));
+        let total =
+            cx.known.carried(product).peek().flatten().map(|carried| format!(" of {}", carried.len()));
         let message =
             format!("interrupted: {product} has {}{} migrations", applied.len(), total.unwrap_or_default());
         let hint = format!("cargo xtask migrate-{product}, which goes on from there");

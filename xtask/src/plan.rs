@@ -4,11 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::slice;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::beside::{self, Beside};
 use crate::carried;
+use crate::compose;
 use crate::context::Context;
 use crate::convergence::{self, Work};
 use crate::diagnosis;
@@ -22,7 +25,6 @@ use crate::readiness;
 use crate::stack::Deployment;
 use crate::summary;
 use ory_facts::container::Listed;
-use ory_facts::product::Product;
 use ory_facts::service::Service;
 
 /// One step of a plan.
@@ -33,15 +35,16 @@ pub enum Step<'a> {
     Build(Vec<&'a str>),
     /// Start a database service and wait until it takes connections. `up` lets Compose recreate it where
     /// its configuration changed; the other commands leave a running one alone.
-    StartServer { server: &'a Service, recreate: bool },
+    /// Meanwhile containers are made of services that have none.
+    StartServer { server: &'a Service, recreate: bool, meanwhile: Vec<&'a Service> },
     /// Create the roles and databases that the stack asks for and the server lacks.
     CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>>, may_create: MayCreate },
-    /// Apply what is pending; where forced, also where nothing is.
-    Migrate { deployment: &'a Deployment<'a>, is_forced: bool },
+    /// Apply what is pending; where forced, also where nothing is. Then start a service beside what follows.
+    Migrate { deployment: &'a Deployment<'a>, is_forced: bool, then_start: Option<&'a Service> },
     /// Stop with exit 3 where migrations are pending.
     RequireMigrated(&'a [Deployment<'a>]),
-    /// Start services, those that changed made anew, and wait until they are ready.
-    Start(Vec<&'a Service>),
+    /// Start services, those that changed made anew, and wait until they are ready. Some were started before.
+    Start { services: Vec<&'a Service>, started: Vec<&'a Service> },
     /// Make the services anew that changed, restart the others, and wait until they are ready.
     Restart(Vec<&'a Service>),
     /// Remove the containers, and the data where asked for.
@@ -56,27 +59,35 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
         }
         return Ok(());
     }
-    for (index, step) in steps.iter().enumerate() {
-        cx.options.interrupt.check()?;
-        step.run(cx).map_err(|error| {
-            let left: Vec<_> =
-                steps[index + 1..].iter().filter_map(Step::migrates).map(Product::name).collect();
-            match step.migrates() {
-                Some(product) if left.is_empty() => error.context(format!("failed to migrate {product}")),
-                Some(product) => {
-                    error.context(format!("failed to migrate {product}; not reached: {}", left.join(", ")))
-                }
-                None => error,
+    thread::scope(|scope| {
+        let mut beside = Beside::new(scope);
+        let mut is_prepared = false;
+        for (index, step) in steps.iter().enumerate() {
+            cx.options.interrupt.check()?;
+            if step.migrates().is_some() && !is_prepared {
+                let deployments: Vec<_> = steps[index..].iter().filter_map(Step::migrates).collect();
+                beside::prepare(scope, cx, &deployments);
+                is_prepared = true;
             }
-        })?;
-    }
-    Ok(())
+            step.run(cx, &mut beside).map_err(|error| {
+                let left = steps[index + 1..].iter().filter_map(Step::migrates).map(|d| d.product.name());
+                let left: Vec<_> = left.collect();
+                match step.migrates().map(|deployment| deployment.product) {
+                    Some(product) if left.is_empty() => error.context(format!("failed to migrate {product}")),
+                    Some(product) => error
+                        .context(format!("failed to migrate {product}; not reached: {}", left.join(", "))),
+                    None => error,
+                }
+            })?;
+        }
+        Ok(())
+    })
 }
 
 impl Step<'_> {
-    fn migrates(&self) -> Option<Product> {
+    fn migrates(&self) -> Option<&Deployment<'_>> {
         match self {
-            Self::Migrate { deployment, .. } => Some(deployment.product),
+            Self::Migrate { deployment, .. } => Some(deployment),
             _ => None,
         }
     }
@@ -88,11 +99,13 @@ impl Step<'_> {
         Ok(match self {
             Self::Pull(images) => images.iter().map(|image| print(pull(cx, image))).collect(),
             Self::Build(services) => vec![print(build(cx, services))],
-            Self::StartServer { server, recreate } => {
+            Self::StartServer { server, recreate, meanwhile } => {
                 let runs = containers.iter().any(|c| c.service == server.name && c.is_running());
                 let start = (*recreate || !runs).then(|| print(start(cx, slice::from_ref(&server.name))));
                 let ready = format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server)));
-                start.into_iter().chain([ready]).collect()
+                let create = compose::create(&cx.engine, meanwhile);
+                let create = (!meanwhile.is_empty()).then(|| format!("{create}  # meanwhile"));
+                start.into_iter().chain(create).chain([ready]).collect()
             }
             Self::CreateDatabases { server, deployments, may_create } => {
                 let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
@@ -100,7 +113,7 @@ impl Step<'_> {
                 let query = postgres::create_query(cx, &container(server), server, deployments, may_create);
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
-            Self::Migrate { deployment, .. } => {
+            Self::Migrate { deployment, then_start, .. } => {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
@@ -111,7 +124,9 @@ impl Step<'_> {
                     migrations::known_pending(cx, deployment).map(|count| counted(count, "migration"));
                 let count = count.unwrap_or("an unknown number of migrations".into());
                 let migrate = format!("{migrate}  # {count} pending");
-                [has].into_iter().chain(ask).chain([migrate]).collect()
+                let start = then_start.map(|service| compose::start(&cx.engine, service));
+                let start = start.map(|start| format!("{start}  # beside what follows"));
+                [has].into_iter().chain(ask).chain([migrate]).chain(start).collect()
             }
             Self::RequireMigrated(deployments) => {
                 let line = |deployment: &Deployment| {
@@ -124,8 +139,10 @@ impl Step<'_> {
                 };
                 deployments.iter().map(line).collect()
             }
-            Self::Start(services) => {
-                let commands = start_commands(cx, &convergence::compare(cx, services)?);
+            Self::Start { services, started } => {
+                let left = services.iter().filter(|service| !started.iter().any(|s| s.name == service.name));
+                let left: Vec<_> = left.copied().collect();
+                let commands = start_commands(cx, &convergence::compare(cx, &left)?);
                 commands.into_iter().map(print).chain(wait_line(cx, services)).collect()
             }
             Self::Restart(services) => {
@@ -136,7 +153,7 @@ impl Step<'_> {
         })
     }
 
-    fn run(&self, cx: &Context) -> Result<()> {
+    fn run<'scope>(&'scope self, cx: &'scope Context, beside: &mut Beside<'scope>) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
             Self::Build(services) => {
@@ -144,11 +161,16 @@ impl Step<'_> {
                 cx.known.images.set(None);
                 Ok(())
             }
-            Self::StartServer { server, recreate } => run_start_server(cx, server, *recreate),
+            Self::StartServer { server, recreate, meanwhile } => {
+                let create = (!meanwhile.is_empty()).then(|| compose::create(&cx.engine, meanwhile));
+                run_start_server(cx, server, *recreate, || {
+                    create.into_iter().for_each(|create| beside.run(cx, create));
+                })
+            }
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
             }
-            Self::Migrate { deployment, is_forced } => {
+            Self::Migrate { deployment, is_forced, then_start } => {
                 let outcome = migrations::migrate(cx, deployment, *is_forced);
                 let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
                 let label = if cx.is_stand_in(deployment.migrate)? { ", stand-in" } else { "" };
@@ -165,14 +187,18 @@ impl Step<'_> {
                         )
                     }
                 });
+                then_start.iter().for_each(|service| beside.run(cx, compose::start(&cx.engine, service)));
                 Ok(())
             }
             Self::RequireMigrated(deployments) => require_migrated(cx, deployments),
-            Self::Start(services) => {
+            Self::Start { services, started } => {
+                beside.finish();
                 let clock = Instant::now();
                 let work = convergence::compare(cx, services)?;
                 start_commands(cx, &work).iter().try_for_each(|command| run_compose(cx, "start", command))?;
-                finish(cx, services, &work, &work.keep, clock)
+                let is_started = |name: &&str| started.iter().any(|service| service.name == **name);
+                let kept: Vec<_> = work.keep.iter().copied().filter(|name| !is_started(name)).collect();
+                finish(cx, services, &work, &kept, clock)
             }
             Self::Restart(services) => {
                 let clock = Instant::now();
@@ -203,7 +229,7 @@ fn start(cx: &Context, services: &[String]) -> Invocation {
 fn start_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
     let all = work.make.len() == cx.stack.services.len();
     let commands = [
-        (&["up", "-d", "--no-deps", "--no-recreate"][..], &work.start),
+        (compose::START, &work.start),
         (&["up", "-d"], &work.make),
         // Their next try may be a minute away.
         (&["restart"], &work.stuck),
@@ -262,10 +288,11 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn run_start_server(cx: &Context, server: &Service, recreate: bool) -> Result<()> {
+fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: impl FnOnce()) -> Result<()> {
     let clock = Instant::now();
     let is_current = |server| convergence::compare(cx, &[server]).map(|work| !work.keep.is_empty());
     if cx.known.answers(server) && (!recreate || is_current(server)?) {
+        meanwhile();
         return Ok(());
     }
     let is_up = |c: &Listed| c.service == server.name && ["running", "paused"].contains(&c.state.as_str());
@@ -273,6 +300,7 @@ fn run_start_server(cx: &Context, server: &Service, recreate: bool) -> Result<()
     if recreate || !was_up {
         run_compose(cx, &format!("start {}", server.name), &start(cx, slice::from_ref(&server.name)))?;
     }
+    meanwhile();
     postgres::wait_until_ready(cx, server)?;
     // `up` ends with a table that has it.
     if !recreate && !was_up {

@@ -45,7 +45,7 @@ fn migrate(cx: &Context, products: &[Product], args: &Migrate) -> Result<()> {
     look(cx, &deployments, Extent::Databases);
     let mut steps = super::images(cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
-    steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
-    steps.extend(super::migrate(&deployments, &args.databases, args.force));
+    steps.extend(servers.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] }));
+    steps.extend(super::migrate(cx, &deployments, &args.databases, args.force, &[]));
     super::execute(cx, &steps, &args.images)
 }

@@ -113,10 +113,12 @@ fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
 
 /// Migrates products, their roles and databases created before where the stack asks for it.
 fn migrate<'a>(
+    cx: &Context,
     deployments: &'a [Deployment<'a>],
     databases: &Databases,
     is_forced: bool,
-) -> impl Iterator<Item = Step<'a>> {
+    early: &[&'a Service],
+) -> Vec<Step<'a>> {
     let may_create = if databases.create_databases { MayCreate::Any } else { MayCreate::Labelled };
     let asks =
         move |server: &&Service| may_create == MayCreate::Any || server.labels.contains_key(CREATE_LABEL);
@@ -125,7 +127,11 @@ fn migrate<'a>(
         let deployments = deployments.iter().filter(is_on).collect();
         Step::CreateDatabases { server, deployments, may_create }
     });
-    create.chain(deployments.iter().map(move |deployment| Step::Migrate { deployment, is_forced }))
+    let migrate = deployments.iter().map(|deployment| {
+        let serves = |service: &&&Service| cx.stack.product_of(service) == Some(deployment.product);
+        Step::Migrate { deployment, is_forced, then_start: early.iter().find(serves).copied() }
+    });
+    create.chain(migrate).collect()
 }
 
 /// The database services behind some products, each once.

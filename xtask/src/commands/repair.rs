@@ -22,7 +22,8 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
     let _project = lock::acquire_project(&cx)?;
     let deployments = super::deployments(&cx, &super::products(&cx, &[args.product])?)?;
     for deployment in &deployments {
-        let start = deployment.server.map(|server| Step::StartServer { server, recreate: false });
+        let start =
+            deployment.server.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] });
         plan::execute(&cx, &Vec::from_iter(start))?;
         if options.dry_run {
             drift::lines(&cx, deployment)?.iter().try_for_each(Output::data)?;
@@ -30,7 +31,7 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
         } else {
             repair(&cx, deployment, args.yes)?;
         }
-        plan::execute(&cx, &[Step::Migrate { deployment, is_forced: false }])?;
+        plan::execute(&cx, &[Step::Migrate { deployment, is_forced: false, then_start: None }])?;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     look(&cx, &deployments, Extent::Changes);
     let mut steps = super::images(&cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
-    steps.extend(servers.map(|server| Step::StartServer { server, recreate: false }));
+    steps.extend(servers.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] }));
     steps.push(Step::RequireMigrated(&deployments));
     steps.push(Step::Restart(services));
     super::execute(&cx, &steps, &args.images)?;

@@ -14,6 +14,7 @@ use crate::known::{Extent, look};
 use crate::lock;
 use crate::output::{Output, counted, seconds};
 use crate::plan::Step;
+use crate::stack::Deployment;
 use ory_facts::service::Service;
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
@@ -37,14 +38,43 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     let mut steps = super::images(&cx, &services)?;
     let servers =
         cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
-    steps.extend(servers.map(|server| Step::StartServer { server, recreate: true }));
-    steps.extend(super::migrate(&deployments, &args.databases, false));
-    steps.push(Step::Start(services));
+    let servers: Vec<_> = servers.collect();
+    let early = early(&cx, &services, &servers, &deployments)?;
+    for (index, server) in servers.iter().enumerate() {
+        let meanwhile = if index + 1 == servers.len() { early.clone() } else { vec![] };
+        steps.push(Step::StartServer { server, recreate: true, meanwhile });
+    }
+    steps.extend(super::migrate(&cx, &deployments, &args.databases, false, &early));
+    let started = if early.is_empty() { vec![] } else { [servers, early].concat() };
+    steps.push(Step::Start { services, started });
     super::execute(&cx, &steps, &args.images)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));
     }
     Ok(())
+}
+
+/// The services that can be made while their server starts, and started once their product is migrated, while the
+/// next one migrates: those that have no container yet and wait for nothing but servers.
+fn early<'a>(
+    cx: &Context,
+    services: &[&'a Service],
+    servers: &[&'a Service],
+    deployments: &[Deployment],
+) -> Result<Vec<&'a Service>> {
+    // The start of docker-compose 1.x takes longer than what is won.
+    if cx.engine.is_v1 {
+        return Ok(vec![]);
+    }
+    let listed = cx.listed()?;
+    let is_server = |name: &String| servers.iter().any(|server| server.name == *name);
+    let is_early = |service: &&&Service| {
+        let product = cx.stack.product_of(service);
+        deployments.iter().any(|deployment| Some(deployment.product) == product)
+            && !listed.iter().any(|container| container.service == service.name)
+            && service.depends_on.keys().all(is_server)
+    };
+    Ok(services.iter().filter(is_early).copied().collect())
 }
 
 /// Writes the secrets of a new environment. Nothing is started before.

@@ -82,10 +82,11 @@ impl Fake {
 
     /// The database service running, each product with these versions applied.
     pub fn with_database(self, applied: &str) -> Self {
+        let versions: String = applied.lines().map(|version| format!("version\t{version}\n")).collect();
         self.answers("docker ps --all *", &listed("db1", "db", "running"))
             .answers("docker container inspect db1", &container("db1", "db", "running"))
             .answers("docker exec *psql*", applied)
-            .answers("docker exec *pg_attrdef*", "server\t15\tpublic\nend\t1\n")
+            .answers("docker exec *pg_attrdef*", &format!("server\t15\tpublic\n{versions}end\t1\n"))
     }
 
     /// Runs `cargo xtask ARGS`. The folder is `DIR` in what is returned.
