@@ -41,9 +41,10 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
         return Ok(known);
     }
     let release = tagged_release(deployment).or_else(|| ask_release(cx, deployment));
-    let rows = match release {
-        Some(release) if deployment.product.has_status(release) => ask(cx, deployment)?,
-        _ => Value::Null,
+    // Any Keto can be asked, also one that doesn't know its release.
+    let rows = match deployment.product.has_status(release.unwrap_or_default()) {
+        true => ask(cx, deployment)?,
+        false => Value::Null,
     };
     let cache = json!({ "image": name, "carried": rows }).to_string();
     let carried = read_cache(cache.as_bytes()).with_context(|| format!("{name} lists no migrations"))?;

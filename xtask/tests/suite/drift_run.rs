@@ -30,7 +30,8 @@ fn each_difference_is_named_and_what_its_line_says_to_type_mends_it(compose: Com
         stack.sql("kratos", sql);
     }
     let upgraded = outcome(&mut stack.forgetful("status --drift --check")).exits(0);
-    assert_eq!(upgraded.stderr, "kratos: no drift\nhydra: no drift\nketo: no drift\n");
+    let told: Vec<_> = upgraded.stderr.lines().filter(|line| !line.ends_with(" ...")).collect();
+    assert_eq!(told, ["kratos: no drift", "hydra: no drift", "keto: no drift"], "{upgraded}");
     assert_eq!(scratch(&stack), "");
 
     for (database, sql) in [
