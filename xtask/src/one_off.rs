@@ -124,10 +124,9 @@ pub fn take_over(cx: &Context, deployment: &Deployment, lock: &mut ServerLock) -
         let container = cx.engine.inspect([name.as_str()])?;
         let stop = match container.first() {
             Some(container) if container.is_running() => format!("docker stop {name}"),
-            Some(_) => {
-                cx.engine.docker(["rm", &name]).read(&cx.secrets)?;
-                continue;
-            }
+            Some(_) if cx.engine.docker(["rm", &name]).output()?.status.success() => continue,
+            // The engine removes it already: what was started with `--rm` it removes by itself.
+            Some(_) => format!("docker rm --force {name}"),
             None => match lock.sessions(deployment, &name)?.first() {
                 Some(pid) => format!("select pg_terminate_backend({pid})"),
                 None => return Ok(()),

@@ -254,7 +254,7 @@ fn four_runs_at_once_from_nothing_all_end_well(compose: Compose) {
 }
 
 /// What a user put there: with Ory's servers through their APIs, with stand-ins, which have none, by SQL.
-fn rows_of_a_user(stack: &Stack) -> Vec<String> {
+pub fn rows_of_a_user(stack: &Stack) -> Vec<String> {
     if is_real() {
         create_by_api(stack);
     }

@@ -33,10 +33,18 @@ mod failures;
 #[cfg(unix)]
 mod fake;
 #[cfg(unix)]
+mod faults;
+#[cfg(unix)]
+mod ground;
+#[cfg(unix)]
+mod interrupted;
+#[cfg(unix)]
 mod plans;
 #[cfg(unix)]
 mod runs;
 #[cfg(unix)]
 mod shared_schemas;
+#[cfg(unix)]
+mod templates;
 #[cfg(unix)]
 mod usage;

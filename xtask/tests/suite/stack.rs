@@ -63,6 +63,19 @@ impl Stack {
         stack
     }
 
+    /// Another clone of the same project: a folder of its own, the same `.env`.
+    pub fn twin(&self) -> Self {
+        let twin = Self {
+            project: Project::new(),
+            name: self.name.clone(),
+            ports: self.ports.clone(),
+            settings: self.settings.clone(),
+            ..*self
+        };
+        twin.project.write(".env", &self.project.read(".env"));
+        twin
+    }
+
     /// A copy of `stacks/NAME`, a stack of somebody else.
     pub fn of_others(name: &str, compose: Compose) -> Self {
         let mut stack = Self::with(Project::of_others(name), compose);
