@@ -8,8 +8,8 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crate::carried;
 use crate::context::Context;
 use crate::known::{self, Extent};
-use crate::process::Invocation;
-use crate::stack::Deployment;
+use ory_stack::stack::Deployment;
+use xtask_runner::process::Invocation;
 
 type Work<'scope> = Box<dyn FnOnce() + Send + 'scope>;
 

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::context::{Context, work_file};
-use crate::process::Invocation;
-use crate::stack::Deployment;
 use ory_facts::carried::{Carried, read_cache};
 use ory_facts::product::{Release, parse_release};
+use ory_stack::stack::Deployment;
+use xtask_runner::process::Invocation;
 
 /// Where the list of an image is kept, and what is there. None where the image isn't here.
 fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Carried>>)>> {

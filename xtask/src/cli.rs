@@ -8,9 +8,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::context::Options;
-use crate::interrupt::Interrupt;
-use crate::output::{Output, Verbosity};
 use ory_facts::product::{Product, parse_release};
+use xtask_runner::interrupt::Interrupt;
+use xtask_runner::output::{Output, Verbosity};
 
 /// The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose
 #[derive(Debug, Parser)]

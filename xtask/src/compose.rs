@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::failure::{Exit, Failure};
-use crate::process::{self, Invocation};
-use ory_facts::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_facts::secrets::Secrets;
-use ory_facts::service::Service;
+use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
+use ory_stack::service::Service;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::{self, Invocation};
 
 /// How Compose is called, and where.
 pub struct Engine {

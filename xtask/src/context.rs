@@ -10,17 +10,17 @@ use anyhow::{Context as _, Result};
 use yaml_rust2::Yaml;
 
 use crate::compose::{self, Engine, Found};
-use crate::env_file::{self, EnvFile, private_file};
-use crate::failure::{Exit, Failure};
-use crate::interrupt::Interrupt;
 use crate::known::Known;
-use crate::output::Output;
-use crate::process::{CommandError, Invocation};
-use crate::stack::Stack;
-use ory_facts::container::{Container, Image, Listed};
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
-use ory_facts::service::Service;
+use ory_stack::container::{Container, Image, Listed};
+use ory_stack::env_file::{self, EnvFile, private_file};
+use ory_stack::service::Service;
+use ory_stack::stack::Stack;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::interrupt::Interrupt;
+use xtask_runner::output::Output;
+use xtask_runner::process::{CommandError, Invocation};
 
 /// How long a service is waited for where no other time is asked for.
 const WAIT: Duration = Duration::from_secs(60);

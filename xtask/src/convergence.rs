@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::context::Context;
-use ory_facts::service::Service;
+use ory_stack::service::Service;
 
 /// The services asked for, by what is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,15 +1,15 @@
 //! A failure explained. The facts know the causes; here the database is asked where they need it, and the stack's
 //! own names are filled in.
 
-use ory_facts::container::Listed;
 use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
-use ory_facts::service::Service;
+use ory_stack::container::Listed;
+use ory_stack::service::Service;
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
 use crate::postgres;
-use crate::process::{CommandError, Invocation};
-use crate::stack::Deployment;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::{CommandError, Invocation};
 
 /// psql as the administrator of a product's server, to be typed.
 pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {

@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::carried;
 use crate::context::{Context, work_file};
 use crate::diagnosis;
-use crate::failure::{Exit, Failure};
 use crate::postgres::{self, Place};
-use crate::process::Invocation;
 use crate::scratch::Scratch;
-use crate::stack::Deployment;
 use ory_facts::carried::State;
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::Invocation;
 
 /// Compares a product's schema with what its image makes. Fails where that can't be told, as while migrations
 /// are pending.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::{Options, manifest_dir};
-use crate::failure::{Exit, Failure};
-use crate::output::Output;
-use crate::process::{self, Invocation};
 use ory_facts::secrets::Secrets;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::Output;
+use xtask_runner::process::{self, Invocation};
 
 /// A package manager: its program, what it runs first, how it installs, and what it calls things.
 struct Manager {

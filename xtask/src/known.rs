@@ -9,12 +9,12 @@ use anyhow::Result;
 
 use crate::context::Context;
 use crate::postgres::{self, Place};
-use crate::stack::Deployment;
 use ory_facts::applied;
 use ory_facts::carried::Carried;
-use ory_facts::container::{Container, Image, Listed};
 use ory_facts::product::Product;
-use ory_facts::service::Service;
+use ory_stack::container::{Container, Image, Listed};
+use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
 
 /// An answer that is kept. Who asks meanwhile waits for the same answer.
 #[derive(Default)]

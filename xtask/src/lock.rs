@@ -1,127 +1,34 @@
-//! One run at a time for a stack: files that a command which changes anything keeps locked. The system
-//! releases them when the process ends, however it ends.
-//!
-//! Two files, since two clones can be one project to the engine: the stack's folder first, before `.env` is
-//! written, then the project, before anything is started.
+//! One run at a time for a stack. Two files are locked, since two clones can be one project to the engine: the stack's
+//! folder's first, before `.env` is written, then the project's, before anything is started.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use crate::context::{Context, Options, stack_directory, work_file};
-use crate::failure::{Exit, Failure};
+use xtask_runner::file_lock::{self, FileLock};
 
-/// Held until it is dropped.
-pub struct Lock {
-    _file: Option<File>,
-}
-
-/// Waits for the lock of the stack's folder, and says who holds it. A dry run needs none.
-pub fn acquire(options: &Options) -> Result<Lock> {
-    if options.dry_run {
-        return Ok(Lock { _file: None });
-    }
+/// Waits for the lock of the stack's folder. A dry run needs none.
+pub fn acquire(options: &Options) -> Result<Option<FileLock>> {
     let name = format!("{:016x}.lock", hash(&stack_directory(options)?));
     take(options, &work_file(&format!("locks/{name}"))?)
 }
 
 /// Waits for the lock of the project on this engine, whichever clone another run was started in.
-pub fn acquire_project(cx: &Context) -> Result<Lock> {
-    if cx.options.dry_run {
-        return Ok(Lock { _file: None });
-    }
+pub fn acquire_project(cx: &Context) -> Result<Option<FileLock>> {
     let engine = ["DOCKER_HOST", "DOCKER_CONTEXT"].map(|name| std::env::var_os(name).unwrap_or_default());
-    let folder = shared_folder()?;
-    take(&cx.options, &folder.join(format!("{}-{:016x}.lock", cx.stack.project, hash(&engine))))
+    let name = format!("{}-{:016x}.lock", cx.stack.project, hash(&engine));
+    take(&cx.options, &file_lock::shared_folder()?.join(name))
+}
+
+fn take(options: &Options, path: &Path) -> Result<Option<FileLock>> {
+    let take = || file_lock::take(path, options.lock_timeout, options.output, &options.interrupt);
+    if options.dry_run { Ok(None) } else { take().map(Some) }
 }
 
 fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-/// A folder that every user of this machine may lock files in.
-fn shared_folder() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join("xtask-locks");
-    let failed = || format!("failed to create {}", folder.display());
-    if !folder.is_dir() {
-        std::fs::create_dir_all(&folder).with_context(failed)?;
-        open_to_all(&folder, 0o1777).with_context(failed)?;
-    }
-    Ok(folder)
-}
-
-#[cfg(unix)]
-fn open_to_all(path: &Path, mode: u32) -> std::io::Result<()> {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn open_to_all(_path: &Path, _mode: u32) -> std::io::Result<()> {
-    Ok(())
-}
-
-/// Opens a lock's file. It is never removed: a run could hold the lock of a file that is no longer there.
-fn open(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    // Not in one call: in a folder like /tmp the system refuses to create what somebody else already has.
-    options.open(path).or_else(|_| {
-        let file = options.create(true).truncate(false).open(path)?;
-        open_to_all(path, 0o666)?;
-        Ok(file)
-    })
-}
-
-fn take(options: &Options, path: &Path) -> Result<Lock> {
-    let failed = || format!("failed to lock {}", path.display());
-    let mut file = open(path).with_context(failed)?;
-    let start = Instant::now();
-    let mut progress = None;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
-            Err(TryLockError::WouldBlock) => {}
-        }
-        if progress.is_none() {
-            options.output.say(format!("waiting for another run on this stack: {}", holder(&mut file)));
-            progress = Some(options.output.progress("waiting for another run on this stack"));
-        }
-        if start.elapsed() > options.lock_timeout {
-            let message =
-                format!("another run still holds this stack after {} s", options.lock_timeout.as_secs());
-            bail!(Failure::new(Exit::Locked, message).hint("wait until it has ended, then run this again"));
-        }
-        options.interrupt.sleep(Duration::from_millis(50))?;
-    }
-    let holder = format!("cargo xtask {} (process {})\n", typed(), std::process::id());
-    let write = file
-        .set_len(0)
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| file.write_all(holder.as_bytes()));
-    write.with_context(failed)?;
-    Ok(Lock { _file: Some(file) })
-}
-
-/// The run that holds a lock, and for how long.
-fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
-    // The holder wrote its name when it took the lock.
-    let since = file.metadata().and_then(|metadata| metadata.modified()).ok();
-    match (read, since.and_then(|since| since.elapsed().ok())) {
-        (Ok(_), Some(age)) if !text.is_empty() => format!("{}, for {} s", text.trim(), age.as_secs()),
-        _ => "it has just begun".into(),
-    }
-}
-
-/// What was typed behind `cargo xtask`.
-pub fn typed() -> String {
-    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
 }

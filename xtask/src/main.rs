@@ -11,30 +11,25 @@ mod diagnosis;
 mod doctor;
 mod drift;
 mod install;
-mod interrupt;
 mod known;
 mod lock;
 mod migrations;
 mod one_off;
-mod output;
 mod plan;
 mod postgres;
-mod process;
 mod readiness;
 mod scratch;
 mod server_lock;
-mod session;
 mod stand_in;
 mod summary;
 
 use std::process::ExitCode;
 
 use cli::{Cli, Command};
-use failure::{Exit, Failure};
-use interrupt::Interrupt;
 use ory_facts::product::Product;
-use ory_facts::{env_file, failure, stack};
-use output::Output;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::interrupt::Interrupt;
+use xtask_runner::output::Output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse_line();

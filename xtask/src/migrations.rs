@@ -9,13 +9,13 @@ use anyhow::Result;
 
 use crate::carried;
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
-use crate::output::counted;
-use crate::process::CommandError;
-use crate::stack::Deployment;
 use crate::{diagnosis, drift, one_off, postgres, server_lock};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::counted;
+use xtask_runner::process::CommandError;
 
 /// What a migration did.
 pub enum Outcome {

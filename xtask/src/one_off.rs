@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use ory_facts::diagnosis;
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
 use crate::postgres;
-use crate::process::Invocation;
 use crate::server_lock::ServerLock;
-use crate::stack::Deployment;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::Invocation;
 
 /// A migration that says nothing for this long may have lost its server.
 const SILENCE: Duration = Duration::from_secs(3);

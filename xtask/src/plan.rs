@@ -15,17 +15,17 @@ use crate::compose;
 use crate::context::Context;
 use crate::convergence::{self, Work};
 use crate::diagnosis;
-use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Outcome};
 use crate::one_off;
-use crate::output::{Output, counted, seconds};
 use crate::postgres::{self, MayCreate};
-use crate::process::Invocation;
 use crate::readiness;
-use crate::stack::Deployment;
 use crate::summary;
-use ory_facts::container::Listed;
-use ory_facts::service::Service;
+use ory_stack::container::Listed;
+use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted, seconds};
+use xtask_runner::process::Invocation;
 
 /// One step of a plan.
 pub enum Step<'a> {

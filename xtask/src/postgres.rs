@@ -10,16 +10,16 @@ use anyhow::{Result, bail};
 
 use crate::context::Context;
 use crate::diagnosis;
-use crate::failure::{Exit, Failure};
-use crate::process::Invocation;
-use crate::stack::Deployment;
 use ory_facts::applied;
-use ory_facts::checks::storage::CREATE_LABEL;
-use ory_facts::container::Listed;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
-use ory_facts::service::Service;
 use ory_facts::sql::{identifier, literal};
+use ory_stack::checks::storage::CREATE_LABEL;
+use ory_stack::container::Listed;
+use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::Invocation;
 
 /// Where psql runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

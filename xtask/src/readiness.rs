@@ -14,9 +14,9 @@ use anyhow::Result;
 use crate::compose::Engine;
 use crate::context::Context;
 use crate::diagnosis;
-use crate::process::Invocation;
-use ory_facts::container::Container;
-use ory_facts::settings;
+use ory_stack::container::Container;
+use ory_stack::settings;
+use xtask_runner::process::Invocation;
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
 /// too early.

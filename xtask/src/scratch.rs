@@ -5,15 +5,15 @@ use anyhow::{Error, Result};
 
 use crate::context::Context;
 use crate::diagnosis;
-use crate::failure::{Exit, Failure};
-use crate::interrupt::Interrupt;
 use crate::one_off;
 use crate::postgres::{self, Place};
-use crate::process::{CommandError, Invocation};
 use crate::server_lock;
-use crate::stack::Deployment;
 use ory_facts::catalog;
 use ory_facts::sql::identifier;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::interrupt::Interrupt;
+use xtask_runner::process::{CommandError, Invocation};
 
 /// A database that is made and removed as who may do so, and is filled and read as the product.
 pub struct Scratch<'a> {

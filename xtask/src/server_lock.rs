@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
-use crate::lock;
 use crate::postgres;
-use crate::process::CommandError;
-use crate::session::Session;
-use crate::stack::Deployment;
 use ory_facts::sql::literal;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::file_lock;
+use xtask_runner::process::CommandError;
+use xtask_runner::session::Session;
 
 const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// The lock of a product's database, held until it is dropped.
 pub struct ServerLock<'a> {
     cx: &'a Context,
-    session: Session<'a>,
+    session: Session,
 }
 
 /// Waits for the lock of a product's database, and says who holds it.
@@ -58,11 +58,11 @@ fn connect<'a>(
     deployment: &Deployment,
     take: &str,
 ) -> Result<(ServerLock<'a>, Vec<String>)> {
-    let application = format!("xtask {}, process {}", lock::typed(), std::process::id());
+    let application = format!("xtask {}, process {}", file_lock::typed(), std::process::id());
     let try_in = |database: &str| {
         let psql =
             postgres::as_product(cx, deployment, &[("PGDATABASE", database), ("PGAPPNAME", &application)])?;
-        let mut lock = ServerLock { cx, session: Session::start(&cx.options, psql)? };
+        let mut lock = ServerLock { cx, session: Session::start(psql)? };
         let answer = lock.ask(take)?;
         Ok((lock, answer))
     };

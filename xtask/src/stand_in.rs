@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::{Context, manifest_dir, work_file};
-use crate::env_file;
-use crate::failure::{Exit, Failure};
-use crate::process::{self, Invocation};
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
+use ory_stack::env_file;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::{self, Invocation};
 
 /// The image variables of the recommended stack, and the stand-ins for them.
 pub fn settings(release: &str) -> Vec<(String, String)> {
@@ -162,7 +162,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
 }
 
 fn build_image(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments: &[&str]) -> Result<()> {
-    let label = format!("{}={stamp}", ory_facts::container::STAND_IN_LABEL);
+    let label = format!("{}={stamp}", ory_stack::container::STAND_IN_LABEL);
     let folder = folder.display().to_string();
     let command = cx.engine.docker(["build", "--quiet", "--tag", image, "--label", &label]);
     let built = command.args(arguments.iter().copied()).arg(folder).read(&cx.secrets);

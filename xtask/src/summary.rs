@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::context::Context;
-use crate::output::{Output, seconds, table};
 use crate::readiness;
+use xtask_runner::output::{Output, seconds, table};
 
 /// Prints the services that have a container, on standard output. `took` is how long each was waited for;
 /// those in `kept` ran before.

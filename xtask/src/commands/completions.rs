@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::{Cli, Completions};
-use crate::output::Output;
+use xtask_runner::output::Output;
 
 pub fn run(args: &Completions) -> Result<()> {
     let script = Cli::completions(args.shell, &args.name);

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::cli::Doctor;
 use crate::context::Options;
 use crate::doctor::{self, Report};
-use crate::failure::{Exit, Failure};
-use crate::output::{Output, counted, table};
-use ory_facts::checks::{Finding, Level};
+use ory_stack::checks::{Finding, Level};
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted, table};
 
 pub fn run(options: &Options, args: &Doctor) -> Result<()> {
     let report = doctor::examine(options);

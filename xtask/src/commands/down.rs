@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 
 use crate::cli::Down;
 use crate::context::{Context, Options};
-use crate::failure::{Exit, Failure};
 use crate::lock;
 use crate::plan::{self, Step};
+use xtask_runner::failure::{Exit, Failure};
 
 pub fn run(options: &Options, args: &Down) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;

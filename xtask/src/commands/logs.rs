@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cli::Logs;
 use crate::context::{Context, Options};
-use crate::output::Output;
+use xtask_runner::output::Output;
 
 pub fn run(options: &Options, args: &Logs) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;

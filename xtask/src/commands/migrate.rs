@@ -8,9 +8,9 @@ use crate::cli::Migrate;
 use crate::context::{Context, Options};
 use crate::known::{Extent, look};
 use crate::lock;
-use crate::output::seconds;
 use crate::plan::Step;
 use ory_facts::product::Product;
+use xtask_runner::output::seconds;
 
 /// Migrates one product; that the stack hasn't got it is wrong usage.
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {

@@ -17,17 +17,17 @@ use anyhow::{Result, bail};
 
 use crate::cli::{Databases, Images};
 use crate::context::{Context, Options};
-use crate::env_file::EnvFile;
-use crate::failure::{Exit, Failure};
-use crate::output::Output;
 use crate::plan::{self, Step};
 use crate::postgres::MayCreate;
-use crate::stack::Deployment;
 use crate::stand_in;
-use ory_facts::checks::storage::CREATE_LABEL;
-use ory_facts::checks::{Finding, dsns};
 use ory_facts::product::Product;
-use ory_facts::service::Service;
+use ory_stack::checks::storage::CREATE_LABEL;
+use ory_stack::checks::{Finding, dsns};
+use ory_stack::env_file::EnvFile;
+use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::Output;
 
 /// The context of a command, with stand-ins where asked for: they are built here.
 fn context(options: &Options, images: &Images) -> Result<Context> {

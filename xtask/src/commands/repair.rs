@@ -8,13 +8,13 @@ use ory_facts::repair;
 use crate::cli::{Images, Repair};
 use crate::context::{Context, Options};
 use crate::drift;
-use crate::failure::{Exit, Failure};
 use crate::lock;
 use crate::migrations;
-use crate::output::Output;
 use crate::plan::{self, Step};
 use crate::postgres;
-use crate::stack::Deployment;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::Output;
 
 pub fn run(options: &Options, args: &Repair) -> Result<()> {
     let _lock = lock::acquire(options)?;

@@ -8,9 +8,9 @@ use crate::cli::Restart;
 use crate::context::Options;
 use crate::known::{Extent, look};
 use crate::lock;
-use crate::output::seconds;
 use crate::plan::Step;
-use ory_facts::service::Service;
+use ory_stack::service::Service;
+use xtask_runner::output::seconds;
 
 pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();

@@ -11,16 +11,16 @@ use crate::cli::Status;
 use crate::context::{Context, Options};
 use crate::diagnosis;
 use crate::drift;
-use crate::failure::{Exit, Failure};
 use crate::known::{Extent, look};
 use crate::migrations;
-use crate::output::{Output, counted, table};
 use crate::readiness;
-use crate::stack::Deployment;
 use ory_facts::carried::State;
-use ory_facts::container::Container;
 use ory_facts::difference::Difference;
 use ory_facts::product::Product;
+use ory_stack::container::Container;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted, table};
 
 /// What is known of a product.
 struct Row<'a> {

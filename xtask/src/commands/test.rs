@@ -5,9 +5,12 @@ use anyhow::Result;
 use crate::cli::Test;
 use crate::context::{Context, Options, workspace_root};
 use crate::install::{self, Need};
-use crate::output::Output;
-use crate::process::Invocation;
 use crate::stand_in;
+use xtask_runner::output::Output;
+use xtask_runner::process::Invocation;
+
+/// The crates of this tool, beside which a workspace has its own.
+const CRATES: [&str; 4] = ["xtask", "ory-facts", "ory-stack", "xtask-runner"];
 
 /// The releases that the tests update between.
 const RELEASES: [&str; 2] = ["v25.4.0", "v26.2.0"];
@@ -16,7 +19,8 @@ pub fn run(options: &Options, args: &Test) -> Result<()> {
     let root = workspace_root()?;
     let locked = std::env::var_os("CI").is_some().then_some("--locked");
     let command = Invocation::new("cargo", &root)
-        .args(["test", "--package", "xtask", "--package", "ory-facts", "--profile", "xtask"])
+        .args(["test", "--profile", "xtask"])
+        .args(CRATES.iter().flat_map(|name| ["--package", name]))
         .args(locked)
         .args(["--", "--include-ignored"])
         .args(args.filter.clone());

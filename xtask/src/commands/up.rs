@@ -7,15 +7,15 @@ use anyhow::{Result, bail};
 use crate::cli::Up;
 use crate::context::{Context, Options, stack_directory};
 use crate::doctor;
-use crate::env_file::EnvFile;
-use crate::failure::{Exit, Failure};
 use crate::install::{self, Need};
 use crate::known::{Extent, look};
 use crate::lock;
-use crate::output::{Output, counted, seconds};
 use crate::plan::Step;
-use crate::stack::Deployment;
-use ory_facts::service::Service;
+use ory_stack::env_file::EnvFile;
+use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted, seconds};
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();

@@ -7,13 +7,13 @@ use anyhow::Result;
 
 use crate::compose::Engine;
 use crate::context::Context;
-use crate::output::counted;
-use crate::process::{self, Invocation};
 use crate::stand_in;
-use ory_facts::checks::files::{self, User};
-use ory_facts::checks::{Finding, answers};
-use ory_facts::container::{Container, Image};
-use ory_facts::service::Service;
+use ory_stack::checks::files::{self, User};
+use ory_stack::checks::{Finding, answers};
+use ory_stack::container::{Container, Image};
+use ory_stack::service::Service;
+use xtask_runner::output::counted;
+use xtask_runner::process::{self, Invocation};
 
 /// What an answer tells.
 type Judge<'a> = Box<dyn Fn(&Output) -> Vec<Finding> + Send + Sync + 'a>;

@@ -11,12 +11,12 @@ use anyhow::{Result, bail};
 use crate::commands::up;
 use crate::compose::{Engine, Found};
 use crate::context::{Context, Options, stack_directory};
-use crate::env_file::EnvFile;
-use crate::failure::{Exit, Failure};
-use crate::output::counted;
-use ory_facts::checks::{CHECKS, Finding};
 use ory_facts::product::Product;
-use ory_facts::service::Service;
+use ory_stack::checks::{CHECKS, Finding};
+use ory_stack::env_file::EnvFile;
+use ory_stack::service::Service;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::counted;
 
 /// Everything that was found, in the order in which it is printed.
 #[derive(Default)]
@@ -63,8 +63,11 @@ pub fn examine(options: &Options) -> Report {
     report
 }
 
+/// Variables, by name and value.
+type Settings = Vec<(String, String)>;
+
 /// What is so of `.env`, where it is to have secrets, and what stands for those that `up` will write.
-fn settings(dir: &Path) -> Result<(Option<String>, Vec<(String, String)>)> {
+fn settings(dir: &Path) -> Result<(Option<String>, Settings)> {
     let file = EnvFile::read(dir)?;
     let missing = file.placeholders();
     file.check(&missing)?;

@@ -6,10 +6,10 @@ use std::net::TcpListener;
 
 use crate::compose::Engine;
 use crate::context::Context;
-use ory_facts::checks::Finding;
-use ory_facts::container::Container;
-use ory_facts::listener::processes_at;
-use ory_facts::service::Service;
+use ory_stack::checks::Finding;
+use ory_stack::container::Container;
+use ory_stack::listener::processes_at;
+use ory_stack::service::Service;
 
 /// The ports of some services that can't be had now: the service, the address, the port.
 fn taken<'a>(services: impl IntoIterator<Item = &'a Service>) -> Vec<(&'a Service, String, u16)> {

@@ -7,11 +7,11 @@ use crate::diagnosis;
 use crate::drift;
 use crate::postgres;
 use crate::readiness;
-use crate::stack::Deployment;
-use ory_facts::checks::{Finding, answers};
-use ory_facts::container::Container;
 use ory_facts::difference::Difference;
 use ory_facts::product::Product;
+use ory_stack::checks::{Finding, answers};
+use ory_stack::container::Container;
+use ory_stack::stack::Deployment;
 
 /// How often a server is asked before it isn't ready: one question has a fifth of a second.
 const TRIES: u32 = 10;

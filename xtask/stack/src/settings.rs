@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use toml_span::value::ValueInner;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::product::Product;
 use crate::service::{Service, scalar};
+use ory_facts::product::Product;
 
 /// Reads a file that the container of a service names.
 pub fn read(service: &Service, file: &str) -> Result<Yaml> {

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::context::Options;
 use crate::interrupt::TICK;
 use crate::process::Invocation;
 use ory_facts::secrets::Secrets;
@@ -16,17 +15,16 @@ use ory_facts::secrets::Secrets;
 const END: &str = "-- end of rows --";
 
 /// A psql that stays connected.
-pub struct Session<'a> {
-    options: &'a Options,
+pub struct Session {
     command: Invocation,
     running: duct::Handle,
     input: os_pipe::PipeWriter,
     lines: Receiver<String>,
 }
 
-impl<'a> Session<'a> {
+impl Session {
     /// Starts psql. Whether it can connect shows at the first request.
-    pub fn start(options: &'a Options, command: Invocation) -> Result<Self> {
+    pub fn start(command: Invocation) -> Result<Self> {
         let failed = || format!("failed to start `{command}`");
         let (stdin, input) = os_pipe::pipe()?;
         let (output, stdout) = os_pipe::pipe()?;
@@ -36,7 +34,7 @@ impl<'a> Session<'a> {
         std::thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
         });
-        Ok(Self { options, command, running, input, lines })
+        Ok(Self { command, running, input, lines })
     }
 
     /// Runs SQL and returns the lines of its rows.
@@ -53,16 +51,7 @@ impl<'a> Session<'a> {
                     let output = self.running.wait()?;
                     bail!(self.command.error(output, secrets));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.options.interrupt.check()?;
-                    if start.elapsed() > self.options.wait() {
-                        bail!(
-                            "{} gave no answer in {} s",
-                            self.command.name(),
-                            self.options.wait().as_secs()
-                        );
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => self.command.check_limits(start)?,
             }
         }
     }

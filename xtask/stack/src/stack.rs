@@ -10,13 +10,13 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View, files};
-use crate::dsn::Dsn;
-use crate::failure::{Exit, Failure};
 use crate::image;
-use crate::product::Product;
-use crate::secrets::Secrets;
 use crate::service::{Mount, Service, scalar};
 use crate::settings;
+use ory_facts::dsn::Dsn;
+use ory_facts::product::Product;
+use ory_facts::secrets::Secrets;
+use xtask_runner::failure::{Exit, Failure};
 
 /// The stack as Compose resolves it.
 pub struct Stack {

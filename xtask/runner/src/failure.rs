@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::checks::{Finding, Level};
-
 /// The exit codes of xtask. They are documented in `cargo xtask --help`, and stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -53,15 +51,6 @@ impl Failure {
     /// The next command to type, if one is known.
     pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
         Self::of(error)?.hint.as_deref()
-    }
-}
-
-impl From<Finding> for Failure {
-    fn from(finding: Finding) -> Self {
-        let exit = if finding.level == Level::Missing { Exit::Missing } else { Exit::Failed };
-        let Finding { subject, message, fix, .. } = finding;
-        let message = if message.contains(&subject) { message } else { format!("{subject}: {message}") };
-        Self { exit, message, hint: fix }
     }
 }
 

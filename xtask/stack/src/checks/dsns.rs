@@ -1,10 +1,10 @@
 //! The DSNs: usable, a place of its own for each product, and the same one wherever it is written.
 
 use super::{Deployed, Finding, View};
-use crate::dsn::Dsn;
-use crate::product::Product;
 use crate::service::{Service, scalar};
 use crate::settings;
+use ory_facts::dsn::Dsn;
+use ory_facts::product::Product;
 
 /// A DSN as it is written, and where.
 struct Source {

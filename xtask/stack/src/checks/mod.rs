@@ -13,8 +13,9 @@ pub mod storage;
 
 use std::collections::BTreeMap;
 
-use crate::product::Product;
 use crate::service::Service;
+use ory_facts::product::Product;
+use xtask_runner::failure::{Exit, Failure};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +151,19 @@ impl Check {
 }
 
 /// What the unit tests of the checks share.
+impl From<Finding> for Failure {
+    fn from(finding: Finding) -> Self {
+        let exit = if finding.level == Level::Missing { Exit::Missing } else { Exit::Failed };
+        let Finding { subject, message, fix, .. } = finding;
+        let message = if message.contains(&subject) { message } else { format!("{subject}: {message}") };
+        let failure = Self::new(exit, message);
+        match fix {
+            Some(fix) => failure.hint(fix),
+            None => failure,
+        }
+    }
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::failure::{Exit, Failure};
+use xtask_runner::failure::{Exit, Failure};
 
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
 const MARK: &str = "# xtask: random ";

@@ -201,7 +201,8 @@ impl Invocation {
         expression
     }
 
-    fn check_limits(&self, start: Instant) -> anyhow::Result<()> {
+    /// Fails once it is to be ended: xtask was asked to end, or it has taken too long since `start`.
+    pub fn check_limits(&self, start: Instant) -> anyhow::Result<()> {
         let Some((interrupt, deadline)) = &self.limits else { return Ok(()) };
         interrupt.check()?;
         match deadline {

@@ -1,9 +1,9 @@
 //! What a server needs when it starts: a migrated database; and, for Kratos, somebody who takes its mail.
 
 use super::{Deployed, Finding, View, dsns};
-use crate::product::Product;
 use crate::service::scalar;
 use crate::settings;
+use ory_facts::product::Product;
 
 /// Each server waits until it is migrated, or until its database is healthy.
 pub fn check(view: &View) -> Vec<Finding> {

@@ -23,7 +23,7 @@ pub fn check(view: &View) -> Vec<Finding> {
     findings
 }
 
-fn default_of(product: crate::product::Product, service: &Service) -> Option<PathBuf> {
+fn default_of(product: ory_facts::product::Product, service: &Service) -> Option<PathBuf> {
     service.on_host(product.default_config()?)
 }
 

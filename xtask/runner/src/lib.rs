@@ -1,0 +1,8 @@
+//! How a command runs programs, is interrupted, speaks and fails.
+
+pub mod failure;
+pub mod file_lock;
+pub mod interrupt;
+pub mod output;
+pub mod process;
+pub mod session;
