@@ -29,7 +29,7 @@ pub struct Report {
     daemon: Option<PathBuf>,
 }
 
-/// Looks at everything. What can't be looked at for want of something else is left out, after that one's failure.
+/// Looks at everything. What can't be looked at for want of something else is left out, after its failure.
 pub fn examine(options: &Options) -> Report {
     let mut report = Report::default();
     let dir = match stack_directory(options) {
@@ -94,14 +94,13 @@ impl Report {
 
     fn engine(&mut self, dir: &Path, env: &[(String, String)]) -> Result<Found> {
         let (listed, found) = Engine::search(dir, env)?;
-        let daemon = |engine: &Engine| engine.info();
         let (engine, resolved) = match (&listed, found) {
             (Err(error), found) => {
                 self.error("engine", error);
                 found?
             }
             (Ok(_), Ok((engine, resolved))) => {
-                match daemon(&engine) {
+                match engine.info() {
                     Ok((version, folder)) => {
                         self.add("engine", format!("Docker {version} answers"), vec![]);
                         self.daemon = Some(folder);
@@ -127,10 +126,14 @@ impl Report {
             self.add(check.name, check.ok, check.run(&view));
         }
         for product in Product::ALL {
-            // What stops every command, and no check has a name for.
-            if let Err(error) = cx.stack.deployment(product)
-                && !self.findings.iter().any(Finding::is_failure)
-            {
+            let Err(error) = cx.stack.deployment(product) else { continue };
+            // What stops every command, unless a check has said it already.
+            let deployed = view.products.iter().filter(|deployed| deployed.product == product);
+            let mut names = deployed.flat_map(|deployed| deployed.services()).map(|service| &service.name);
+            let failed = |name: &String| {
+                self.findings.iter().any(|found| found.is_failure() && found.subject == *name)
+            };
+            if !names.any(failed) {
                 self.error("stack", &error);
             }
         }

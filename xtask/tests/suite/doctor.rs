@@ -103,6 +103,18 @@ fn a_stack_with_faults_gets_each_with_its_fix_and_no_secret() {
 }
 
 #[test]
+fn what_stops_every_command_is_said_though_no_check_looks_for_it() {
+    let fake = changed(healthy(Fake::new()), |config| {
+        config
+            .replace("DSN: postgres://hydra", "NONE: postgres://hydra")
+            .replace("@db:5432/keto", "@dbb/keto")
+    });
+    let outcome = fake.run("doctor").exits(1);
+    assert!(outcome.stdout.contains("failure  stack      hydra has no DSN (looked at: "), "{outcome}");
+    assert_eq!(outcome.stdout.matches("names the server `dbb`, no service here").count(), 1, "{outcome}");
+}
+
+#[test]
 fn a_dry_run_prints_what_is_asked_and_asks_nothing() {
     let fake = healthy(Fake::new());
     golden("plan_doctor", &fake.run("doctor --dry-run"));

@@ -243,6 +243,7 @@ fn a_service_that_does_not_start(compose: Compose) {
     let env = stack.project.read(".env");
     let stop = |service: &str| docker(&["rm", "--force", &stack.container(service).1]);
 
+    // `up` would see both before it starts anything.
     let config = stack.project.dir.join("ory/kratos/kratos.yml");
     stop("kratos");
     let mode = |mode| {
@@ -250,10 +251,11 @@ fn a_service_that_does_not_start(compose: Compose) {
         std::fs::set_permissions(&config, permissions).expect("another mode");
     };
     mode(0o600);
-    fails(&stack, "up kratos", "kratos may not read /etc/config/kratos/kratos.yml").then_its_hint_repairs();
+    fails(&stack, "restart kratos", "kratos may not read /etc/config/kratos/kratos.yml")
+        .then_its_hint_repairs();
 
     stack.project.write(".env", &format!("{env}HYDRA_SECRETS_SYSTEM=too-short\n"));
-    let case = fails(&stack, "up hydra", "has 9 characters, which is the wrong length");
+    let case = fails(&stack, "restart hydra", "has 9 characters, which is the wrong length");
     let made = stack.type_line(case.line(), &[]);
     case.outcome.says("length must be >= 16").hides("too-short");
     stack.project.write(".env", &format!("{env}HYDRA_SECRETS_SYSTEM={}\n", made.stdout.trim()));
