@@ -96,6 +96,7 @@ fn the_commands() -> Vec<Row> {
         row("cargo xtask completions bash --name xt > ~/.xt.bash", |stack, _| {
             assert!(stack.project.read(".xt.bash").contains("migrate-kratos"));
         }),
+        row("cargo xtask repair kratos", |_, outcome| says(outcome, "kratos: nothing to repair")),
     ]
 }
 
