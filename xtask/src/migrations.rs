@@ -43,7 +43,7 @@ pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result
     let product = deployment.product;
     let seen = cx.known.applied(product);
     let seen = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
-    if is_up_to_date(cx, deployment, &seen)? && !is_forced {
+    if is_up_to_date(cx, deployment, &seen)? && !is_forced && !one_off::is_left(cx, deployment)? {
         return Ok(Outcome::UpToDate { total: seen.len() });
     }
     let mut lock = server_lock::acquire(cx, deployment)?;

@@ -114,6 +114,11 @@ fn end(cx: &Context, deployment: &Deployment) -> Result<()> {
     })
 }
 
+/// Whether an earlier run has left its container, running or not.
+pub fn is_left(cx: &Context, deployment: &Deployment) -> Result<bool> {
+    Ok(!cx.engine.inspect([name(cx, deployment).as_str()])?.is_empty())
+}
+
 /// Waits for what an earlier run has left behind: a container that goes on, or a statement whose container is
 /// gone. Ended in the middle, some migrations could not be run again.
 pub fn take_over(cx: &Context, deployment: &Deployment, lock: &mut ServerLock) -> Result<()> {

@@ -15,7 +15,8 @@ pub const PRODUCTS: [&str; 3] = ["kratos", "hydra", "keto"];
 
 /// A statement that defines something can be held, Ory's and the stand-ins' alike. The setting `fault.hold` is
 /// `DATABASE APPLIED START NUMBER`: once so many versions are applied there, the next statement waits until the
-/// setting is another, for half a minute at most, unless the server was started anew meanwhile.
+/// setting is another, for half a minute at most, unless the server was started anew meanwhile. It waits when it
+/// is done; a concurrent one, which would be in pieces then, before it begins.
 const HOLD: &str = "
     create function public.fault_hold() returns event_trigger language plpgsql as $$
     declare
@@ -24,7 +25,8 @@ const HOLD: &str = "
       applied int := 0;
     begin
       if hold[1] is distinct from current_database()::text or hold[3] <> pg_postmaster_start_time()::date
-        || 'T' || pg_postmaster_start_time()::time then
+        || 'T' || pg_postmaster_start_time()::time
+        or (tg_event = 'ddl_command_start') <> (current_query() ilike '%concurrently%') then
         return;
       end if;
       if to_regclass('public.schema_migration') is not null then
@@ -38,7 +40,8 @@ const HOLD: &str = "
         end loop;
       end if;
     end $$;
-    create event trigger fault_hold on ddl_command_end execute function public.fault_hold();";
+    create event trigger fault_start on ddl_command_start execute function public.fault_hold();
+    create event trigger fault_end on ddl_command_end execute function public.fault_hold();";
 
 /// A stack to try faults on.
 pub struct Ground {
