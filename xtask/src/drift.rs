@@ -14,6 +14,7 @@ use crate::scratch::Scratch;
 use ory_facts::carried::State;
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
+use ory_facts::first_sight;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::Invocation;
@@ -58,7 +59,7 @@ pub fn first_sight(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Ve
     let is_of_image = |expected: &Catalog| compare(cx, deployment, expected, &actual).is_ok();
     let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
     let carried = carried::known(cx, deployment);
-    let differences = difference::at_first_sight(expected.as_ref(), carried.as_ref(), &actual);
+    let differences = first_sight::differences(expected.as_ref(), carried.as_ref(), &actual);
     Ok((actual, differences))
 }
 

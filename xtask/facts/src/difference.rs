@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::carried::Carried;
 use crate::catalog::{Catalog, Column, Index};
 use crate::sql::identifier;
 
@@ -39,30 +38,13 @@ pub fn compare(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
     all.found
 }
 
-/// What shows at first sight: invalid indexes, and where what the image makes is known, missing tables. Where only
-/// the image's SQL is known, its tables are those that the SQL names; an application's may have invalid indexes.
-pub fn at_first_sight(
-    expected: Option<&Catalog>,
-    carried: Option<&Carried>,
-    actual: &Catalog,
-) -> Vec<Difference> {
-    let missing = expected.map(|expected| missing_tables(expected, actual)).unwrap_or_default();
-    let is_own = |index: &Index| match (expected, carried) {
-        (Some(expected), _) => expected.tables.contains(&index.table),
-        (None, Some(carried)) => carried.values().any(|migration| migration.names(&index.table)),
-        (None, None) => false,
-    };
-    let invalid = actual.indexes.iter().filter(|(_, index)| !index.is_valid && is_own(index));
-    missing.into_iter().chain(invalid.map(|(name, _)| invalid_index(name))).collect()
-}
-
-fn missing_tables(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
+pub(crate) fn missing_tables(expected: &Catalog, actual: &Catalog) -> Vec<Difference> {
     let missing = expected.tables.difference(&actual.tables);
     let missing = missing.map(|name| format!("the table {name} is missing"));
     missing.map(|text| Difference { text, remedy: Remedy::Restore }).collect()
 }
 
-fn invalid_index(name: &str) -> Difference {
+pub(crate) fn invalid_index(name: &str) -> Difference {
     Difference { text: format!("the index {name} is invalid"), remedy: Remedy::Reindex }
 }
 
@@ -241,7 +223,6 @@ fn create(index: &Index) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carried::Migration;
 
     const MADE: &str = "\
 server\t15\tpublic
@@ -351,28 +332,6 @@ end\t1
         assert_eq!(texts(&invalid), ["the index state_idx is invalid"]);
         assert_eq!(texts(&left), ["the index left_ccnew is invalid"]);
         assert_eq!(found(&invalid)[0].remedy, Remedy::Reindex);
-    }
-
-    #[test]
-    fn at_first_sight_shows_what_needs_no_closer_look() {
-        let read = |text: &str| Catalog::parse(text).expect("a catalog");
-        let actual = read(&without(&["sessions", "traits"]).replace("(state)\tt", "(state)\tf"));
-        let carried = |sql: &str| {
-            let migration = Migration { name: String::new(), sql: sql.into() };
-            Carried::from([("1".to_string(), migration)])
-        };
-        let seen = |expected: Option<&Catalog>, carried: Option<&Carried>| {
-            at_first_sight(expected, carried, &actual)
-                .into_iter()
-                .map(|difference| difference.text)
-                .collect::<Vec<_>>()
-        };
-        let own = carried("create index state_idx on identities (state)");
-        assert_eq!(seen(None, Some(&own)), ["the index state_idx is invalid"]);
-        assert!(seen(None, Some(&carried("create table another_identities ()"))).is_empty());
-        assert!(seen(None, None).is_empty());
-        let both = ["the table sessions is missing", "the index state_idx is invalid"];
-        assert_eq!(seen(Some(&read(MADE)), None), both);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod diagnosis;
 pub mod difference;
 pub mod dsn;
+pub mod first_sight;
 pub mod product;
 pub mod repair;
 pub mod secrets;
