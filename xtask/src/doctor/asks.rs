@@ -42,6 +42,11 @@ impl<'a> Group<'a> {
     }
 }
 
+/// What is so where nothing is found; elsewhere, nothing is looked at.
+pub fn if_here(ok: &str) -> &str {
+    if Engine::is_here() { ok } else { "not looked at: the engine is on another machine" }
+}
+
 /// Asks everything at once.
 pub fn answers(groups: Vec<Group>) -> Vec<(&'static str, String, Vec<Finding>)> {
     let answer = |(command, judge): &(Invocation, Judge)| match command.output() {
@@ -85,7 +90,7 @@ fn of_interest(cx: &Context) -> Vec<&Service> {
 
 /// Each file can be read by the user of its container. The image is asked only where not everybody can read it.
 pub fn readable(cx: &Context) -> Result<Group<'_>> {
-    let mut group = Group::new("readable", "each file can be read by the user of its container");
+    let mut group = Group::new("readable", if_here("each file can be read by the user of its container"));
     if !Engine::is_here() {
         return Ok(group);
     }

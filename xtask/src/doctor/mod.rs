@@ -163,7 +163,7 @@ impl Report {
         for (check, ok, found) in asks::answers(groups) {
             self.add(check, ok, found);
         }
-        self.add("ports", "free, or this stack's own", ports::check(cx, &containers));
+        self.add("ports", asks::if_here("free, or this stack's own"), ports::check(cx, &containers));
         let (ok, found) = state::services(cx, &containers);
         self.add("services", ok, found);
         if let Some(found) = state::databases(cx, &containers) {
