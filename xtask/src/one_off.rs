@@ -71,12 +71,9 @@ pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
         }
         Ok(())
     });
-    run.map_err(|error| {
-        cx.options.interrupt.clean_up();
-        match end(cx, deployment) {
-            Ok(()) => error,
-            Err(left) => left.context(format!("{error:#}")),
-        }
+    run.map_err(|error| match cx.options.interrupt.clean_up(|| end(cx, deployment)) {
+        Ok(()) => error,
+        Err(left) => left.context(format!("{error:#}")),
     })
 }
 

@@ -48,9 +48,12 @@ impl Interrupt {
         Some(Failure::new(exit, "interrupted"))
     }
 
-    /// From here on only what is left behind is cleaned up: nothing of that is ended by the signal that came.
-    pub fn clean_up(&self) {
+    /// Cleans up what is left behind, which no signal ends. After one, that goes on for what is still to be told.
+    pub fn clean_up<T>(&self, work: impl FnOnce() -> T) -> T {
         self.is_cleaning_up.store(true, Ordering::Relaxed);
+        let done = work();
+        self.is_cleaning_up.store(self.failure().is_some(), Ordering::Relaxed);
+        done
     }
 
     /// Fails once xtask was asked to end.
