@@ -289,10 +289,10 @@ impl Drop for Stack {
                 docker(&[remove, &found].concat());
             }
         }
-        // What Compose built for it: only v2 labels it, both name it after the project.
-        let images = docker(&["image", "ls", "--format", "{{.Repository}}"]);
+        // What Compose built for it, or a test did: only v2 labels it, all are named after the project.
+        let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
         let is_its =
-            |image: &&str| ["-", "_"].iter().any(|s| image.starts_with(&format!("{}{s}", self.name)));
+            |image: &&str| ["-", "_", "/"].iter().any(|s| image.starts_with(&format!("{}{s}", self.name)));
         images.lines().filter(is_its).for_each(|image| _ = docker(&["image", "rm", image]));
     }
 }
