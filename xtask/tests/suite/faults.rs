@@ -199,9 +199,9 @@ impl Bench {
             if product == "keto" { Start::Empty } else { self.random.pick(&[Start::Empty, Start::Old]) };
         let own = format!("migrate-{product}");
         let command = self.random.pick(&[own.as_str(), "migrate-all", "up"]).to_string();
-        match self.random.below(3) {
-            0 if aim == Aim::Anywhere => (Start::New, product, "up".into()),
-            1 if aim == Aim::Anywhere => (Start::New, product, "restart".into()),
+        match self.random.below(4) {
+            0 | 1 if aim == Aim::Anywhere => (Start::New, product, "restart".into()),
+            2 if aim == Aim::Anywhere => (Start::New, product, "up".into()),
             _ => (start, product, command),
         }
     }
