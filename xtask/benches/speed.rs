@@ -307,11 +307,9 @@ impl Side {
         let image = docker(&["image", "inspect", "--format", "{{.Id}}", &self.stack.container(product).0]);
         let id = image.trim().trim_start_matches("sha256:");
         let version = |number: usize| format!("2015{number:016}");
-        let sql = "ALTER TABLE a ADD COLUMN b varchar(255) NOT NULL DEFAULT 'c';\\n".repeat(6);
-        let row = |number| format!(r#"{{"version":"{}","name":"step","content":"{sql}"}}"#, version(number));
-        let rows: Vec<_> = (0..count).map(row).collect();
-        let text = format!(r#"{{"image":"pretended","carried":[{}]}}"#, rows.join(","));
-        std::fs::write(images_folder().join(format!("{product}-{id}.json")), text).expect("a file written");
+        let rows: String = (0..count).map(|number| format!("{}\tstep\n", version(number))).collect();
+        let path = images_folder().join(format!("{product}-{id}.versions"));
+        std::fs::write(path, rows + "end").expect("a file written");
         let fill = "insert into schema_migration (version) select '2015' || lpad(n::text, 16, '0')";
         let script = format!(
             "truncate schema_migration; {fill} from generate_series(0, {}) n",

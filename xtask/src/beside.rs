@@ -1,14 +1,11 @@
-//! What runs beside the steps of a plan: what they will need, and what they needn't wait for.
+//! What runs beside the steps of a plan: what they needn't wait for.
 //!
 //! A failure here is none of the plan: the step that needs it does it again, and tells why it fails.
 
 use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use crate::carried;
 use crate::context::Context;
-use crate::known::{self, Extent};
-use ory_stack::stack::Deployment;
 use xtask_runner::process::Invocation;
 
 type Work<'scope> = Box<dyn FnOnce() + Send + 'scope>;
@@ -37,24 +34,4 @@ impl<'scope> Beside<'scope> {
         drop(self.work.take());
         let _ = self.worker.take().map(ScopedJoinHandle::join);
     }
-}
-
-/// Looks at the databases that are to be migrated, where that wasn't done yet. What the images of new ones carry is
-/// asked beside: a new database needs all of it, whatever it is.
-pub fn prepare<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    cx: &'scope Context,
-    deployments: &[&'scope Deployment<'scope>],
-) {
-    if deployments.iter().all(|deployment| cx.known.applied(deployment.product).is_none()) {
-        known::look(cx, deployments.iter().copied(), Extent::Databases);
-    }
-    let is_new =
-        |deployment: &&Deployment| cx.known.applied(deployment.product).is_some_and(|v| v.is_empty());
-    let new: Vec<_> = deployments.iter().copied().filter(is_new).collect();
-    scope.spawn(move || {
-        new.into_iter().take_while(|_| cx.options.interrupt.check().is_ok()).for_each(|deployment| {
-            let _ = carried::of(cx, deployment);
-        });
-    });
 }

@@ -2,44 +2,74 @@
 //!
 //! The versions that `migrate status` lists are exactly those that end up in `schema_migration`.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::context::{Context, work_file};
-use ory_facts::carried::{Carried, read_cache};
+use ory_facts::carried::{Carried, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::{Release, parse_release};
 use ory_stack::stack::Deployment;
 use xtask_runner::process::Invocation;
 
-/// Where the list of an image is kept, and what is there. None where the image isn't here.
-fn cached(cx: &Context, deployment: &Deployment) -> Result<Option<(PathBuf, Option<Option<Carried>>)>> {
+/// Where is kept what an image carries: with the SQL, which takes long to read, or only the versions. None where
+/// the image isn't here.
+fn path(cx: &Context, deployment: &Deployment, kind: &str) -> Result<Option<PathBuf>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
-    let Some(image) = cx.image(name)? else { return Ok(None) };
-    let path = work_file(&format!("images/{}-{}.json", deployment.product, image.id))?;
-    let known = std::fs::read(&path).ok().and_then(|bytes| read_cache(&bytes));
-    Ok(Some((path, known)))
+    let image = cx.image(name)?;
+    image.map(|image| work_file(&format!("images/{}-{}.{kind}", deployment.product, image.id))).transpose()
 }
 
-/// What the image carries, where that was learned before.
+/// The versions that are kept. None where nothing is, or what is there can't be read.
+pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Option<Carried>> {
+    let path = path(cx, deployment, "versions").ok()??;
+    read_versions(&std::fs::read_to_string(path).ok()?)
+}
+
+/// What the image carries, SQL included, where that was asked before.
 pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
-    cached(cx, deployment).ok()??.1?
+    read_cache(&std::fs::read(path(cx, deployment, "json").ok()??).ok()?)?
 }
 
-/// What the image carries: [`learn`]ed once.
+/// What the image carries, maybe without SQL. None where the image is too old to have a status command: a Kratos
+/// before v25.4.0 would take the question for a migration.
 pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
-    cx.known.carried(deployment.product).get(|| learn(cx, deployment))
+    let ask = || kept(cx, deployment).map_or_else(|| learn(cx, deployment), Ok);
+    cx.known.carried(deployment.product).get(ask)
 }
 
-/// What the image carries, from the cache or from the image itself. None where the image is too old to
-/// have a status command: a Kratos before v25.4.0 would take the question for a migration.
+/// The same with SQL.
+pub fn in_full(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
+    known(cx, deployment).map_or_else(|| learn(cx, deployment), |carried| Ok(Some(carried)))
+}
+
+/// The same of the image that has just migrated an empty database. Its plan and what the database has then agree:
+/// it needn't be asked.
+pub fn of_migrated(
+    cx: &Context,
+    deployment: &Deployment,
+    log: &Path,
+    applied: &BTreeSet<String>,
+) -> Result<Option<Carried>> {
+    let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
+    let can_tell = deployment.product.has_status(tagged_release(deployment).unwrap_or_default());
+    if can_tell && kept(cx, deployment).is_none() && !plan.is_empty() && plan.keys().eq(applied) {
+        keep(cx, deployment, "versions", &write_versions(Some(&plan)))?;
+    }
+    of(cx, deployment)
+}
+
+fn keep(cx: &Context, deployment: &Deployment, kind: &str, text: &str) -> Result<()> {
+    let name = deployment.migrate.image.as_deref().unwrap_or_default();
+    let path = path(cx, deployment, kind)?.with_context(|| format!("the image {name} isn't here"))?;
+    std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Asks the image.
 fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
-    let (path, known) = cached(cx, deployment)?.with_context(|| format!("the image {name} isn't here"))?;
-    if let Some(known) = known {
-        return Ok(known);
-    }
     let release = tagged_release(deployment).or_else(|| ask_release(cx, deployment));
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
@@ -48,14 +78,15 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     };
     let cache = json!({ "image": name, "carried": rows }).to_string();
     let carried = read_cache(cache.as_bytes()).with_context(|| format!("{name} lists no migrations"))?;
-    std::fs::write(&path, cache).with_context(|| format!("failed to write {}", path.display()))?;
+    keep(cx, deployment, "json", &cache)?;
+    keep(cx, deployment, "versions", &write_versions(carried.as_ref()))?;
     Ok(carried)
 }
 
 /// The command that asks an image what it carries; none where that is known, or the tag tells that it
 /// can't be asked.
 pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
-    let is_known = matches!(cached(cx, deployment), Ok(Some((_, Some(_)))));
+    let is_known = kept(cx, deployment).is_some();
     let is_too_old =
         tagged_release(deployment).is_some_and(|release| !deployment.product.has_status(release));
     (!is_known && !is_too_old).then(|| status(cx, deployment))

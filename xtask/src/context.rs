@@ -114,9 +114,14 @@ impl Context {
         self.stack.absence(product, &self.engine.config(every).unwrap_or(Yaml::Null))
     }
 
+    /// The containers of this project, one-off ones among them, in short.
+    pub fn project(&self) -> Result<Vec<Listed>> {
+        self.known.listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
+    }
+
     /// The containers of the services, in short.
     pub fn listed(&self) -> Result<Vec<Listed>> {
-        self.known.listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
+        Ok(self.project()?.into_iter().filter(|container| !container.one_off).collect())
     }
 
     /// The containers of the services, with all that the engine knows of them.
@@ -218,9 +223,9 @@ impl Context {
     }
 }
 
-/// Of the containers of every project those of this stack's services.
+/// Of the containers of every project those of this one.
 fn of_project(mut listed: Vec<Listed>, stack: &Stack) -> Vec<Listed> {
-    listed.retain(|container| container.project == stack.project && !container.one_off);
+    listed.retain(|container| container.project == stack.project);
     listed
 }
 

@@ -48,9 +48,9 @@ struct Seen {
 /// What is kept, until [`Known::forget`].
 #[derive(Default)]
 pub struct Known {
-    /// The containers of the services, as the engine lists them.
+    /// The containers of the project, as the engine lists them.
     pub listed: Answer<Vec<Listed>>,
-    /// The same, with all that the engine knows of them.
+    /// Those of its services, with all that the engine knows of them.
     pub containers: Answer<Vec<Container>>,
     /// Those of the services' images that are here.
     pub images: Answer<Vec<Image>>,

@@ -32,7 +32,7 @@ pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
 
 /// How many migrations are pending, where that is known without starting anything.
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
-    let carried = carried::known(cx, deployment)?;
+    let carried = carried::kept(cx, deployment)??;
     let applied = postgres::applied(cx, deployment).ok()?;
     State { applied, carried: Some(carried) }.pending()
 }
@@ -61,13 +61,17 @@ pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result
     }
     let took = start.elapsed();
     let (schema, flaws) = drift::first_sight(cx, deployment)?;
-    let state = State { applied: schema.versions, carried: carried::of(cx, deployment)? };
+    let log = cx.log_path(&format!("migrate-{product}"))?;
+    let carried = match before.is_empty() {
+        true => carried::of_migrated(cx, deployment, &log, &schema.versions)?,
+        false => carried::of(cx, deployment)?,
+    };
+    let state = State { applied: schema.versions, carried };
     match state.pending() {
         None | Some(0) => {}
         Some(left) => {
             let left = counted(left, "migration");
             let message = format!("{product}'s migration ended well, but leaves {left} pending");
-            let log = cx.log_path(&format!("migrate-{product}"))?;
             return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
         }
     }
@@ -85,7 +89,7 @@ pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result
 
 /// Whether a database has everything its image carries; fails where it has more.
 fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> Result<bool> {
-    // A new database has nothing, whatever the image carries, which is still being learned.
+    // A new database has nothing, whatever the image carries.
     if applied.is_empty() {
         return Ok(false);
     }

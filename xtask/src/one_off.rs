@@ -113,7 +113,8 @@ fn end(cx: &Context, deployment: &Deployment) -> Result<()> {
 
 /// Whether an earlier run has left its container, running or not.
 pub fn is_left(cx: &Context, deployment: &Deployment) -> Result<bool> {
-    Ok(!cx.engine.inspect([name(cx, deployment).as_str()])?.is_empty())
+    let name = name(cx, deployment);
+    Ok(cx.project()?.iter().any(|container| container.name == name))
 }
 
 /// Waits for what an earlier run has left behind: a container that goes on, or a statement whose container is

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::beside::{self, Beside};
+use crate::beside::Beside;
 use crate::carried;
 use crate::compose;
 use crate::context::Context;
 use crate::convergence::{self, Work};
 use crate::diagnosis;
+use crate::known::{self, Extent};
 use crate::migrations::{self, Outcome};
 use crate::one_off;
 use crate::postgres::{self, MayCreate};
@@ -61,13 +62,11 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
     }
     thread::scope(|scope| {
         let mut beside = Beside::new(scope);
-        let mut is_prepared = false;
         for (index, step) in steps.iter().enumerate() {
             cx.options.interrupt.check()?;
-            if step.migrates().is_some() && !is_prepared {
-                let deployments: Vec<_> = steps[index..].iter().filter_map(Step::migrates).collect();
-                beside::prepare(scope, cx, &deployments);
-                is_prepared = true;
+            if step.migrates().is_some_and(|deployment| cx.known.applied(deployment.product).is_none()) {
+                // All that follow in one session.
+                known::look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
             }
             step.run(cx, &mut beside).map_err(|error| {
                 let left = steps[index + 1..].iter().filter_map(Step::migrates).map(|d| d.product.name());

@@ -44,6 +44,40 @@ pub fn read_rows(rows: &Value) -> Option<Carried> {
     (!rows.is_empty()).then_some(rows)
 }
 
+/// The last line of a list of versions: one that breaks off is as good as none.
+const END: &str = "end";
+
+/// A list of versions with their names, without SQL; of an image that is too old to be asked, an empty one.
+pub fn write_versions(carried: Option<&Carried>) -> String {
+    let lines = carried.into_iter().flatten();
+    lines.map(|(version, migration)| format!("{version}\t{}\n", migration.name)).collect::<String>() + END
+}
+
+/// Reads what [`write_versions`] made.
+pub fn read_versions(text: &str) -> Option<Option<Carried>> {
+    let lines = text.strip_suffix(END)?.lines();
+    let carried = lines.map(|line| Some(versioned(line.split_once('\t')?))).collect::<Option<Carried>>()?;
+    Some((!carried.is_empty()).then_some(carried))
+}
+
+fn versioned((version, name): (&str, &str)) -> (String, Migration) {
+    (version.into(), Migration { name: name.into(), sql: String::new() })
+}
+
+/// The plan that a migration prints before it begins: all that its image carries, without SQL.
+pub fn plan(output: &str) -> Carried {
+    let row = |line: &str| {
+        let fields: Vec<_> = line.split('\t').map(str::trim).filter(|field| !field.is_empty()).collect();
+        match fields[..] {
+            [version, name, "Pending" | "Applied"] if version.bytes().all(|b| b.is_ascii_digit()) => {
+                Some(versioned((version, name)))
+            }
+            _ => None,
+        }
+    };
+    output.lines().filter_map(row).collect()
+}
+
 /// How a database stands to its image.
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
@@ -99,6 +133,30 @@ mod tests {
         assert_eq!(read_cache(br#"{"carried":[1]}"#), None);
         assert_eq!(read_cache(br#"{"carried":[]}"#), None);
         assert_eq!(read_cache(br#"{"carried":null}"#), Some(None));
+    }
+
+    #[test]
+    fn a_list_of_versions_that_breaks_off_is_none() {
+        let carried = state(&[], &["1", "2"]).carried;
+        let text = write_versions(carried.as_ref());
+        assert_eq!(read_versions(&text), Some(carried));
+        assert_eq!(read_versions(&write_versions(None)), Some(None));
+        assert_eq!(read_versions(&text[..text.len() - 1]), None);
+        assert_eq!(read_versions(""), None);
+    }
+
+    #[test]
+    fn a_plan_is_what_the_image_carries() {
+        let printed = "The migration plan is as follows:\nVersion\t\t\tName\t\tStatus\t\n\
+                       20150100000001000000\tnetworks\t\t\t\tPending\t\n\
+                       20251105000000000001\tBackfill column identity_id\tApplied\t\n\
+                       ------------ 20150100000001000000 - networks ------------\nselect 1;\n";
+        let names: Vec<_> =
+            plan(printed).into_iter().map(|(version, m)| format!("{version} {}", m.name)).collect();
+        assert_eq!(
+            names,
+            ["20150100000001000000 networks", "20251105000000000001 Backfill column identity_id"]
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Secrets {
     /// can't parse, and invalid secrets, in clear.
     pub fn mask(&self, line: &str) -> String {
         let mut masked = mask_urls(&mask_setting(line));
-        for value in &self.values {
+        for value in self.values.iter().filter(|value| line.contains(value.as_str())) {
             masked = replace_words(&masked, value);
         }
         masked

@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use crate::carried;
 use crate::cli::Status;
 use crate::context::{Context, Options};
 use crate::diagnosis;
@@ -51,7 +52,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     }
     match (args.json, args.sql) {
         (true, _) => Output::data(serde_json::to_string_pretty(&document(&cx, &rows))?)?,
-        (_, true) => rows.iter().try_for_each(print_sql)?,
+        (_, true) => rows.iter_mut().try_for_each(|row| print_sql(&cx, row))?,
         _ => print_table(&cx, &rows)?,
     }
     if args.drift && options.dry_run && !args.json {
@@ -158,8 +159,11 @@ fn document(cx: &Context, rows: &[Row]) -> Value {
 }
 
 /// The SQL of what is pending, in order.
-fn print_sql(row: &Row) -> Result<()> {
-    let Ok(state) = &row.migrations else { return Ok(()) };
+fn print_sql(cx: &Context, row: &mut Row) -> Result<()> {
+    let Ok(state) = &mut row.migrations else { return Ok(()) };
+    if state.pending() > Some(0) {
+        state.carried = carried::in_full(cx, &row.deployment)?;
+    }
     for (version, migration) in state.pending_migrations() {
         Output::data(format!(
             "-- {} {version} {}\n{}",

@@ -65,10 +65,23 @@ fn a_dry_run_counts_what_is_pending() {
 }
 
 #[test]
+fn an_image_whose_first_plan_is_all_that_the_database_has_then_is_not_asked() {
+    let plan = |version: &str| format!("Version\t\tName\tStatus\t\n{version}\t\tstep\t\tPending\t\n");
+    for (version, asked) in [("1", false), ("2", true)] {
+        let fake = Fake::new().with_database("").answers(STATUS, &carries(&["1"]));
+        let fake = fake.answers("docker exec *pg_attrdef*", "server\t15\tpublic\nversion\t1\nend\t1\n");
+        let fake = fake.answers("docker compose run *--yes*", &plan(version));
+        fake.run("migrate-hydra").exits(0).says("hydra: applied 1 migration");
+        assert_eq!(fake.calls().contains("status"), asked, "{}", fake.calls());
+        assert_eq!(fake.project.read("target/ory/images/hydra-cafe.versions"), "1\tstep\nend");
+    }
+}
+
+#[test]
 fn a_deleted_or_broken_cache_is_learned_again() {
     let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
     fake.run("migrate-keto").exits(0);
-    fake.project.write("target/ory/images/keto-cafe.json", "{");
+    fake.project.write("target/ory/images/keto-cafe.versions", "1\tste");
     fake.run("migrate-keto").exits(0).says("keto: up to date (1 migration)");
     assert!(fake.calls().contains("migrate status"), "{}", fake.calls());
 }
