@@ -58,7 +58,9 @@ pub fn first_sight(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Ve
     // While other migrations are applied, the image's schema isn't the one that should be.
     let is_of_image = |expected: &Catalog| compare(cx, deployment, expected, &actual).is_ok();
     let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
-    let carried = carried::known(cx, deployment);
+    // Rarely is an index invalid: only then is it asked whose it is.
+    let is_suspect = expected.is_none() && actual.indexes.values().any(|index| !index.is_valid);
+    let carried = if is_suspect { carried::in_full(cx, deployment)? } else { None };
     let differences = first_sight::differences(expected.as_ref(), carried.as_ref(), &actual);
     Ok((actual, differences))
 }
