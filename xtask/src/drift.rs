@@ -46,12 +46,7 @@ pub fn schemas(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Catalo
 }
 
 /// What shows at once, and without making anything: invalid indexes, and where the image's schema is known,
-/// missing tables.
-pub fn cheap(cx: &Context, deployment: &Deployment) -> Result<Vec<Difference>> {
-    first_sight(cx, deployment).map(|(_, differences)| differences)
-}
-
-/// The same, with the schema that there is.
+/// missing tables. With it, the schema that there is.
 pub fn first_sight(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Vec<Difference>)> {
     let place = postgres::running_place(cx, deployment)?;
     let actual = actual(cx, deployment, &place)?;
