@@ -2,10 +2,7 @@
 //! and again after something was run that may have changed them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
-
-use anyhow::Result;
 
 use crate::context::Context;
 use crate::postgres::{self, Place};
@@ -15,29 +12,7 @@ use ory_facts::product::Product;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
-
-/// An answer that is kept. Who asks meanwhile waits for the same answer.
-#[derive(Default)]
-pub struct Answer<T>(Mutex<Option<T>>);
-
-impl<T: Clone> Answer<T> {
-    pub fn get(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some(answer) => Ok(answer.clone()),
-            None => Ok(kept.insert(ask()?).clone()),
-        }
-    }
-
-    /// The answer, if there is one: waits while somebody asks.
-    pub fn peek(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub fn set(&self, answer: Option<T>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = answer;
-    }
-}
+use xtask_runner::answer::Answer;
 
 #[derive(Default, Clone)]
 struct Seen {

@@ -1,6 +1,5 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
-mod beside;
 mod carried;
 mod cli;
 mod commands;

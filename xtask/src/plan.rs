@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::beside::Beside;
 use crate::carried;
 use crate::compose;
 use crate::context::Context;
@@ -24,6 +23,7 @@ use crate::summary;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
+use xtask_runner::beside::Beside;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, seconds};
 use xtask_runner::process::Invocation;
@@ -163,7 +163,7 @@ impl Step<'_> {
             Self::StartServer { server, recreate, meanwhile } => {
                 let create = (!meanwhile.is_empty()).then(|| compose::create(&cx.engine, meanwhile));
                 run_start_server(cx, server, *recreate, || {
-                    create.into_iter().for_each(|create| beside.run(cx, create));
+                    create.into_iter().for_each(|create| beside.add(move || cx.run_beside(&create)));
                 })
             }
             Self::CreateDatabases { server, deployments, may_create } => {
@@ -186,7 +186,9 @@ impl Step<'_> {
                         )
                     }
                 });
-                then_start.iter().for_each(|service| beside.run(cx, compose::start(&cx.engine, service)));
+                if let Some(service) = then_start {
+                    beside.add(|| cx.run_beside(&compose::start(&cx.engine, service)));
+                }
                 Ok(())
             }
             Self::RequireMigrated(deployments) => require_migrated(cx, deployments),

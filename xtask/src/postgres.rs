@@ -228,8 +228,13 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
     let start = Instant::now();
     loop {
         let container = running_server(cx, server)?;
-        if ready_query(cx, &container.name).output()?.status.success() {
+        let answer = ready_query(cx, &container.name).output()?;
+        if answer.status.success() {
             return Ok(());
+        }
+        // pg_isready is quiet: Docker speaks, of a container that doesn't run any more.
+        if !answer.stderr.is_empty() {
+            cx.known.forget();
         }
         if start.elapsed() > cx.options.wait() {
             let seconds = cx.options.wait().as_secs();
@@ -237,7 +242,6 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
             return Err(diagnosis::of_service(cx, &container.name, message));
         }
         cx.options.interrupt.sleep(Duration::from_millis(25))?;
-        cx.known.forget();
     }
 }
 

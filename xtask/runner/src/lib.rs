@@ -1,5 +1,7 @@
 //! How a command runs programs, is interrupted, speaks and fails.
 
+pub mod answer;
+pub mod beside;
 pub mod failure;
 pub mod file_lock;
 pub mod interrupt;
