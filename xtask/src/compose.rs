@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -10,6 +9,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
+use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::{self, Invocation};
@@ -23,31 +23,6 @@ pub struct Engine {
     dir: PathBuf,
     env: Vec<(String, String)>,
 }
-
-/// How a missing engine is installed, or a stopped one started, on this operating system.
-struct Remedy {
-    install: &'static str,
-    compose: &'static str,
-    start: &'static str,
-}
-
-static REMEDY: LazyLock<Remedy> = LazyLock::new(|| match std::env::consts::OS {
-    "linux" => Remedy {
-        install: "sudo apt-get install docker.io docker-compose (or your distribution's packages)",
-        compose: "sudo apt-get install docker-compose (or your distribution's docker-compose-plugin)",
-        start: "sudo systemctl start docker",
-    },
-    "macos" => Remedy {
-        install: "brew install --cask docker, then open -a Docker",
-        compose: "brew install docker-compose, or update Docker Desktop",
-        start: "open -a Docker",
-    },
-    _ => Remedy {
-        install: "install Docker Desktop",
-        compose: "update Docker Desktop",
-        start: "start Docker Desktop",
-    },
-});
 
 /// What is learned when the engine is found.
 pub struct Found {

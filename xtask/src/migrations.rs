@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::carried;
 use crate::context::Context;
+use crate::server_lock::ServerLock;
 use crate::{diagnosis, drift, one_off, postgres, server_lock};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
@@ -37,19 +38,54 @@ pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
     State { applied, carried: Some(carried) }.pending()
 }
 
+/// The lock of a database, and what the database has.
+pub struct Ahead<'a> {
+    lock: ServerLock<'a>,
+    applied: BTreeSet<String>,
+}
+
+/// Locks and reads a database while another one is migrated. None where anything is in the way: that is dealt
+/// with in its turn.
+pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> {
+    let seen = cx.known.applied(deployment.product)?;
+    // An image is only asked in its turn.
+    if !seen.is_empty() && carried::kept(cx, deployment).is_none() {
+        return None;
+    }
+    // In one schema with another product, they would wait for each other.
+    if !cx.stack.sharing(deployment).is_empty() || is_up_to_date(cx, deployment, &seen).ok()? {
+        return None;
+    }
+    let mut lock = server_lock::acquire_free(cx, deployment).ok()??;
+    let is_left = one_off::is_left(cx, deployment, &mut lock).ok()?;
+    let applied = postgres::applied(cx, deployment).ok()?;
+    (!is_left).then_some(Ahead { lock, applied })
+}
+
 /// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
 /// the end is what the database has, not what Ory printed.
-pub fn migrate(cx: &Context, deployment: &Deployment, is_forced: bool) -> Result<Outcome> {
+pub fn migrate(
+    cx: &Context,
+    deployment: &Deployment,
+    is_forced: bool,
+    ahead: Option<Ahead>,
+) -> Result<Outcome> {
     let product = deployment.product;
-    let seen = cx.known.applied(product);
-    let seen = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
-    if is_up_to_date(cx, deployment, &seen)? && !is_forced && !one_off::is_left(cx, deployment)? {
-        return Ok(Outcome::UpToDate { total: seen.len() });
-    }
-    let mut lock = server_lock::acquire(cx, deployment)?;
-    one_off::take_over(cx, deployment, &mut lock)?;
-    // What was waited for may have done it.
-    let before = postgres::applied(cx, deployment)?;
+    let Ahead { lock: _lock, applied: before } = match ahead {
+        Some(ahead) => ahead,
+        None => {
+            let seen = cx.known.applied(product);
+            let seen = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
+            let is_done = is_up_to_date(cx, deployment, &seen)? && !is_forced;
+            if is_done && !one_off::has_container(cx, deployment)? {
+                return Ok(Outcome::UpToDate { total: seen.len() });
+            }
+            let mut lock = server_lock::acquire(cx, deployment)?;
+            one_off::take_over(cx, deployment, &mut lock)?;
+            // What was waited for may have done it.
+            Ahead { lock, applied: postgres::applied(cx, deployment)? }
+        }
+    };
     if is_up_to_date(cx, deployment, &before)? && !is_forced {
         return Ok(Outcome::UpToDate { total: before.len() });
     }

@@ -112,9 +112,14 @@ fn end(cx: &Context, deployment: &Deployment) -> Result<()> {
 }
 
 /// Whether an earlier run has left its container, running or not.
-pub fn is_left(cx: &Context, deployment: &Deployment) -> Result<bool> {
+pub fn has_container(cx: &Context, deployment: &Deployment) -> Result<bool> {
     let name = name(cx, deployment);
     Ok(cx.project()?.iter().any(|container| container.name == name))
+}
+
+/// Whether an earlier run has left its container or its session.
+pub fn is_left(cx: &Context, deployment: &Deployment, lock: &mut ServerLock) -> Result<bool> {
+    Ok(has_container(cx, deployment)? || !lock.sessions(deployment, &name(cx, deployment))?.is_empty())
 }
 
 /// Waits for what an earlier run has left behind: a container that goes on, or a statement whose container is

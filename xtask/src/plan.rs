@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::slice;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::convergence::{self, Work};
 use crate::diagnosis;
 use crate::known::{self, Extent};
-use crate::migrations::{self, Outcome};
+use crate::migrations::{self, Ahead, Outcome};
 use crate::one_off;
 use crate::postgres::{self, MayCreate};
 use crate::readiness;
@@ -62,13 +62,23 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
     }
     thread::scope(|scope| {
         let mut beside = Beside::new(scope);
+        let mut ahead: Option<ScopedJoinHandle<_>> = None;
         for (index, step) in steps.iter().enumerate() {
             cx.options.interrupt.check()?;
             if step.migrates().is_some_and(|deployment| cx.known.applied(deployment.product).is_none()) {
                 // All that follow in one session.
                 known::look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
             }
-            step.run(cx, &mut beside).map_err(|error| {
+            let begun = match step.migrates() {
+                Some(_) => {
+                    let begun = ahead.take().and_then(|ahead| ahead.join().ok().flatten());
+                    let next = steps[index + 1..].iter().find_map(Step::migrates);
+                    ahead = next.map(|next| scope.spawn(move || migrations::ahead(cx, next)));
+                    begun
+                }
+                None => None,
+            };
+            step.run(cx, &mut beside, begun).map_err(|error| {
                 let left = steps[index + 1..].iter().filter_map(Step::migrates).map(|d| d.product.name());
                 let left: Vec<_> = left.collect();
                 match step.migrates().map(|deployment| deployment.product) {
@@ -152,7 +162,12 @@ impl Step<'_> {
         })
     }
 
-    fn run<'scope>(&'scope self, cx: &'scope Context, beside: &mut Beside<'scope>) -> Result<()> {
+    fn run<'scope>(
+        &'scope self,
+        cx: &'scope Context,
+        beside: &mut Beside<'scope>,
+        begun: Option<Ahead>,
+    ) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
             Self::Build(services) => {
@@ -170,7 +185,7 @@ impl Step<'_> {
                 run_create(cx, server, deployments, may_create)
             }
             Self::Migrate { deployment, is_forced, then_start } => {
-                let outcome = migrations::migrate(cx, deployment, *is_forced);
+                let outcome = migrations::migrate(cx, deployment, *is_forced, begun);
                 let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
                 let label = if cx.is_stand_in(deployment.migrate)? { ", stand-in" } else { "" };
                 let product = deployment.product;

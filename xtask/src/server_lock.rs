@@ -29,7 +29,7 @@ pub struct ServerLock<'a> {
 /// Waits for the lock of a product's database, and says who holds it.
 pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLock<'a>> {
     let key = key(deployment);
-    let take = format!("select pg_try_advisory_lock({})", key.join(", "));
+    let take = take(&key);
     let (mut lock, mut answer) = connect(cx, deployment, &take)?;
     let start = Instant::now();
     let mut progress = None;
@@ -50,6 +50,16 @@ pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLoc
         answer = lock.ask(&take)?;
     }
     Ok(lock)
+}
+
+/// Takes the lock where nobody else has it.
+pub fn acquire_free<'a>(cx: &'a Context, deployment: &Deployment) -> Result<Option<ServerLock<'a>>> {
+    let (lock, answer) = connect(cx, deployment, &take(&key(deployment)))?;
+    Ok((answer == ["t"]).then_some(lock))
+}
+
+fn take(key: &[String; 2]) -> String {
+    format!("select pg_try_advisory_lock({})", key.join(", "))
 }
 
 /// Connects where the lock is to be taken, and tries to take it.

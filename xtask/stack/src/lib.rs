@@ -6,6 +6,7 @@ pub mod container;
 pub mod env_file;
 pub mod image;
 pub mod listener;
+pub mod remedy;
 pub mod service;
 pub mod settings;
 pub mod stack;

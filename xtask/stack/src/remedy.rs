@@ -1,0 +1,29 @@
+//! What is typed where the engine is missing or stopped.
+
+use std::sync::LazyLock;
+
+/// How a missing engine is installed, or a stopped one started, on this operating system.
+pub struct Remedy {
+    pub install: &'static str,
+    pub compose: &'static str,
+    pub start: &'static str,
+}
+
+/// That of this operating system.
+pub static REMEDY: LazyLock<Remedy> = LazyLock::new(|| match std::env::consts::OS {
+    "linux" => Remedy {
+        install: "sudo apt-get install docker.io docker-compose (or your distribution's packages)",
+        compose: "sudo apt-get install docker-compose (or your distribution's docker-compose-plugin)",
+        start: "sudo systemctl start docker",
+    },
+    "macos" => Remedy {
+        install: "brew install --cask docker, then open -a Docker",
+        compose: "brew install docker-compose, or update Docker Desktop",
+        start: "open -a Docker",
+    },
+    _ => Remedy {
+        install: "install Docker Desktop",
+        compose: "update Docker Desktop",
+        start: "start Docker Desktop",
+    },
+});
