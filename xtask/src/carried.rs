@@ -61,6 +61,16 @@ pub fn of_migrated(
     of(cx, deployment)
 }
 
+/// How many migrations the image carries, as far as that is known without asking it: of its first run, by the plan
+/// in the log and what the database has.
+pub fn count(cx: &Context, deployment: &Deployment, log: &Path, applied: &BTreeSet<String>) -> Option<usize> {
+    if let Some(kept) = kept(cx, deployment) {
+        return kept.map(|carried| carried.len());
+    }
+    let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
+    (!plan.is_empty()).then(|| plan.keys().chain(applied).collect::<BTreeSet<_>>().len())
+}
+
 fn keep(cx: &Context, deployment: &Deployment, kind: &str, text: &str) -> Result<()> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     let path = path(cx, deployment, kind)?.with_context(|| format!("the image {name} isn't here"))?;

@@ -81,6 +81,10 @@ fn explain(
     let Some(command) = error.downcast_ref::<CommandError>() else {
         return error;
     };
+    // Where it failed, more was known.
+    if Failure::hint_of(&error).is_some() {
+        return error;
+    }
     let failed = Failed { speaker, exit: command.status.map(i64::from), text: &command.stderr };
     match diagnosis::cause(&failed, ask) {
         Some(cause) => {

@@ -139,8 +139,8 @@ fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> a
     let product = deployment.product;
     if let Some(interrupted) = cx.options.interrupt.failure() {
         let Ok(applied) = postgres::applied(cx, deployment) else { return error };
-        let total =
-            cx.known.carried(product).peek().flatten().map(|carried| format!(" of {}", carried.len()));
+        let log = cx.log_path(&format!("migrate-{product}")).unwrap_or_default();
+        let total = carried::count(cx, deployment, &log, &applied).map(|total| format!(" of {total}"));
         let message =
             format!("interrupted: {product} has {}{} migrations", applied.len(), total.unwrap_or_default());
         let hint = format!("cargo xtask migrate-{product}, which goes on from there");

@@ -239,7 +239,8 @@ impl Bench {
                 if report.is_inside && self.random.below(2) == 0 {
                     let ended = run.end();
                     report.phase += ", unpaused by the hint";
-                    if !outcome(&mut self.typed(ended.hint())).stdout.contains("db") {
+                    outcome(&mut self.typed(ended.hint()));
+                    if docker(&["inspect", "--format", "{{.State.Paused}}", &db]).trim() != "false" {
                         docker(&["unpause", &db]);
                         report.problems.push(format!("no hint to unpause: {}", ended.said));
                     }
