@@ -1,5 +1,7 @@
 //! What runs of a stack: the state of each service, and what each product's database says.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::context::Context;
@@ -13,8 +15,10 @@ use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;
 use ory_stack::stack::Deployment;
 
-/// How often a server is asked before it isn't ready: one question has a fifth of a second.
+/// How often a server is asked before it isn't ready, and the pause between: one that has just got its database back
+/// needs a moment.
 const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What is so where nothing is found, and what is found.
 pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>) {
@@ -29,9 +33,11 @@ pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>
     };
     let unwell = |container: &Container| {
         let service = cx.stack.services.get(&container.service)?;
-        let is_ready = || {
-            cx.stack.product_of(service).is_none() || (0..TRIES).any(|_| readiness::is_ready(cx, container))
+        let ask = |attempt| {
+            let goes_on = attempt == 0 || cx.options.interrupt.sleep(PAUSE).is_ok();
+            goes_on && readiness::is_ready(cx, container)
         };
+        let is_ready = || cx.stack.product_of(service).is_none() || (0..TRIES).any(ask);
         let logs = cx.engine.compose(["logs", "--tail=20", &service.name]).to_string();
         answers::state(container, is_ready, logs)
     };
