@@ -15,10 +15,8 @@ use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;
 use ory_stack::stack::Deployment;
 
-/// How often a server is asked before it isn't ready, and the pause between: one that has just got its database back
-/// needs a moment.
+/// How often a server is asked before it isn't ready: one that has just got its database back needs a moment.
 const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// What is so where nothing is found, and what is found.
 pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>) {
@@ -34,7 +32,7 @@ pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>
     let unwell = |container: &Container| {
         let service = cx.stack.services.get(&container.service)?;
         let ask = |attempt| {
-            let goes_on = attempt == 0 || cx.options.interrupt.sleep(PAUSE).is_ok();
+            let goes_on = attempt == 0 || cx.options.interrupt.sleep(Duration::from_millis(200)).is_ok();
             goes_on && readiness::is_ready(cx, container)
         };
         let is_ready = || cx.stack.product_of(service).is_none() || (0..TRIES).any(ask);
