@@ -128,9 +128,10 @@ fn a_lock_that_is_not_given_is_given_up_and_its_holder_is_named(compose: Compose
     let typed =
         ended.hint().strip_prefix("end it: ").and_then(|hint| hint.strip_suffix("; then run this again"));
     let typed = typed.unwrap_or_else(|| panic!("another hint: {}", ended.said));
-    // On a terminal, where hints are typed; one without rows would page.
-    let typed = format!("stty rows 50; {typed}");
-    outcome(ground.stack.project.command("script").args(["-qec", &typed, "/dev/null"])).exits(0);
+    // On a terminal, where hints are typed. Docker tells its size late, so that psql may page.
+    let terminal =
+        format!("(sleep 3; printf q) | script -qec {} /dev/null", shlex::try_quote(typed).expect("words"));
+    outcome(ground.stack.project.command("sh").args(["-c", &terminal])).exits(0);
     holder.wait().expect("it was ended");
     ground.run("migrate-kratos").exits(0).says("kratos: applied");
 }
