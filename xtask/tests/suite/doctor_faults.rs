@@ -137,6 +137,13 @@ fn doctor_names_each_fault_of_a_stack_that_runs(compose: Compose) {
     );
     found.run_fix(&stack, "docker unpause ");
     stack.run("up").exits(0);
+    // Docker calls it unhealthy until its next check.
+    let health = || docker(&["inspect", "--format", "{{.State.Health.Status}}", &stack.container("db").1]);
+    let is_healthy = (0..300).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        health().trim() == "healthy"
+    });
+    assert!(is_healthy, "{}", health());
     is_clean(&stack);
 
     docker(&["stop", &stack.container("hydra").1]);
