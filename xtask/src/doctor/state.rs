@@ -10,7 +10,6 @@ use crate::drift;
 use crate::postgres;
 use crate::readiness;
 use ory_facts::difference::Difference;
-use ory_facts::product::Product;
 use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;
 use ory_stack::stack::Deployment;
@@ -44,9 +43,7 @@ pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>
 
 /// The products whose database server runs, or is elsewhere.
 fn asked<'a>(cx: &'a Context, containers: &'a [Container]) -> impl Iterator<Item = Deployment<'a>> {
-    let deployments =
-        Product::ALL.into_iter().filter_map(|product| cx.stack.deployment(product).ok().flatten());
-    deployments.filter(|deployment| {
+    cx.stack.readable().filter(|deployment| {
         let runs = |name: &str| containers.iter().any(|c| c.service == name && c.is_running());
         deployment.server.is_none_or(|server| runs(&server.name))
     })
@@ -89,7 +86,5 @@ pub fn lines(cx: &Context) -> Result<Vec<String>> {
         let query = drift::query(cx, &postgres::place(cx, &listed, &deployment), &deployment);
         format!("{query}  # whether {} can use its database, and what it lacks", deployment.product)
     };
-    let deployments =
-        Product::ALL.into_iter().filter_map(|product| cx.stack.deployment(product).ok().flatten());
-    Ok(deployments.map(line).collect())
+    Ok(cx.stack.readable().map(line).collect())
 }

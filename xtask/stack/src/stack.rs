@@ -273,7 +273,7 @@ impl Stack {
     }
 
     /// The products whose DSN can be read; any other is reported when it is its turn.
-    fn readable(&self) -> impl Iterator<Item = Deployment<'_>> {
+    pub fn readable(&self) -> impl Iterator<Item = Deployment<'_>> {
         Product::ALL.into_iter().filter_map(|product| self.deployment(product).ok().flatten())
     }
 
