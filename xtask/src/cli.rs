@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::context::Options;
+use ory_environment::context::Options;
 use ory_facts::product::{Product, parse_release};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::{Output, Verbosity};

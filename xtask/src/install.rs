@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::{Options, manifest_dir};
+use ory_environment::context::{Options, manifest_dir};
 use ory_facts::secrets::Secrets;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::Output;

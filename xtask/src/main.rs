@@ -1,24 +1,10 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
-mod carried;
 mod cli;
 mod commands;
-mod compose;
-mod context;
-mod convergence;
-mod diagnosis;
 mod doctor;
-mod drift;
 mod install;
-mod known;
-mod lock;
-mod migrations;
-mod one_off;
 mod plan;
-mod postgres;
-mod readiness;
-mod scratch;
-mod server_lock;
 mod stand_in;
 mod summary;
 

@@ -9,17 +9,17 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::carried;
-use crate::compose;
-use crate::context::Context;
-use crate::convergence::{self, Work};
-use crate::diagnosis;
-use crate::known::{self, Extent};
-use crate::migrations::{self, Ahead, Outcome};
-use crate::one_off;
-use crate::postgres::{self, MayCreate};
-use crate::readiness;
 use crate::summary;
+use ory_environment::carried;
+use ory_environment::compose;
+use ory_environment::context::Context;
+use ory_environment::convergence::{self, Work};
+use ory_environment::diagnosis;
+use ory_environment::known::{self, Extent};
+use ory_environment::migrations::{self, Ahead, Outcome};
+use ory_environment::one_off;
+use ory_environment::postgres::{self, MayCreate};
+use ory_environment::readiness;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::{Context, manifest_dir, work_file};
+use ory_environment::context::{Context, manifest_dir, work_file};
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use ory_stack::env_file;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::context::Context;
-use crate::readiness;
+use ory_environment::context::Context;
+use ory_environment::readiness;
 use xtask_runner::output::{Output, seconds, table};
 
 /// Prints the services that have a container, on standard output. `took` is how long each was waited for;

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::Doctor;
-use crate::context::Options;
 use crate::doctor::{self, Report};
+use ory_environment::context::Options;
 use ory_stack::checks::{Finding, Level};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, table};

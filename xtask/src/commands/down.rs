@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 use anyhow::{Result, bail};
 
 use crate::cli::Down;
-use crate::context::{Context, Options};
-use crate::lock;
 use crate::plan::{self, Step};
+use ory_environment::context::{Context, Options};
+use ory_environment::lock;
 use xtask_runner::failure::{Exit, Failure};
 
 pub fn run(options: &Options, args: &Down) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::Logs;
-use crate::context::{Context, Options};
+use ory_environment::context::{Context, Options};
 use xtask_runner::output::Output;
 
 pub fn run(options: &Options, args: &Logs) -> Result<()> {

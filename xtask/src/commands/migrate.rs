@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cli::Migrate;
-use crate::context::{Context, Options};
-use crate::known::{Extent, look};
-use crate::lock;
 use crate::plan::Step;
+use ory_environment::context::{Context, Options};
+use ory_environment::known::{Extent, look};
+use ory_environment::lock;
 use ory_facts::product::Product;
 use xtask_runner::output::seconds;
 

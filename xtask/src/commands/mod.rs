@@ -16,10 +16,10 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 
 use crate::cli::{Databases, Images};
-use crate::context::{Context, Options};
 use crate::plan::{self, Step};
-use crate::postgres::MayCreate;
 use crate::stand_in;
+use ory_environment::context::{Context, Options};
+use ory_environment::postgres::MayCreate;
 use ory_facts::product::Product;
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::checks::{Finding, dsns};

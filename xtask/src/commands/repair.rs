@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 use ory_facts::repair;
 
 use crate::cli::{Images, Repair};
-use crate::context::{Context, Options};
-use crate::drift;
-use crate::lock;
-use crate::migrations;
 use crate::plan::{self, Step};
-use crate::postgres;
+use ory_environment::context::{Context, Options};
+use ory_environment::drift;
+use ory_environment::lock;
+use ory_environment::migrations;
+use ory_environment::postgres;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::Output;

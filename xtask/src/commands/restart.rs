@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cli::Restart;
-use crate::context::Options;
-use crate::known::{Extent, look};
-use crate::lock;
 use crate::plan::Step;
+use ory_environment::context::Options;
+use ory_environment::known::{Extent, look};
+use ory_environment::lock;
 use ory_stack::service::Service;
 use xtask_runner::output::seconds;
 

@@ -3,14 +3,14 @@
 use anyhow::Result;
 
 use crate::cli::Test;
-use crate::context::{Context, Options, workspace_root};
 use crate::install::{self, Need};
 use crate::stand_in;
+use ory_environment::context::{Context, Options, workspace_root};
 use xtask_runner::output::Output;
 use xtask_runner::process::Invocation;
 
 /// The crates of this tool, beside which a workspace has its own.
-const CRATES: [&str; 4] = ["xtask", "ory-facts", "ory-stack", "xtask-runner"];
+const CRATES: [&str; 5] = ["xtask", "ory-environment", "ory-facts", "ory-stack", "xtask-runner"];
 
 /// The releases that the tests update between.
 const RELEASES: [&str; 2] = ["v25.4.0", "v26.2.0"];

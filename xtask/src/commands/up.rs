@@ -5,12 +5,12 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::cli::Up;
-use crate::context::{Context, Options, stack_directory};
 use crate::doctor;
 use crate::install::{self, Need};
-use crate::known::{Extent, look};
-use crate::lock;
 use crate::plan::Step;
+use ory_environment::context::{Context, Options, stack_directory};
+use ory_environment::known::{Extent, look};
+use ory_environment::lock;
 use ory_stack::env_file::EnvFile;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;

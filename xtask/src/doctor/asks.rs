@@ -5,9 +5,9 @@ use std::process::Output;
 
 use anyhow::Result;
 
-use crate::compose::Engine;
-use crate::context::Context;
 use crate::stand_in;
+use ory_environment::compose::Engine;
+use ory_environment::context::Context;
 use ory_stack::checks::files::{self, User};
 use ory_stack::checks::{Finding, answers};
 use ory_stack::container::{Container, Image};

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::commands::up;
-use crate::compose::{Engine, Found};
-use crate::context::{Context, Options, stack_directory};
+use ory_environment::compose::{Engine, Found};
+use ory_environment::context::{Context, Options, stack_directory};
 use ory_facts::product::Product;
 use ory_stack::checks::{CHECKS, Finding};
 use ory_stack::env_file::EnvFile;

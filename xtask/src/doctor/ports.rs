@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
-use crate::compose::Engine;
-use crate::context::Context;
+use ory_environment::compose::Engine;
+use ory_environment::context::Context;
 use ory_stack::checks::Finding;
 use ory_stack::container::Container;
 use ory_stack::listener::processes_at;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::context::Context;
-use crate::diagnosis;
-use crate::drift;
-use crate::postgres;
-use crate::readiness;
+use ory_environment::context::Context;
+use ory_environment::diagnosis;
+use ory_environment::drift;
+use ory_environment::postgres;
+use ory_environment::readiness;
 use ory_facts::difference::Difference;
 use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;

@@ -89,6 +89,7 @@ fn the_map_of_the_crate_has_every_file() {
         names("xtask/src", ""),
         names("xtask/src/commands", "commands/"),
         names("xtask/src/doctor", "doctor/"),
+        names("xtask/environment/src", "environment/"),
         names("xtask/facts/src", "facts/"),
         names("xtask/stack/src", "stack/"),
         names("xtask/stack/src/checks", "stack/checks/"),

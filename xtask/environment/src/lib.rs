@@ -1,0 +1,17 @@
+//! A stack as it runs: what the engine, the images and the databases say, and what is done to them. No command is known
+//! here.
+
+pub mod carried;
+pub mod compose;
+pub mod context;
+pub mod convergence;
+pub mod diagnosis;
+pub mod drift;
+pub mod known;
+pub mod lock;
+pub mod migrations;
+pub mod one_off;
+pub mod postgres;
+pub mod readiness;
+pub mod scratch;
+pub mod server_lock;
