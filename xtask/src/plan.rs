@@ -292,7 +292,8 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     let start = Instant::now();
     for image in images {
         let _progress = cx.out.progress(format!("pulling {image}"));
-        pull(cx, image).read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
+        let pull = pull(cx, image).until(&cx.options.interrupt, None);
+        pull.read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
             let hint = "name an image that can be had, in .env (KRATOS_IMAGE, HYDRA_IMAGE, KETO_IMAGE, \
                         POSTGRES_IMAGE in our stack), or try it without a registry: cargo xtask up --stand-in";

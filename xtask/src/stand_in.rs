@@ -89,7 +89,8 @@ fn postgres(cx: &Context) -> Result<String> {
     }
     let pulled = {
         let _progress = cx.out.progress(format!("pulling {wanted}"));
-        cx.engine.docker(["pull", "--quiet", &wanted]).output()?.status.success()
+        let pull = cx.engine.docker(["pull", "--quiet", &wanted]).until(&cx.options.interrupt, None);
+        pull.output()?.status.success()
     };
     if pulled {
         return Ok(wanted);
@@ -115,7 +116,8 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
         let _progress = cx.out.progress("making a PostgreSQL image from Debian's packages");
         let made = make.args(["--include=postgresql", suite.as_str(), target.as_str()]).read(&cx.secrets);
         made.context("failed to make a PostgreSQL image from Debian's packages")?;
-        cx.engine.docker(["import", &target, base]).read(&cx.secrets)?;
+        let import = cx.engine.docker(["import", &target, base]).until(&cx.options.interrupt, None);
+        import.read(&cx.secrets)?;
         fs::remove_file(&archive).with_context(|| format!("failed to remove {target}"))?;
     }
     let argument = format!("BASE={base}");
@@ -165,7 +167,8 @@ fn build_image(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments:
     let label = format!("{}={stamp}", ory_stack::container::STAND_IN_LABEL);
     let folder = folder.display().to_string();
     let command = cx.engine.docker(["build", "--quiet", "--tag", image, "--label", &label]);
-    let built = command.args(arguments.iter().copied()).arg(folder).read(&cx.secrets);
+    let command = command.args(arguments.iter().copied()).arg(folder).until(&cx.options.interrupt, None);
+    let built = command.read(&cx.secrets);
     built.with_context(|| format!("failed to build {image}"))?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::{self, Invocation};
 
 /// How Compose is called, and where.
@@ -22,6 +24,8 @@ pub struct Engine {
     pub is_v1: bool,
     dir: PathBuf,
     env: Vec<(String, String)>,
+    /// What ends a `docker` that doesn't answer, and after how long.
+    limits: Option<(Interrupt, Duration)>,
 }
 
 /// What is learned when the engine is found.
@@ -66,6 +70,7 @@ impl Engine {
             is_v1: false,
             dir: dir.into(),
             env: env.into(),
+            limits: None,
         };
         let plain = engine(vec![]);
         let (listed, found) = std::thread::scope(|scope| {
@@ -142,9 +147,19 @@ impl Engine {
         Invocation::new(program, &self.dir).args(words).args(args).envs(self.env.clone())
     }
 
-    /// A plain `docker` command line, where Compose would only cost time.
+    /// Ends each `docker` that takes longer than this: a daemon that hangs, hangs for ever. docker 20.10 does, where a
+    /// container is paused while a program is being started in it.
+    pub fn limit(&mut self, interrupt: &Interrupt, wait: Duration) {
+        self.limits = Some((interrupt.clone(), wait));
+    }
+
+    /// A plain `docker` command line, where Compose would only cost time. What can take long is given other limits.
     pub fn docker<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
-        Invocation::new(self.docker.as_os_str(), &self.dir).args(args)
+        let docker = Invocation::new(self.docker.as_os_str(), &self.dir).args(args);
+        match &self.limits {
+            Some((interrupt, wait)) => docker.until(interrupt, Some(*wait)),
+            None => docker,
+        }
     }
 
     /// The whole configuration, with some options. It holds secrets.

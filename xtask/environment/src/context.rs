@@ -82,7 +82,8 @@ impl Context {
         let files =
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
-        let Found { engine, resolved, listed } = find(&dir, &env)?;
+        let Found { mut engine, resolved, listed } = find(&dir, &env)?;
+        engine.limit(&options.interrupt, options.wait());
         let stack = Stack::read(&compose::read_config(&resolved)?, engine.is_v1, &dir);
         let secrets = stack.secrets();
         let known = Known::default();

@@ -1,6 +1,7 @@
 //! A stack as it runs: what the engine, the images and the databases say, and what is done to them. No command is known
 //! here.
 
+pub mod backup;
 pub mod carried;
 pub mod compose;
 pub mod context;
@@ -15,3 +16,5 @@ pub mod postgres;
 pub mod readiness;
 pub mod scratch;
 pub mod server_lock;
+pub mod snapshot;
+pub mod store;

@@ -21,6 +21,9 @@ use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::Invocation;
 
+/// The database that every server has, to connect to while others are made and removed.
+pub const MAINTENANCE_DATABASE: &str = "postgres";
+
 /// Where psql runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -57,16 +60,43 @@ pub fn client_image() -> String {
 
 /// A psql session with these variables that runs this script.
 fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
+    let psql = client(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
+    psql.until(&cx.options.interrupt, Some(cx.options.wait()))
+}
+
+/// A client program of PostgreSQL with these variables.
+fn client(cx: &Context, place: &Place, env: Vec<(String, String)>, words: &[&str]) -> Invocation {
     let names = env.iter().flat_map(|(name, _)| ["-e", name.as_str()]);
     let (start, container, name) = match place {
         Place::Container(name) => (cx.engine.docker(["exec", "-i"]), name, name),
         Place::Client { image, options } => {
-            (cx.engine.docker(["run", "--rm", "-i"]).args(options.clone()), image, image)
+            // Else the engine would keep in its log all that is dumped.
+            let run = cx.engine.docker(["run", "--rm", "-i", "--log-driver", "none"]);
+            (run.args(options.clone()), image, image)
         }
     };
-    let start = start.args(names).arg(container).args(["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]);
-    let psql = start.envs(env.clone()).stdin(script).called(format!("psql in {name}"));
-    psql.until(&cx.options.interrupt, Some(cx.options.wait()))
+    let start = start.args(names).arg(container).args(words.iter().copied());
+    let program = words.first().copied().unwrap_or_default();
+    start.envs(env.clone()).called(format!("{program} in {name}"))
+}
+
+/// pg_dump or pg_restore as a product. It takes as long as it takes.
+pub fn tool(
+    cx: &Context,
+    place: &Place,
+    dsn: &Dsn,
+    variables: &[(&str, &str)],
+    words: &[&str],
+) -> Invocation {
+    let client = client(cx, place, with(dsn.environment(), variables), words);
+    client.until(&cx.options.interrupt, cx.options.timeout)
+}
+
+/// Variables of which some have other values.
+fn with(mut env: Vec<(String, String)>, variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    env.retain(|(name, _)| !variables.iter().any(|(other, _)| name == other));
+    env.extend(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    env
 }
 
 /// The versions that products' databases have, which are on one server. As the products themselves: a wrong
@@ -98,9 +128,7 @@ pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
 
 /// psql as a product, with some variables other than those of its DSN, without a script.
 pub fn as_product(cx: &Context, deployment: &Deployment, variables: &[(&str, &str)]) -> Result<Invocation> {
-    let mut env = deployment.dsn.environment();
-    env.retain(|(name, _)| !variables.iter().any(|(other, _)| name == other));
-    env.extend(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    let env = with(deployment.dsn.environment(), variables);
     Ok(psql(cx, &running_place(cx, deployment)?, env, String::new()))
 }
 
@@ -142,6 +170,12 @@ pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) 
 pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
     let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
     psql(cx, place, env, script)
+}
+
+/// The same while no session may be in the product's database.
+pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
+    let product = || with(deployment.dsn.environment(), &[("PGDATABASE", MAINTENANCE_DATABASE)]);
+    psql(cx, place, deployment.server.map_or_else(product, administrator), script)
 }
 
 /// What a product's schema has, where a failure's text fits several causes.
@@ -186,7 +220,7 @@ fn administrator(server: &Service) -> Vec<(String, String)> {
     let of_server = |name: &str| server.environment.get(name).filter(|value| !value.is_empty()).cloned();
     let mut env = vec![
         ("PGUSER".into(), of_server("POSTGRES_USER").unwrap_or_else(|| "postgres".into())),
-        ("PGDATABASE".into(), "postgres".into()),
+        ("PGDATABASE".into(), MAINTENANCE_DATABASE.into()),
     ];
     env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
     env

@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::Context;
-use crate::postgres;
+use crate::postgres::{self, MAINTENANCE_DATABASE};
 use ory_facts::sql::literal;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::file_lock;
 use xtask_runner::process::CommandError;
 use xtask_runner::session::Session;
-
-const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// The lock of a product's database, held until it is dropped.
 pub struct ServerLock<'a> {

@@ -2,13 +2,17 @@
 //! asks this crate, and it asks nobody.
 
 pub mod applied;
+pub mod backup;
 pub mod carried;
 pub mod catalog;
+pub mod contents;
 pub mod diagnosis;
 pub mod difference;
+pub mod digest;
 pub mod dsn;
 pub mod first_sight;
 pub mod product;
 pub mod repair;
 pub mod secrets;
 pub mod sql;
+pub mod swap;

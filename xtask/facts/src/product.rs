@@ -35,6 +35,8 @@ struct Facts {
     tables: &'static [&'static str],
     /// Its secrets: the name under `secrets:` in its configuration, and how short and how long one may be.
     secrets: &'static [(&'static str, usize, usize)],
+    /// The one among them that rows are encrypted with.
+    encrypts: Option<&'static str>,
 }
 
 const KRATOS: Facts = Facts {
@@ -55,6 +57,7 @@ const KRATOS: Facts = Facts {
         "courier_messages",
     ],
     secrets: &[("cookie", 16, usize::MAX), ("cipher", 32, 32), ("default", 16, usize::MAX)],
+    encrypts: Some("cipher"),
 };
 
 const HYDRA: Facts = Facts {
@@ -63,6 +66,7 @@ const HYDRA: Facts = Facts {
     health: &[("public", 4444), ("admin", 4445)],
     tables: &["hydra_client", "hydra_jwk", "hydra_oauth2_access", "hydra_oauth2_refresh"],
     secrets: &[("system", 16, usize::MAX), ("cookie", 16, usize::MAX)],
+    encrypts: Some("system"),
     ..KRATOS
 };
 
@@ -77,6 +81,7 @@ const KETO: Facts = Facts {
     default_config: Some("/home/ory/keto.yml"),
     tables: &["keto_relation_tuples", "keto_uuid_mappings"],
     secrets: &[],
+    encrypts: None,
 };
 
 impl Product {
@@ -143,6 +148,14 @@ impl Product {
     /// Its secrets: the name under `secrets:`, and how short and how long one may be.
     pub fn secrets(self) -> &'static [(&'static str, usize, usize)] {
         self.facts().secrets
+    }
+
+    /// The secret that rows are encrypted with: Hydra's keys and sessions; Kratos's tokens of other providers, where an
+    /// algorithm is set. Each value of a list decrypts, the first encrypts.
+    /// Source: <https://www.ory.sh/docs/hydra/self-hosted/secrets-key-rotation>,
+    /// <https://www.ory.sh/docs/kratos/guides/secret-key-rotation>.
+    pub fn encrypts(self) -> Option<&'static str> {
+        self.facts().encrypts
     }
 
     /// Whether a port of the container answers `/health/ready`.

@@ -8,3 +8,4 @@ pub mod interrupt;
 pub mod output;
 pub mod process;
 pub mod session;
+pub mod stream;

@@ -1,6 +1,8 @@
 //! The terminal: data on standard output, talk on standard error. Nothing else writes to either.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -121,6 +123,11 @@ impl Output {
     /// Says what is waited for, from the first second on, until the guard is dropped: on a terminal
     /// in a line that goes away, elsewhere in one line after five seconds.
     pub fn progress(&self, what: impl Into<String>) -> Progress {
+        self.progress_of(what, Arc::default())
+    }
+
+    /// The same of a transfer, with how many bytes were transferred.
+    pub fn progress_of(&self, what: impl Into<String>, transferred: Arc<AtomicU64>) -> Progress {
         let what = what.into();
         let (done, wait) = mpsc::channel::<()>();
         let verbosity = self.verbosity;
@@ -130,7 +137,11 @@ impl Output {
             let mut pause = Duration::from_secs(if terminal { 1 } else { 5 });
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(pause) {
                 if terminal {
-                    eprint!("\r\x1b[K{what} ({} s)", start.elapsed().as_secs());
+                    let transferred = match transferred.load(Ordering::Relaxed) {
+                        0 => String::new(),
+                        bytes => format!("{}, ", size(bytes)),
+                    };
+                    eprint!("\r\x1b[K{what} ({transferred}{} s)", start.elapsed().as_secs());
                 } else if verbosity > Verbosity::Quiet {
                     eprintln!("{what} ...");
                     pause = Duration::MAX;
@@ -170,6 +181,19 @@ pub fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
+/// A size as people read it: `88.1 kB`, in powers of 1000.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while value >= 1000.0
+        && let Some(larger) = units.next()
+    {
+        (value, unit) = (value / 1000.0, larger);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
 /// `1 migration`, `2 migrations`.
 pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
@@ -192,6 +216,14 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_has_the_unit_that_keeps_it_short() {
+        assert_eq!(
+            [0, 999, 1000, 88_123, 1_500_000_000].map(size),
+            ["0 B", "999 B", "1.0 kB", "88.1 kB", "1.5 GB"]
+        );
+    }
 
     #[test]
     fn a_table_is_as_wide_as_its_cells_and_has_no_space_at_the_end() {

@@ -1,19 +1,16 @@
 //! Every process that xtask starts: a command line that can be printed, captured or streamed.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::failure::{Exit, Failure};
 use crate::interrupt::{Interrupt, TICK};
-use ory_facts::diagnosis::{essence, is_detail};
+use ory_facts::diagnosis::essence;
 use ory_facts::secrets::Secrets;
 
 /// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
@@ -24,11 +21,18 @@ pub struct Invocation {
     args: Vec<String>,
     env: Vec<(String, String)>,
     dir: PathBuf,
-    stdin: String,
+    stdin: Input,
     /// What an error calls it, where the command line is long and says little.
     name: Option<String>,
     /// It is ended when xtask is asked to end, or after this long.
     limits: Option<(Interrupt, Option<Duration>)>,
+}
+
+/// What a program reads.
+#[derive(Debug, Clone)]
+enum Input {
+    Text(String),
+    File(PathBuf),
 }
 
 /// How long a program that was asked to end may take to do so.
@@ -76,7 +80,7 @@ impl Invocation {
             args: vec![],
             env: vec![],
             dir: dir.into(),
-            stdin: String::new(),
+            stdin: Input::Text(String::new()),
             name: None,
             limits: None,
         }
@@ -98,7 +102,13 @@ impl Invocation {
     }
 
     pub fn stdin(mut self, text: impl Into<String>) -> Self {
-        self.stdin = text.into();
+        self.stdin = Input::Text(text.into());
+        self
+    }
+
+    /// A file as standard input, for a command that has limits.
+    pub fn stdin_file(mut self, path: &Path) -> Self {
+        self.stdin = Input::File(path.into());
         self
     }
 
@@ -122,8 +132,7 @@ impl Invocation {
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
         if self.limits.is_some() {
-            let running =
-                self.expression().stdin_bytes(self.stdin.clone()).stdout_capture().stderr_capture().start();
+            let running = self.with_input().stdout_capture().stderr_capture().start();
             let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
@@ -139,7 +148,11 @@ impl Invocation {
         let shell = xshell::Shell::new()?;
         shell.change_dir(&self.dir);
         let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
-        Ok(command.stdin(&self.stdin).quiet().ignore_status().output()?)
+        let text = match &self.stdin {
+            Input::Text(text) => text.clone(),
+            Input::File(path) => std::fs::read_to_string(path)?,
+        };
+        Ok(command.stdin(text).quiet().ignore_status().output()?)
     }
 
     /// Runs to the end and returns standard output; a failure is a [`CommandError`].
@@ -201,6 +214,14 @@ impl Invocation {
         expression
     }
 
+    /// The same with its standard input.
+    pub(crate) fn with_input(&self) -> duct::Expression {
+        match &self.stdin {
+            Input::Text(text) => self.expression().stdin_bytes(text.clone()),
+            Input::File(path) => self.expression().stdin_path(path),
+        }
+    }
+
     /// Fails once it is to be ended: xtask was asked to end, or it has taken too long since `start`.
     pub fn check_limits(&self, start: Instant) -> anyhow::Result<()> {
         let Some((interrupt, deadline)) = &self.limits else { return Ok(()) };
@@ -208,59 +229,11 @@ impl Invocation {
         match deadline {
             Some(deadline) if start.elapsed() > *deadline => {
                 let message = format!("{} did not end in {} s", self.name(), deadline.as_secs());
-                Err(Failure::new(Exit::Failed, message).into())
+                let docker = Path::new(&self.program).file_stem().is_some_and(|name| name == "docker");
+                let hint = if docker { "see whether Docker answers: docker info; or wait" } else { "wait" };
+                let hint = format!("{hint} longer: --timeout {}", deadline.as_secs().saturating_mul(5));
+                Err(Failure::new(Exit::Failed, message).hint(hint).into())
             }
-            _ => Ok(()),
-        }
-    }
-
-    /// Runs while its masked lines, of both streams, are handed over one by one; none every now and then while
-    /// there is no line. An error of `on_line` ends the program. A failure is a [`CommandError`] with the last
-    /// lines of standard error.
-    pub fn stream(
-        &self,
-        secrets: &Secrets,
-        mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
-        let (stdout, stdout_end) = os_pipe::pipe()?;
-        let (stderr, stderr_end) = os_pipe::pipe()?;
-        let expression =
-            self.expression().stdin_bytes(self.stdin.clone()).stdout_file(stdout_end).stderr_file(stderr_end);
-        let start = Instant::now();
-        let running = expression.start().with_context(|| format!("failed to start `{self}`"))?;
-        // It holds the writing ends of the pipes, whose readers would wait for it.
-        drop(expression);
-
-        let mut tail = Tail::default();
-        let (lines, received) = mpsc::channel();
-        let stdout_lines = lines.clone();
-        // Not joined: a child of the program can hold its streams open after its end.
-        std::thread::spawn(move || read_lines(stdout, stdout_lines, false));
-        std::thread::spawn(move || read_lines(stderr, lines, true));
-        loop {
-            let line = match received.recv_timeout(TICK) {
-                Ok((line, is_stderr)) => Some((secrets.mask(&line), is_stderr)),
-                Err(mpsc::RecvTimeoutError::Timeout) => None,
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            };
-            let goes_on = on_line(line.as_ref().map(|(line, _)| line.as_str()));
-            if let Err(error) = goes_on.and_then(|()| self.check_limits(start)) {
-                end(&running)?;
-                return Err(error);
-            }
-            if let Some((line, is_stderr)) = line {
-                tail.push(line, is_stderr);
-            }
-        }
-        match running.wait()? {
-            output if !output.status.success() => Err(CommandError {
-                command: self.name(),
-                status: output.status.code(),
-                stderr: tail.text(),
-                log: None,
-            }
-            .into()),
             _ => Ok(()),
         }
     }
@@ -268,7 +241,7 @@ impl Invocation {
 
 /// Asks a program to end, and ends it where it doesn't. `docker` hands a signal on to its plugins; killed, it
 /// would leave them behind.
-fn end(running: &duct::Handle) -> std::io::Result<()> {
+pub(crate) fn end(running: &duct::Handle) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         duct::unix::HandleExt::send_signal(running, signal_hook::consts::SIGTERM)?;
@@ -277,42 +250,6 @@ fn end(running: &duct::Handle) -> std::io::Result<()> {
         }
     }
     running.kill()
-}
-
-/// Sends each line of a stream. A stream that breaks off has ended.
-fn read_lines(stream: impl Read, lines: mpsc::Sender<(String, bool)>, is_stderr: bool) {
-    for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_string();
-        if lines.send((line, is_stderr)).is_err() {
-            return;
-        }
-    }
-}
-
-/// The last lines that say something: of standard error, or of standard output where that one is silent.
-#[derive(Default)]
-struct Tail {
-    stdout: VecDeque<String>,
-    stderr: VecDeque<String>,
-}
-
-impl Tail {
-    fn push(&mut self, line: String, is_stderr: bool) {
-        // A stack trace of 230 lines must not push out the error before it.
-        if line.trim().is_empty() || is_detail(&line) {
-            return;
-        }
-        let lines = if is_stderr { &mut self.stderr } else { &mut self.stdout };
-        lines.push_back(line);
-        if lines.len() > 200 {
-            lines.pop_front();
-        }
-    }
-
-    fn text(self) -> String {
-        let lines = if self.stderr.is_empty() { self.stdout } else { self.stderr };
-        Vec::from(lines).join("\n")
-    }
 }
 
 impl fmt::Display for Invocation {
@@ -336,22 +273,6 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[cfg(unix)]
-    fn two_streams_that_write_at_once_do_not_tear_the_error_apart() {
-        let script = "printf 'ALTER TABLE hy'; echo 'ERROR: denied' >&2; echo 'dra_client;'; exit 3";
-        let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]);
-        let mut seen = vec![];
-        let error = sh.stream(&Secrets::default(), |line| {
-            seen.extend(line.map(String::from));
-            Ok(())
-        });
-        let error = error.expect_err("exit code 3").downcast::<CommandError>().expect("a command error");
-        assert_eq!((error.status, error.stderr.as_str()), (Some(3), "ERROR: denied"));
-        seen.sort();
-        assert_eq!(seen, ["ALTER TABLE hydra_client;", "ERROR: denied"]);
-    }
 
     #[test]
     fn a_printed_command_line_can_be_pasted() {

@@ -145,7 +145,7 @@ fn read_if_there(path: &Path) -> Result<String> {
 }
 
 /// Letters and digits, each as likely as any other: they need no encoding in a DSN.
-fn random(length: usize) -> Result<String> {
+pub fn random(length: usize) -> Result<String> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut text = String::with_capacity(length);
     while text.len() < length {

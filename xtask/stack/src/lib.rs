@@ -3,6 +3,7 @@
 
 pub mod checks;
 pub mod container;
+pub mod encryption;
 pub mod env_file;
 pub mod image;
 pub mod listener;

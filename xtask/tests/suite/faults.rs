@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::ground::{Ended, Ground, PRODUCTS, Run};
+use crate::ground::{Ended, Ground, PRODUCTS, Run, unpause};
 use crate::project::outcome;
 use crate::stack::{Compose, NEW, docker, scenarios};
 use crate::templates::{Start, Templates, remove_services};
@@ -239,15 +239,14 @@ impl Bench {
                 if report.is_inside && self.random.below(2) == 0 {
                     let ended = run.end();
                     report.phase += ", unpaused by the hint";
-                    outcome(&mut self.typed(ended.hint()));
-                    if docker(&["inspect", "--format", "{{.State.Paused}}", &db]).trim() != "false" {
-                        docker(&["unpause", &db]);
+                    if !ended.hint().starts_with("docker unpause ") {
                         report.problems.push(format!("no hint to unpause: {}", ended.said));
                     }
+                    unpause(&mut self.typed(ended.hint()), &db);
                     return ended;
                 }
                 self.random.wait(6000);
-                docker(&["unpause", &db]);
+                unpause(Command::new("docker").args(["unpause", &db]), &db);
                 self.ground.let_go();
             }
             Fault::EightRuns => {
@@ -268,9 +267,11 @@ impl Bench {
             report.converged = "plain re-run".into();
             return;
         }
+        say(format!("not by the plain re-run: {}", again.said));
         let hint = again.hint().split(", ").next().unwrap_or_default();
         let may_lose = ["reset", "restore", "--volumes"].iter().any(|word| hint.contains(word));
         if !may_lose
+            && !hint.is_empty()
             && outcome(&mut self.typed(hint)).code == Some(0)
             && self.ground.run(command).code == Some(0)
         {

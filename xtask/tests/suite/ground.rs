@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -211,6 +211,40 @@ impl Ground {
         found.extend(locks.flatten().map(|entry| entry.path()).filter(of_stack).filter(is_held));
         found.into_iter().map(|path| format!("file {}", path.display())).collect()
     }
+}
+
+/// Unpauses a container, as this command does.
+///
+/// Docker 20.10 waits for ever where the container was paused while a program was being started in it: that one is
+/// frozen half-way, and holds what `unpause` waits for. Thawed for a moment, it lets go.
+pub fn unpause(command: &mut Command, container: &str) {
+    let mut child = command.spawn().expect("it starts");
+    let start = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if start.elapsed() > Duration::from_secs(10) {
+            freeze(container, false);
+            child.wait().expect("it ends");
+            freeze(container, true);
+            docker(&["unpause", container]);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What Docker says of it is what the next command sees.
+    assert_eq!(docker(&["inspect", "--format", "{{.State.Paused}}", container]).trim(), "false");
+}
+
+/// Freezes or thaws a container behind the engine's back, in either generation of control groups.
+fn freeze(container: &str, is_frozen: bool) {
+    let old = if is_frozen { "FROZEN" } else { "THAWED" };
+    let new = if is_frozen { "1" } else { "0" };
+    let files = [
+        (format!("/sys/fs/cgroup/freezer/docker/{container}/freezer.state"), old),
+        (format!("/sys/fs/cgroup/docker/{container}/cgroup.freeze"), new),
+        (format!("/sys/fs/cgroup/system.slice/docker-{container}.scope/cgroup.freeze"), new),
+    ];
+    let (file, state) =
+        files.into_iter().find(|(file, _)| Path::new(file).exists()).expect("a control group");
+    std::fs::write(file, state).expect("it is written");
 }
 
 impl Run {

@@ -23,7 +23,7 @@ pub fn check(view: &View) -> Vec<Finding> {
 }
 
 /// Where a secret is, and what it is: in the environment, else in the files.
-fn values(deployed: &Deployed, key: &str) -> (String, Vec<Yaml>) {
+pub(crate) fn values(deployed: &Deployed, key: &str) -> (String, Vec<Yaml>) {
     let variable = format!("SECRETS_{}", key.to_uppercase());
     if let Some(text) = deployed.serve.environment.get(&variable).filter(|text| !text.is_empty()) {
         return (variable, text.split(',').map(|part| Yaml::String(part.into())).collect());

@@ -1,0 +1,71 @@
+//! A database as it is at one moment: counted, and dumped, in one snapshot of PostgreSQL.
+//!
+//! Source: <https://www.postgresql.org/docs/17/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION>.
+
+use anyhow::{Context as _, Result};
+use ory_facts::contents::{self, Contents};
+use ory_facts::sql::identifier;
+use xtask_runner::process::Invocation;
+use xtask_runner::session::Session;
+
+use crate::context::Context;
+use crate::postgres;
+use crate::store::Store;
+
+/// Nothing that a role or a database is set to may end it early.
+const BEGIN: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; \
+                     begin isolation level repeatable read, read only; select pg_export_snapshot()";
+
+/// A snapshot, for as long as its session lasts.
+pub struct Snapshot {
+    session: Session,
+    id: String,
+}
+
+/// What the sessions of a backup are called in PostgreSQL.
+pub fn application(cx: &Context, store: &Store) -> String {
+    format!("xtask-{}-backup-{}", cx.stack.project, store.names("-"))
+}
+
+impl Snapshot {
+    /// Takes it, as the product.
+    pub fn take(cx: &Context, store: &Store) -> Result<Self> {
+        let name = application(cx, store);
+        let psql = postgres::as_product(cx, store.main()?, &[("PGAPPNAME", &name)])?;
+        let mut session = Session::start(psql.until(&cx.options.interrupt, cx.options.timeout))?;
+        let id = session.ask(BEGIN, &cx.secrets)?.into_iter().next().context("there is no snapshot")?;
+        Ok(Self { session, id })
+    }
+
+    /// Counts what is in it.
+    pub fn contents(&mut self, cx: &Context, schema: Option<&str>) -> Result<Contents> {
+        let lines = self.session.ask(&contents::query(schema), &cx.secrets)?;
+        contents::read(lines.iter().map(String::as_str)).context("psql didn't tell what the database holds")
+    }
+
+    /// Dumps it to standard output.
+    pub fn dump(&self, cx: &Context, store: &Store) -> Result<Invocation> {
+        dump(cx, store, &postgres::running_place(cx, store.main()?)?, &self.id)
+    }
+}
+
+/// The command line of a dump.
+pub fn dump(cx: &Context, store: &Store, place: &postgres::Place, snapshot: &str) -> Result<Invocation> {
+    let name = application(cx, store);
+    let snapshot = format!("--snapshot={snapshot}");
+    let schema = store.schema.as_deref().map(|schema| format!("--schema={}", identifier(schema)));
+    let limit = cx.options.db_lock_timeout.map(|limit| format!("--lock-wait-timeout={}s", limit.as_secs()));
+    let mut words = vec!["pg_dump", "-w", "-Fc", &snapshot];
+    words.extend(schema.as_deref());
+    words.extend(limit.as_deref());
+    Ok(postgres::tool(cx, place, &store.main()?.dsn, &[("PGAPPNAME", &name)], &words))
+}
+
+/// Counts what a database of this store holds now: its own, or another one by name.
+pub fn contents(cx: &Context, store: &Store, database: &str) -> Result<Contents> {
+    let deployment = store.main()?;
+    let script = contents::query(store.schema.as_deref()) + ";\n";
+    let psql = postgres::as_product(cx, deployment, &[("PGDATABASE", database)])?.stdin(script);
+    let text = psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)?;
+    contents::read(text.lines()).context("psql didn't tell what the database holds")
+}

@@ -1,0 +1,196 @@
+//! A database put in another one's place: the scripts for psql, run in the server's maintenance database by a role that
+//! may create databases and owns both.
+//!
+//! Source: <https://www.postgresql.org/docs/17/sql-alterdatabase.html>.
+
+use crate::sql::{identifier, literal};
+
+/// The settings whose value is a list that is kept with its quotes.
+/// Source: `variable_is_guc_list_quote` in PostgreSQL's `src/bin/pg_dump/dumputils.c`.
+const LISTS: &str = "('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries', \
+                     'shared_preload_libraries', 'unix_socket_directories')";
+
+/// The databases of a replacement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swap {
+    /// The one that the DSN names.
+    pub current: String,
+    /// The one that takes its place.
+    pub new: String,
+    /// What the replaced one is called, until the next success.
+    pub replaced: String,
+    /// What the one is called that was replaced before that, until this is a success.
+    pub before: String,
+}
+
+impl Swap {
+    /// The names are always the same, so that what a killed run has left is found by the next.
+    pub fn of(database: &str) -> Self {
+        let named = |purpose: &str| {
+            let mut name = format!("xtask_{purpose}_{database}");
+            // PostgreSQL would cut it there.
+            let end = (0..=name.len().min(63)).rfind(|end| name.is_char_boundary(*end)).unwrap_or(0);
+            name.truncate(end);
+            name
+        };
+        Self {
+            current: database.into(),
+            new: named("new"),
+            replaced: named("replaced"),
+            before: named("before"),
+        }
+    }
+
+    /// Makes the new database, empty, as the current one is made; where there is none, for this role. What a killed
+    /// run has left of it goes first.
+    pub fn create(&self, role: &str) -> String {
+        let (new, current) = (literal(&self.new), literal(&self.current));
+        let plain = format!(
+            "create database {} owner {} template template0",
+            identifier(&self.new),
+            identifier(role)
+        );
+        format!(
+            "{}drop database if exists {};\n\
+             select exists (select from pg_database where datname = {current}) as is_there \\gset\n\
+             \\if :is_there\n\
+             select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L\
+             %s tablespace %I connection limit %s', {new}, pg_get_userbyid(d.datdba),\n\
+             pg_encoding_to_char(d.encoding), d.datcollate, d.datctype,\n\
+             case to_jsonb(d)->>'datlocprovider'\n\
+             when 'i' then format(' locale_provider icu icu_locale %L',\n\
+             coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'))\n\
+             when 'b' then format(' locale_provider builtin builtin_locale %L', to_jsonb(d)->>'datlocale')\n\
+             else '' end, t.spcname, d.datconnlimit)\n\
+             from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datname = {current} \\gexec\n\
+             \\else\n{plain};\n\\endif\n",
+            end_sessions(&self.new),
+            identifier(&self.new),
+        )
+    }
+
+    /// Gives the new database the rights and settings that belong to the current one, not to what is in it.
+    pub fn copy_settings(&self) -> String {
+        let (new, current) = (literal(&self.new), literal(&self.current));
+        format!(
+            "select format('revoke all on database %I from public', {new})\n\
+             from pg_database where datname = {current} and datacl is not null \\gexec\n\
+             select format('grant %s on database %I to %s%s', a.privilege_type, {new},\n\
+             case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,\n\
+             case when a.is_grantable then ' with grant option' else '' end)\n\
+             from pg_database d, aclexplode(d.datacl) a where d.datname = {current} \\gexec\n\
+             select format('%s set %I to %s', case s.setrole when 0 then format('alter database %I', {new})\n\
+             else format('alter role %I in database %I', pg_get_userbyid(s.setrole), {new}) end, kept.name,\n\
+             case when kept.name in {LISTS} then kept.value else quote_literal(kept.value) end)\n\
+             from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) as one,\n\
+             lateral (select split_part(one, '=', 1) as name,\n\
+             substr(one, strpos(one, '=') + 1) as value) as kept\n\
+             where d.datname = {current} \\gexec\n\
+             select format('comment on database %I is %L', {new}, shobj_description(oid, 'pg_database'))\n\
+             from pg_database where datname = {current}\n\
+             and shobj_description(oid, 'pg_database') is not null \\gexec\n",
+        )
+    }
+
+    /// Puts the new database in the current one's place: connections refused, sessions ended, all renamed at once.
+    pub fn swap(&self) -> String {
+        format!(
+            "{}{}begin;\n{}{}{}commit;\n",
+            allow_connections(&self.current, false),
+            end_sessions(&self.current),
+            rename(&self.replaced, &self.before),
+            rename(&self.current, &self.replaced),
+            rename(&self.new, &self.current),
+        )
+    }
+
+    /// Takes [`Swap::swap`] back, where the replaced one is there, and lets the current one be connected to.
+    pub fn swap_back(&self) -> String {
+        format!(
+            "select exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
+             \\if :is_swapped\n{}{}begin;\n{}{}{}commit;\n\\endif\n{}",
+            literal(&self.replaced),
+            allow_connections(&self.current, false),
+            end_sessions(&self.current),
+            rename(&self.current, &self.new),
+            rename(&self.replaced, &self.current),
+            rename(&self.before, &self.replaced),
+            allow_connections(&self.current, true),
+        )
+    }
+
+    /// Lets the current database be connected to again, after a run that was killed when it had begun to swap.
+    pub fn heal(&self) -> String {
+        allow_connections(&self.current, true)
+    }
+
+    /// Removes the new one, which did not get to its place.
+    pub fn remove_new(&self) -> String {
+        remove(&self.new)
+    }
+
+    /// Removes what was replaced before, once what replaces it now is a success.
+    pub fn remove_before(&self) -> String {
+        remove(&self.before)
+    }
+
+    /// Removes the one that was replaced.
+    pub fn remove_replaced(&self) -> String {
+        remove(&self.replaced)
+    }
+}
+
+fn remove(name: &str) -> String {
+    format!("{}drop database if exists {};\n", end_sessions(name), identifier(name))
+}
+
+/// Renames a database that may be there.
+fn rename(from: &str, to: &str) -> String {
+    let rename = format!("alter database {} rename to {}", identifier(from), identifier(to));
+    format!(
+        "select {} where exists (select from pg_database where datname = {}) \\gexec\n",
+        literal(&rename),
+        literal(from)
+    )
+}
+
+fn allow_connections(name: &str, allow: bool) -> String {
+    let alter = format!("alter database {} allow_connections {allow}", identifier(name));
+    format!(
+        "select {} where exists (select from pg_database where datname = {} and datallowconn <> {allow}) \\gexec\n",
+        literal(&alter),
+        literal(name)
+    )
+}
+
+/// Ends every session in a database, and waits until they are gone.
+fn end_sessions(name: &str) -> String {
+    format!(
+        "do $$ begin for try in 1..100 loop
+           perform pg_terminate_backend(pid) from pg_stat_activity where datname = {0};
+           if not found then return; end if;
+           perform pg_sleep(0.05);
+           perform pg_stat_clear_snapshot();
+         end loop;
+         raise 'a session in the database % goes on', {0}; end $$;\n",
+        literal(name)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_as_long_as_postgresql_lets_them_be() {
+        let swap = Swap::of(&"é".repeat(40));
+        assert!(swap.new.len() <= 63 && swap.new.starts_with("xtask_new_é"));
+        assert_eq!(Swap::of("kratos").replaced, "xtask_replaced_kratos");
+    }
+
+    #[test]
+    fn a_quote_in_a_name_stays_inside() {
+        let swap = Swap::of("o'r\"y").swap();
+        assert!(swap.contains(r#"'alter database "o''r""y" rename to "xtask_replaced_o''r""y"'"#), "{swap}");
+    }
+}
