@@ -82,6 +82,14 @@ pub enum Command {
     MigrateAll(Migrate),
     /// Repair what a killed migration left, then migrate on
     Repair(Repair),
+    /// Back the databases up, each as it is at one moment
+    Backup(Backup),
+    /// List the backups
+    Backups(Backups),
+    /// Put a backup in the place of the databases
+    Restore(Restore),
+    /// Back up, then start anew with empty databases
+    Reset(Reset),
     /// Run every test of xtask, with all that they need
     Test(Test),
     /// Print a shell's completions, for an alias such as `xt`
@@ -185,6 +193,64 @@ pub struct Repair {
 }
 
 #[derive(Debug, Args)]
+pub struct Backup {
+    /// Only these products [default: all of the stack]
+    #[arg(value_name = "PRODUCT", value_parser = product())]
+    pub products: Vec<Product>,
+    /// Restore it too, into a database that is removed again, and compare
+    #[arg(long)]
+    pub verify: bool,
+    #[command(flatten)]
+    pub folder: Folder,
+}
+
+#[derive(Debug, Args)]
+pub struct Backups {
+    #[command(flatten)]
+    pub folder: Folder,
+}
+
+#[derive(Debug, Args)]
+pub struct Folder {
+    /// Where backups are [default: backups/ in the stack's folder]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The backup: its name as `backups` lists it, or its folder
+    pub backup: PathBuf,
+    /// Only these products [default: all that are in it]
+    #[arg(value_name = "PRODUCT", value_parser = product())]
+    pub products: Vec<Product>,
+    /// Restore one product into this empty database, and replace nothing
+    #[arg(long, value_name = "DATABASE")]
+    pub into: Option<String>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Restore also what this stack's secrets can't decrypt
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// The products to reset
+    #[arg(value_name = "PRODUCT", required = true, value_parser = product())]
+    pub products: Vec<Product>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Also on a remote engine, and on a server that is no service of the stack
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub folder: Folder,
+}
+
+#[derive(Debug, Args)]
 pub struct Doctor {
     /// Print one JSON document
     #[arg(long)]
@@ -238,9 +304,10 @@ fn release(text: &str) -> Result<String, String> {
 }
 
 /// The commands as `--help` groups them.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 4] = [
     ("Environment", &["up", "status", "doctor", "restart", "down", "logs"]),
     ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all", "repair"]),
+    ("Data", &["backup", "backups", "restore", "reset"]),
     ("Project", &["test", "completions"]),
 ];
 

@@ -37,7 +37,7 @@ pub fn folder(cx: &Context) -> PathBuf {
 }
 
 /// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk.
-pub fn take(cx: &Context, stores: &[Store], parent: &Path) -> Result<Backup> {
+pub fn take(cx: &Context, stores: &[&Store], parent: &Path) -> Result<Backup> {
     prepare(parent).map_err(|error| cannot_write(parent, error))?;
     let time = SystemTime::now();
     let partial = Partial::new(parent, time).map_err(|error| cannot_write(parent, error))?;

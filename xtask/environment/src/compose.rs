@@ -209,6 +209,18 @@ impl Engine {
         cfg!(target_os = "linux") && std::env::var_os("DOCKER_HOST").is_none_or(|host| host.is_empty())
     }
 
+    /// Whether the daemon is on another machine, by the variable, else by Docker's current context.
+    pub fn is_remote(&self) -> bool {
+        let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let in_context = || {
+            let format = "{{.Endpoints.docker.Host}}";
+            self.docker(["context", "inspect", "--format", format]).read(&Secrets::default()).ok()
+        };
+        let host = named.or_else(in_context).unwrap_or_default();
+        let host = host.trim();
+        !host.is_empty() && !["unix://", "npipe://", "fd://"].iter().any(|scheme| host.starts_with(scheme))
+    }
+
     /// The names of a project's volumes.
     pub fn volumes(&self, project: &str) -> Result<Vec<String>> {
         let filter = format!("label=com.docker.compose.project={project}");

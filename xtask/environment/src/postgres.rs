@@ -80,7 +80,7 @@ fn client(cx: &Context, place: &Place, env: Vec<(String, String)>, words: &[&str
     start.envs(env.clone()).called(format!("{program} in {name}"))
 }
 
-/// pg_dump or pg_restore as a product. It takes as long as it takes.
+/// pg_dump, or pg_restore, as a product. It takes as long as it takes.
 pub fn tool(
     cx: &Context,
     place: &Place,
@@ -89,6 +89,18 @@ pub fn tool(
     words: &[&str],
 ) -> Invocation {
     let client = client(cx, place, with(dsn.environment(), variables), words);
+    client.until(&cx.options.interrupt, cx.options.timeout)
+}
+
+/// The same as the administrator of a server that is a service.
+pub fn admin_tool(
+    cx: &Context,
+    place: &Place,
+    server: &Service,
+    variables: &[(&str, &str)],
+    words: &[&str],
+) -> Invocation {
+    let client = client(cx, place, with(administrator(server), variables), words);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 

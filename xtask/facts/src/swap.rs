@@ -98,23 +98,26 @@ impl Swap {
             "{}{}begin;\n{}{}{}commit;\n",
             allow_connections(&self.current, false),
             end_sessions(&self.current),
-            rename(&self.replaced, &self.before),
-            rename(&self.current, &self.replaced),
-            rename(&self.new, &self.current),
+            rename(&self.replaced, &self.before, &self.current),
+            rename(&self.current, &self.replaced, &self.current),
+            rename(&self.new, &self.current, &self.new),
         )
     }
 
-    /// Takes [`Swap::swap`] back, where the replaced one is there, and lets the current one be connected to.
-    pub fn swap_back(&self) -> String {
+    /// Takes [`Swap::swap`] back where it was done, and lets the current one be connected to. `had_current`: there was
+    /// one to be replaced.
+    pub fn swap_back(&self, had_current: bool) -> String {
+        let mut back = rename(&self.current, &self.new, &self.current);
+        if had_current {
+            back += &rename(&self.replaced, &self.current, &self.replaced);
+            back += &rename(&self.before, &self.replaced, &self.before);
+        }
         format!(
-            "select exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
-             \\if :is_swapped\n{}{}begin;\n{}{}{}commit;\n\\endif\n{}",
-            literal(&self.replaced),
+            "select not exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
+             \\if :is_swapped\n{}{}begin;\n{back}commit;\n\\endif\n{}",
+            literal(&self.new),
             allow_connections(&self.current, false),
             end_sessions(&self.current),
-            rename(&self.current, &self.new),
-            rename(&self.replaced, &self.current),
-            rename(&self.before, &self.replaced),
             allow_connections(&self.current, true),
         )
     }
@@ -144,13 +147,14 @@ fn remove(name: &str) -> String {
     format!("{}drop database if exists {};\n", end_sessions(name), identifier(name))
 }
 
-/// Renames a database that may be there.
-fn rename(from: &str, to: &str) -> String {
+/// Renames a database that may be there, where another one is too.
+fn rename(from: &str, to: &str, other: &str) -> String {
     let rename = format!("alter database {} rename to {}", identifier(from), identifier(to));
     format!(
-        "select {} where exists (select from pg_database where datname = {}) \\gexec\n",
+        "select {} from pg_database a, pg_database b where a.datname = {} and b.datname = {} \\gexec\n",
         literal(&rename),
-        literal(from)
+        literal(from),
+        literal(other)
     )
 }
 
@@ -166,13 +170,13 @@ fn allow_connections(name: &str, allow: bool) -> String {
 /// Ends every session in a database, and waits until they are gone.
 fn end_sessions(name: &str) -> String {
     format!(
-        "do $$ begin for try in 1..100 loop
+        "do $xtask$ begin for try in 1..100 loop
            perform pg_terminate_backend(pid) from pg_stat_activity where datname = {0};
            if not found then return; end if;
            perform pg_sleep(0.05);
            perform pg_stat_clear_snapshot();
          end loop;
-         raise 'a session in the database % goes on', {0}; end $$;\n",
+         raise 'a session in the database % goes on', {0}; end $xtask$;\n",
         literal(name)
     )
 }

@@ -1,17 +1,22 @@
 //! One file a command; each reads as the script it replaces, and starts no process itself.
 
+pub mod backup;
+pub mod backups;
 pub mod completions;
 pub mod doctor;
 pub mod down;
 pub mod logs;
 pub mod migrate;
 pub mod repair;
+pub mod reset;
 pub mod restart;
+pub mod restore;
 pub mod status;
 pub mod test;
 pub mod up;
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 
 use anyhow::{Result, bail};
 
@@ -28,6 +33,19 @@ use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::Output;
+
+/// Asks on the terminal, unless `yes` answers already. `what` says what is done, and `line` is what answers where there
+/// is no terminal to ask on.
+fn confirm(cx: &Context, yes: bool, what: &str, question: &str, line: &str) -> Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        let message = format!("this {what}, and there is no terminal to ask on");
+        bail!(Failure::new(Exit::Usage, message).hint(line));
+    }
+    cx.out.ask(question, &cx.options.interrupt)
+}
 
 /// The context of a command, with stand-ins where asked for: they are built here.
 fn context(options: &Options, images: &Images) -> Result<Context> {

@@ -1,7 +1,5 @@
 //! `repair`: what a killed migration left behind that a re-run doesn't mend.
 
-use std::io::IsTerminal;
-
 use anyhow::{Result, bail};
 use ory_facts::repair;
 
@@ -45,7 +43,10 @@ fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
     }
     let script: String = statements.iter().map(|statement| format!("{statement};\n")).collect();
     Output::data(script.trim_end())?;
-    if !yes && !confirm(cx, deployment)? {
+    let database = &deployment.dsn.database;
+    let (what, question) =
+        (format!("changes the database {database}"), format!("Run this in the database {database}?"));
+    if !super::confirm(cx, yes, &what, &question, &format!("cargo xtask repair {product} --yes"))? {
         bail!(
             Failure::new(Exit::Failed, "nothing was repaired").hint(format!("cargo xtask repair {product}"))
         );
@@ -55,7 +56,6 @@ fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
     let _progress = cx.out.progress(format!("repairing {product}"));
     psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets).map_err(|error| {
         let message = format!("{product} could not be repaired as a whole; what was done stays done");
-        let database = &deployment.dsn.database;
         let hint = format!(
             "mend what PostgreSQL says, then cargo xtask repair {product}; or restore a backup of {database}"
         );
@@ -75,13 +75,4 @@ fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
         let hint = format!("restore a backup of {}", deployment.dsn.database);
         Failure::new(Exit::Failed, message).hint(hint).into()
     })
-}
-
-fn confirm(cx: &Context, deployment: &Deployment) -> Result<bool> {
-    let (product, database) = (deployment.product, &deployment.dsn.database);
-    if !std::io::stdin().is_terminal() {
-        let message = format!("this changes the database {database}, and there is no terminal to ask on");
-        bail!(Failure::new(Exit::Usage, message).hint(format!("cargo xtask repair {product} --yes")));
-    }
-    cx.out.ask(&format!("Run this in the database {database}?"), &cx.options.interrupt)
 }

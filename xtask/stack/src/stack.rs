@@ -55,6 +55,11 @@ impl Deployment<'_> {
         Self { dsn, config, is_scratch: true, ..*self }
     }
 
+    /// The same product with its DSN naming another database of the same server.
+    pub fn with_database(&self, database: &str) -> Self {
+        Self { is_scratch: self.is_scratch, ..self.scratch(database) }
+    }
+
     /// What the server is called in words: its service, or its host.
     pub fn server_name(&self) -> &str {
         self.server.map_or(&self.dsn.host, |service| &service.name)

@@ -1,0 +1,265 @@
+//! A new database in the place of a product's: made beside it, filled, and swapped in only when it is good. Until then,
+//! and after any failure, the one that was there serves.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Error, Result, bail};
+use ory_facts::backup::Dump;
+use ory_facts::contents::{self, Contents};
+use ory_facts::sql::{identifier, literal};
+use ory_facts::swap::Swap;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::interrupt::Interrupt;
+
+use crate::context::Context;
+use crate::diagnosis;
+use crate::one_off;
+use crate::postgres::{self, Place};
+use crate::server_lock::{self, ServerLock};
+use crate::services;
+use crate::snapshot;
+use crate::store::Store;
+
+/// A database that is to take another one's place.
+pub struct Replacement<'a> {
+    cx: &'a Context,
+    store: &'a Store<'a>,
+    place: Place,
+    swap: Swap,
+    /// What the current one holds; none where there is none.
+    pub current: Option<Contents>,
+    is_made: bool,
+    _lock: ServerLock<'a>,
+}
+
+impl<'a> Replacement<'a> {
+    /// Looks at what is there. Fails with what the role may not do, before anything is done.
+    pub fn new(cx: &'a Context, store: &'a Store<'a>) -> Result<Self> {
+        let deployment = store.main()?;
+        let place = postgres::running_place(cx, deployment)?;
+        let swap = Swap::of(store.database());
+        let maintain = |script: String| postgres::maintain(cx, &place, deployment, script).read(&cx.secrets);
+        let rights = maintain(rights(store.database())).map_err(|error| no_maintenance(store, error))?;
+        refuse_without_rights(store, &rights)?;
+        let is_there = rights.lines().any(|line| line == "there");
+        if is_there {
+            // A run that was killed may have left it refusing.
+            maintain(swap.heal())?;
+        }
+        let lock = server_lock::acquire(cx, deployment)?;
+        let explain = |error| diagnosis::of_product(cx, deployment, error);
+        let current = is_there.then(|| snapshot::contents(cx, store, store.database()).map_err(explain));
+        Ok(Self { cx, store, place, swap, current: current.transpose()?, is_made: false, _lock: lock })
+    }
+
+    /// Makes the new database, empty, with the rights and settings of the current one.
+    pub fn make(&mut self) -> Result<()> {
+        let role = &self.store.main()?.dsn.user;
+        let script = self.swap.create(role) + &self.swap.copy_settings();
+        self.is_made = true;
+        self.maintain(script)?;
+        Ok(())
+    }
+
+    /// Fills it from a dump, and compares what it holds then with what was counted when the dump was made.
+    pub fn restore(&self, dump: &Dump, path: &Path) -> Result<()> {
+        fill(self.cx, self.store, &self.place, dump, path, &self.swap.new)?;
+        compare(self.cx, self.store, dump, &self.swap.new)
+    }
+
+    /// Lets the images migrate it.
+    pub fn migrate(&self) -> Result<()> {
+        for deployment in &self.store.deployments {
+            let _progress = self.cx.out.progress(format!("migrating {}", deployment.product));
+            let scratch = deployment.scratch(&self.swap.new);
+            one_off::run(self.cx, &scratch).map_err(|error| {
+                diagnosis::of_product(self.cx, deployment, error)
+                    .context(format!("{} could not be migrated beside what is there", deployment.product))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What it holds by now.
+    pub fn contents(&self) -> Result<Contents> {
+        snapshot::contents(self.cx, self.store, &self.swap.new)
+    }
+
+    fn not_swapped(&self) -> String {
+        format!("{} can't take the place of {}", self.swap.new, self.swap.current)
+    }
+
+    /// The name of the database that was replaced.
+    pub fn replaced(&self) -> &str {
+        &self.swap.replaced
+    }
+
+    /// Swaps it in.
+    fn swap_in(&self) -> Result<()> {
+        let swapped = self.maintain(self.swap.swap());
+        swapped.map(|_| ()).with_context(|| self.not_swapped())
+    }
+
+    /// Puts what was replaced back, where it was replaced.
+    fn swap_back(&self) -> Result<()> {
+        let back = self.maintain(self.swap.swap_back(self.current.is_some()));
+        let database = &self.swap.current;
+        back.map(|_| ())
+            .with_context(|| format!("the database {database} could not be put back in its place"))
+    }
+
+    /// It has its place, and is no longer to be removed.
+    fn finish(&mut self, keeps: bool) -> Result<()> {
+        self.is_made = false;
+        let replaced = if keeps { String::new() } else { self.swap.remove_replaced() };
+        self.maintain(self.swap.remove_before() + &replaced).map(|_| ())
+    }
+
+    fn maintain(&self, script: String) -> Result<String> {
+        postgres::maintain(self.cx, &self.place, self.store.main()?, script).read(&self.cx.secrets)
+    }
+}
+
+/// Puts new databases in the places of those that are there, all or none, with the services stopped and started around
+/// it. The replaced ones are kept until the next success, where `keeps`. After a failure all is as it was.
+pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: bool) -> Result<()> {
+    let deployments = replacements.iter().flat_map(|replacement| &replacement.store.deployments);
+    let products: Vec<_> = deployments.map(|deployment| deployment.product).collect();
+    let stopped = services::stop(cx, &products)?;
+    if !stopped.is_empty() {
+        cx.out.say(format!("{}: stopped", stopped.names()));
+    }
+    let done = replacements.iter().try_for_each(Replacement::swap_in).and_then(|()| {
+        cx.known.forget();
+        stopped.start(cx)?;
+        stopped.wait(cx)
+    });
+    let Err(error) = done else {
+        if !stopped.is_empty() {
+            cx.out.say(format!("{}: started, ready", stopped.names()));
+        }
+        return replacements.iter_mut().try_for_each(|replacement| replacement.finish(keeps));
+    };
+    let back = cx.options.interrupt.clean_up(|| {
+        let each: Vec<_> = replacements.iter().map(Replacement::swap_back).collect();
+        cx.known.forget();
+        each.into_iter().collect::<Result<()>>().and(stopped.start(cx))
+    });
+    let names: Vec<_> = replacements.iter().map(|replacement| replacement.swap.current.as_str()).collect();
+    let message = format!("nothing was replaced: {} as before", names.join(", "));
+    let exit = cx.options.interrupt.failure().map_or(Exit::Failed, |failure| failure.exit);
+    Err(match back {
+        Ok(()) => {
+            error.context(Failure::new(exit, message).hint("mend what is said below, then run this again"))
+        }
+        Err(left) => left.context(format!("{error:#}")),
+    })
+}
+
+/// Restores a dump into a database that is there, and empty.
+pub fn restore_into(cx: &Context, store: &Store, dump: &Dump, path: &Path, database: &str) -> Result<()> {
+    let deployment = store.main()?;
+    let place = postgres::running_place(cx, deployment)?;
+    let explain = |error| diagnosis::of_product(cx, &deployment.with_database(database), error);
+    let before = snapshot::contents(cx, store, database).map_err(explain)?;
+    if let Some(table) = before.rows.keys().next() {
+        let message = format!("the database {database} isn't empty: it has {table}");
+        bail!(Failure::new(Exit::Failed, message).hint("name an empty one"));
+    }
+    fill(cx, store, &place, dump, path, database)?;
+    compare(cx, store, dump, database)
+}
+
+/// pg_restore: where all belongs to the product, as the product; else as who may give each object its owner. It restores
+/// all or nothing.
+fn fill(cx: &Context, store: &Store, place: &Place, dump: &Dump, path: &Path, database: &str) -> Result<()> {
+    let deployment = store.main()?;
+    let database = format!("--dbname={database}");
+    let mut words = vec!["pg_restore", "-w", "--exit-on-error", "--single-transaction", &database];
+    let is_own = dump.contents.owners.iter().all(|owner| *owner == deployment.dsn.user);
+    let name = snapshot::application(cx, store);
+    let variables = [("PGAPPNAME", name.as_str())];
+    let restore = match deployment.server.filter(|_| !is_own) {
+        Some(server) => postgres::admin_tool(cx, place, server, &variables, &words),
+        None => {
+            words.push("--no-owner");
+            postgres::tool(cx, place, &deployment.dsn, &variables, &words)
+        }
+    };
+    let _progress = cx.out.progress(format!("restoring {} beside what is there", store.names(", ")));
+    let restored = restore.stdin_file(path).read(&cx.secrets);
+    restored.with_context(|| format!("{} can't be restored", dump.file))?;
+    Ok(())
+}
+
+/// Fails unless a database holds what was counted when the dump was made.
+fn compare(cx: &Context, store: &Store, dump: &Dump, database: &str) -> Result<()> {
+    let differences = contents::differences(&dump.contents, &snapshot::contents(cx, store, database)?);
+    if !differences.is_empty() {
+        let message = format!("what was restored isn't what was dumped: {}", differences.join("; "));
+        bail!(Failure::new(Exit::Failed, message).hint("take another backup: cargo xtask backups"));
+    }
+    // Else the first questions would be answered slowly.
+    let analyze = postgres::as_product(cx, store.main()?, &[("PGDATABASE", database)])?.stdin("analyze;\n");
+    analyze.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)?;
+    Ok(())
+}
+
+/// Removes what didn't get to its place, also after Ctrl-C.
+impl Drop for Replacement<'_> {
+    fn drop(&mut self) {
+        if !self.is_made {
+            return;
+        }
+        let Ok(deployment) = self.store.main() else { return };
+        let remove = postgres::maintain(self.cx, &self.place, deployment, self.swap.remove_new());
+        // No signal ends this.
+        let remove = remove.until(&Interrupt::default(), Some(self.cx.options.wait()));
+        if let Err(error) = remove.read(&self.cx.secrets) {
+            let name = &self.swap.new;
+            self.cx.out.warn(format!("the database {name} is left behind, until this is run again: {error}"));
+        }
+    }
+}
+
+/// A line for each thing that the role may do, and for what is there.
+fn rights(database: &str) -> String {
+    let database = literal(database);
+    format!(
+        "select 'creates' from pg_roles where rolname = current_user and (rolcreatedb or rolsuper);\n\
+         select 'owns' from pg_database where datname = {database} and pg_has_role(datdba, 'usage')\n\
+         union all select 'owns' where not exists (select from pg_database where datname = {database});\n\
+         select 'there' from pg_database where datname = {database};\n"
+    )
+}
+
+fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
+    let deployment = store.main()?;
+    let (role, database) = (&deployment.dsn.user, store.database());
+    let may = |right: &str| rights.lines().any(|line| line == right);
+    let message = match (may("creates"), may("owns")) {
+        (true, true) => return Ok(()),
+        (false, _) => {
+            format!("the role {role} may not create the database that would take the place of {database}")
+        }
+        (true, false) => {
+            format!("the role {role} doesn't own the database {database}, and may not rename it")
+        }
+    };
+    let sql = match may("creates") {
+        false => format!("alter role {} createdb", identifier(role)),
+        true => format!("alter database {} owner to {}", identifier(database), identifier(role)),
+    };
+    let hint = format!(
+        "have an administrator run: {sql}; or make an empty database, and: cargo xtask restore BACKUP --into NAME"
+    );
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+fn no_maintenance(store: &Store, error: Error) -> Error {
+    let message =
+        format!("{} can't be replaced: it takes a session in the database postgres", store.database());
+    let hint = "have an administrator run: grant connect on database postgres to public; or make an empty database, \
+                and: cargo xtask restore BACKUP --into NAME";
+    error.context(Failure::new(Exit::Failed, message).hint(hint))
+}

@@ -1,0 +1,119 @@
+//! `reset`: backs up, and starts anew with an empty database that the images migrate.
+
+use anyhow::{Result, bail};
+
+use crate::cli::{Images, Reset};
+use ory_environment::backup;
+use ory_environment::context::{Context, Options};
+use ory_environment::lock;
+use ory_environment::replacement::{self, Replacement};
+use ory_environment::store::{self, Store};
+use ory_facts::contents::Contents;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted};
+
+pub fn run(options: &Options, args: &Reset) -> Result<()> {
+    let _lock = lock::acquire(options)?;
+    let cx = super::context(options, &Images { stand_in: None })?;
+    let _project = lock::acquire_project(&cx)?;
+    let stores = store::of(&cx, &super::products(&cx, &args.products)?)?;
+    if !args.force {
+        stores.iter().try_for_each(|store| refuse_production(&cx, store))?;
+    }
+    stores.iter().try_for_each(refuse_part)?;
+    super::backup::start_servers(&cx, &stores)?;
+    if options.dry_run {
+        return stores.iter().try_for_each(|store| print(&cx, store));
+    }
+    let mut replacements =
+        stores.iter().map(|store| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+    if !confirm(&cx, &stores, &replacements, args)? {
+        cx.out.say("nothing was deleted");
+        return Ok(());
+    }
+    let there = stores.iter().zip(&replacements).filter(|(_, replacement)| replacement.current.is_some());
+    let there: Vec<_> = there.map(|(store, _)| store).collect();
+    if !there.is_empty() {
+        let made = backup::take(&cx, &there, &super::backup::folder(&cx, &args.folder))?;
+        for dump in &made.manifest.dumps {
+            made.check(&cx, dump)?;
+            cx.out.say(super::backup::line(dump));
+        }
+        Output::data(made.folder.display().to_string())?;
+    }
+    let mut migrations = Vec::new();
+    for (store, replacement) in stores.iter().zip(&mut replacements) {
+        replacement.make()?;
+        replacement.migrate()?;
+        let empty = replacement.contents()?;
+        if let Some(current) = replacement.current.as_ref().filter(|_| !args.force) {
+            refuse_others(store, current, &empty)?;
+        }
+        migrations.push(counted(empty.versions.len(), "migration"));
+    }
+    replacement::put_in_place(&cx, replacements, false)?;
+    for (store, migrations) in stores.iter().zip(migrations) {
+        cx.out.say(format!("{}: empty, with {migrations}", store.names(", ")));
+    }
+    Ok(())
+}
+
+/// A reset is for an environment of one's own.
+fn refuse_production(cx: &Context, store: &Store) -> Result<()> {
+    let names = store.names(", ");
+    let why = match store.main()?.server {
+        None => format!("the server of {names} is no service of this stack"),
+        Some(_) if cx.engine.is_remote() => "the engine is on another machine".into(),
+        Some(_) => return Ok(()),
+    };
+    let message = format!("{names} could be in production: {why}");
+    let line = format!("cargo xtask reset {} --force", store.names(" "));
+    bail!(Failure::new(Exit::Failed, message).hint(format!("where it may be emptied all the same: {line}")))
+}
+
+/// A schema can't be emptied as a whole: others refer to what is in it.
+fn refuse_part(store: &Store) -> Result<()> {
+    let Some(schema) = &store.schema else { return Ok(()) };
+    let (names, database) = (store.names(", "), store.database());
+    let message = format!("{names} has the schema {schema} in {database}, a database that others are in");
+    bail!(Failure::new(Exit::Failed, message).hint(format!("back it up: cargo xtask backup {names}")))
+}
+
+/// What isn't the product's isn't lost with it.
+fn refuse_others(store: &Store, current: &Contents, empty: &Contents) -> Result<()> {
+    let others = current.rows.keys().filter(|table| !empty.rows.contains_key(*table));
+    let others: Vec<_> = others.map(String::as_str).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (names, database) = (store.names(", "), store.database());
+    let message =
+        format!("{database} has tables that the images of {names} don't make: {}", others.join(", "));
+    let line = format!("cargo xtask reset {} --force", store.names(" "));
+    bail!(Failure::new(Exit::Failed, message).hint(format!("where they may be lost too: {line}")))
+}
+
+fn confirm(cx: &Context, stores: &[Store], replacements: &[Replacement], args: &Reset) -> Result<bool> {
+    let lost = stores.iter().zip(replacements).filter_map(|(store, replacement)| {
+        let rows = counted(replacement.current.as_ref()?.total() as usize, "row");
+        Some(format!("{} ({rows})", store.database()))
+    });
+    let lost = lost.collect::<Vec<_>>().join(", ");
+    if lost.is_empty() {
+        return Ok(true);
+    }
+    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
+    let what = format!("deletes all that is in {lost}");
+    let question = format!("Back up, then delete all that is in {lost}?");
+    super::confirm(cx, args.yes, &what, &question, &format!("cargo xtask reset{products} --yes"))
+}
+
+fn print(cx: &Context, store: &Store) -> Result<()> {
+    super::backup::print_dump(cx, store)?;
+    let name = store.database();
+    Output::data(format!("# makes a new database beside {name}, and lets the image migrate it"))?;
+    let names = store.names(", ");
+    Ok(Output::data(format!(
+        "# then, with {names} stopped, puts it in the place of {name}, which is deleted"
+    ))?)
+}

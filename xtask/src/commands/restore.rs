@@ -1,0 +1,218 @@
+//! `restore`: a backup in the place of the databases. Everything that can fail does so beside what is there.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::cli::{Images, Restore};
+use ory_environment::backup::{self, Backup};
+use ory_environment::carried;
+use ory_environment::context::{Context, Options};
+use ory_environment::lock;
+use ory_environment::migrations;
+use ory_environment::replacement::{self, Replacement};
+use ory_environment::store::{self, Store};
+use ory_facts::backup::Dump;
+use ory_facts::carried::State;
+use ory_facts::product::Product;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted, size};
+
+pub fn run(options: &Options, args: &Restore) -> Result<()> {
+    let _lock = lock::acquire(options)?;
+    let cx = super::context(options, &Images { stand_in: None })?;
+    let _project = lock::acquire_project(&cx)?;
+    let backup = open(&cx, &args.backup)?;
+    let dumps = dumps(&cx, &backup, &args.products)?;
+    let products: Vec<_> =
+        dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
+    let stores = store::of(&cx, &products)?;
+    let pairs = pair(&stores, &dumps)?;
+    super::backup::start_servers(&cx, &stores)?;
+    for (store, dump) in &pairs {
+        refuse_unreadable(&cx, &backup, store, dump, args.force)?;
+    }
+    if options.dry_run {
+        return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
+    }
+    for (_, dump) in &pairs {
+        backup.check(&cx, dump)?;
+    }
+    if let Some(database) = &args.into {
+        return into(&cx, &backup, &pairs, database);
+    }
+    let mut replacements =
+        pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+    if !confirm(&cx, &backup, &pairs, &replacements, args)? {
+        cx.out.say("nothing was changed");
+        return Ok(());
+    }
+    for ((store, dump), replacement) in pairs.iter().zip(&mut replacements) {
+        replacement.make()?;
+        replacement.restore(dump, &backup.path(dump))?;
+        if is_behind(&cx, store, dump)? {
+            replacement.migrate()?;
+        }
+    }
+    let there = replacements.iter().filter(|replacement| replacement.current.is_some());
+    let kept: Vec<_> = there.map(|replacement| replacement.replaced().to_string()).collect();
+    replacement::put_in_place(&cx, replacements, true)?;
+    for (_, dump) in &pairs {
+        let rows = counted(dump.contents.total() as usize, "row");
+        cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
+    }
+    if !kept.is_empty() {
+        cx.out.say(format!("kept until the next restore: {}", kept.join(", ")));
+    }
+    Ok(())
+}
+
+/// By its name, or by its folder.
+fn open(cx: &Context, backup: &PathBuf) -> Result<Backup> {
+    let named = backup::folder(cx).join(backup);
+    backup::open(if named.is_dir() { &named } else { backup })
+}
+
+/// What of the backup is to be restored.
+fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Product]) -> Result<Vec<&'a Dump>> {
+    let has =
+        |dump: &&Dump, product: &Product| dump.products.iter().any(|content| content.product == *product);
+    let all: Vec<_> = backup.manifest.dumps.iter().collect();
+    for product in super::products(cx, products)? {
+        if !products.is_empty() && !all.iter().any(|dump| has(dump, &product)) {
+            let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
+            let message = format!("the backup {} has no {product}", backup.name());
+            bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
+        }
+    }
+    let is_asked = |dump: &&Dump| products.is_empty() || products.iter().any(|product| has(dump, product));
+    Ok(all.into_iter().filter(is_asked).collect())
+}
+
+/// Each dump with the database that it goes to: one with the same products.
+fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(&'s Store<'c>, &'d Dump)>> {
+    let goes = |dump: &&'d Dump| {
+        let products: Vec<_> = dump.products.iter().map(|content| content.product).collect();
+        let is_its = |store: &&Store| {
+            store.deployments.iter().map(|deployment| deployment.product).eq(products.iter().copied())
+                && store.schema.is_some() == dump.schema.is_some()
+        };
+        let Some(store) = stores.iter().find(is_its) else {
+            let message = format!(
+                "{} had a database of their own, and in this stack it is divided otherwise",
+                dump.names()
+            );
+            let hint = "restore it in a stack as it was then, with the Compose file of then";
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        };
+        if store.schema.is_some() {
+            let message = format!("{} is in a schema of a database that others are in", dump.names());
+            let hint = "restore it into a database given by name: cargo xtask restore BACKUP PRODUCT --into DATABASE";
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        }
+        Ok((store, *dump))
+    };
+    dumps.iter().map(goes).collect()
+}
+
+/// Rows are encrypted with secrets that are in no backup.
+fn refuse_unreadable(
+    cx: &Context,
+    backup: &Backup,
+    store: &Store,
+    dump: &Dump,
+    is_forced: bool,
+) -> Result<()> {
+    for content in &dump.products {
+        let Some(deployment) = store.deployments.iter().find(|d| d.product == content.product) else {
+            continue;
+        };
+        let known = backup::fingerprints(cx, deployment, &backup.manifest.salt);
+        let known: Vec<_> = known.values().flatten().collect();
+        for (place, fingerprints) in &content.secrets {
+            if fingerprints.iter().all(|fingerprint| known.contains(&fingerprint)) {
+                continue;
+            }
+            let product = content.product;
+            let message = format!(
+                "what {product} encrypted could not be read: {place} has another value than on {}",
+                backup.manifest.time
+            );
+            if is_forced {
+                cx.out.warn(message);
+                continue;
+            }
+            let hint = format!(
+                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: \
+                 cargo xtask restore {} {product} --force",
+                backup.name()
+            );
+            bail!(Failure::new(Exit::Missing, message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the images carry more than the dump has. Fails where a dump is ahead of its image.
+fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
+    let mut is_behind = false;
+    for deployment in &store.deployments {
+        let state = State { applied: dump.contents.versions.clone(), carried: carried::of(cx, deployment)? };
+        migrations::refuse_ahead(cx, deployment, &state)?;
+        is_behind |= state.pending() != Some(0);
+    }
+    Ok(is_behind)
+}
+
+fn confirm(
+    cx: &Context,
+    backup: &Backup,
+    pairs: &[(&Store, &Dump)],
+    replacements: &[Replacement],
+    args: &Restore,
+) -> Result<bool> {
+    let mut databases = Vec::new();
+    for ((store, dump), replacement) in pairs.iter().zip(replacements) {
+        is_behind(cx, store, dump)?;
+        if let Some(current) = &replacement.current {
+            let rows = counted(current.total() as usize, "row");
+            databases.push(format!("{} ({rows})", store.database()));
+        }
+    }
+    if databases.is_empty() {
+        return Ok(true);
+    }
+    let databases = databases.join(", ");
+    let what = format!("replaces the databases {databases}");
+    let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
+    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
+    let line = format!("cargo xtask restore {}{products} --yes", backup.name());
+    super::confirm(cx, args.yes, &what, &question, &line)
+}
+
+fn print(store: &Store, dump: &Dump) -> Result<()> {
+    let name = store.database();
+    let size = size(dump.bytes);
+    Output::data(format!(
+        "# restores {} ({size}) into a new database beside {name}, and compares it",
+        dump.file
+    ))?;
+    let names = store.names(", ");
+    Ok(Output::data(format!("# then, with {names} stopped, puts it in the place of {name}, which is kept"))?)
+}
+
+/// Restores one dump into an empty database that is there already.
+fn into(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str) -> Result<()> {
+    let [(store, dump)] = pairs else {
+        let message = "--into takes one product";
+        bail!(Failure::new(Exit::Usage, message).hint("cargo xtask restore BACKUP PRODUCT --into DATABASE"));
+    };
+    replacement::restore_into(cx, store, dump, &backup.path(dump), database)?;
+    cx.out.say(format!(
+        "{}: restored {} into {database}; where the DSN names it, {} is served from it",
+        dump.names(),
+        counted(dump.contents.total() as usize, "row"),
+        dump.names()
+    ));
+    Ok(())
+}
