@@ -18,20 +18,24 @@ pub fn read(service: &Service, file: &str) -> Result<Yaml> {
     parse(&path, &text)
 }
 
-/// The files that a product's service is started with and that a mount has on the host, as they are read;
-/// one that can't be is left out.
+/// The files that a product's service is started with, else its default one, that a mount has on the host, as they
+/// are read. Of two that have a setting, the later one counts. One that can't be read is left out.
 pub fn of(product: Product, service: &Service) -> Vec<(String, Yaml)> {
-    let files = service.config_files().into_iter().chain(product.default_config().map(String::from));
-    files.filter_map(|file| Some((file.clone(), read(service, &file).ok()?))).collect()
+    let mut files = service.config_files();
+    if files.is_empty() {
+        files.extend(product.default_config().map(String::from));
+    }
+    files.into_iter().filter_map(|file| Some((file.clone(), read(service, &file).ok()?))).collect()
 }
 
 /// The ports of a product's listeners, as its environment, its configuration file or its own defaults say.
 pub fn ports(product: Product, service: &Service) -> Vec<u16> {
-    let config = of(product, service).into_iter().next().map_or(Yaml::Null, |(_, config)| config);
+    let configs = of(product, service);
     let port = |(name, default): &(&str, u16)| {
         let variable = format!("SERVE_{}_PORT", name.to_uppercase());
         let named = service.environment.get(&variable).cloned();
-        let named = named.or_else(|| scalar(&config["serve"][*name]["port"]));
+        let written = || configs.iter().rev().find_map(|(_, config)| scalar(&config["serve"][*name]["port"]));
+        let named = named.or_else(written);
         named.and_then(|port| port.parse().ok()).unwrap_or(*default)
     };
     product.listeners().iter().map(port).collect()

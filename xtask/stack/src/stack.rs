@@ -36,9 +36,9 @@ pub struct Deployment<'a> {
     pub product: Product,
     /// The service whose container migrates: a one-shot where there is one, else the serving one.
     pub migrate: &'a Service,
-    /// The configuration file, as the container names it.
-    pub config: Option<String>,
-    /// Only the configuration file has the DSN.
+    /// The configuration files, as the container names them. Of two that have a setting, the later one counts.
+    pub configs: Vec<String>,
+    /// Only a configuration file has the DSN.
     pub dsn_in_config: bool,
     pub dsn: Dsn,
     /// The service of the PostgreSQL server behind the DSN; none where the server is no service of this stack:
@@ -51,8 +51,8 @@ pub struct Deployment<'a> {
 impl Deployment<'_> {
     /// The same product on another database of the same server, an empty one of our own.
     pub fn scratch(&self, database: &str) -> Self {
-        let (dsn, config) = (self.dsn.with_database(database), self.config.clone());
-        Self { dsn, config, is_scratch: true, ..*self }
+        let (dsn, configs) = (self.dsn.with_database(database), self.configs.clone());
+        Self { dsn, configs, is_scratch: true, ..*self }
     }
 
     /// The same product with its DSN naming another database of the same server.
@@ -233,9 +233,11 @@ impl Stack {
         let migrate = self.migrating(product, serve);
         // A file that isn't there is the cause of a DSN that isn't.
         self.check_files(&[migrate])?;
-        let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
-        let read = config.as_deref().or(product.default_config());
-        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, read)?;
+        let mut configs = migrate.config_files();
+        if configs.is_empty() {
+            configs = serve.config_files();
+        }
+        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, &configs)?;
         let dsn = Dsn::parse(&text).map_err(|fault| {
             let message = format!("{product}'s DSN in {origin} can't be used: {fault}");
             Failure::new(Exit::Failed, message)
@@ -250,7 +252,7 @@ impl Stack {
                 .hint(format!("mend the host (services: {known})"))
                 .into());
         }
-        Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server, is_scratch: false }))
+        Ok(Some(Deployment { product, migrate, configs, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
     /// The engine's name of the network that a service is in.
@@ -319,12 +321,12 @@ impl Stack {
 }
 
 /// The DSN, whether only the file has it, and where it was found: the migrating service's environment,
-/// the serving one's, then the file.
+/// the serving one's, then the files, the last one first.
 fn find_dsn(
     product: Product,
     serve: &Service,
     migrate: &Service,
-    config: Option<&str>,
+    configs: &[String],
 ) -> Result<(String, bool, String)> {
     for service in [migrate, serve] {
         if let Some(dsn) = service.environment.get("DSN").filter(|dsn| !dsn.is_empty()) {
@@ -332,7 +334,8 @@ fn find_dsn(
         }
     }
     let mut looked_at = format!("DSN in the environment of `{}`", migrate.name);
-    if let Some(file) = config {
+    let default = product.default_config().filter(|_| configs.is_empty());
+    for file in configs.iter().map(String::as_str).rev().chain(default) {
         let yaml = [migrate, serve].into_iter().find_map(|service| settings::read(service, file).ok());
         if let Some(dsn) = yaml.and_then(|yaml| scalar(&yaml["dsn"])) {
             return Ok((dsn, true, file.into()));
@@ -347,7 +350,12 @@ fn find_dsn(
 fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
     let services = config["services"].as_hash().into_iter().flatten();
     let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
-    services.map(|(name, yaml)| (name.clone(), Service::read(&name, yaml))).collect()
+    let read = |(name, yaml): (String, &Yaml)| {
+        let mut service = Service::read(&name, yaml);
+        service.mounts.extend(Mount::granted(yaml, config));
+        (name, service)
+    };
+    services.map(read).collect()
 }
 
 /// A setting of Compose: in the environment, else in `.env`.
