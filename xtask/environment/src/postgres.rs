@@ -49,7 +49,21 @@ pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Pl
     options.extend(
         deployment.migrate.extra_hosts.iter().flat_map(|host| ["--add-host".into(), host.replace('=', ":")]),
     );
+    let files = deployment.dsn.files().filter_map(|file| mount(cx, deployment.migrate, file));
+    options.extend(files.flat_map(|mount| ["--mount".into(), mount]));
     Place::Client { image: client_image(), options }
+}
+
+/// What brings a file that a service mounts into another container: that file alone, or the volume that has it.
+fn mount(cx: &Context, service: &Service, file: &str) -> Option<String> {
+    let (kind, source, target) = match service.on_host(file) {
+        Some(path) => ("bind", path.display().to_string(), file),
+        None => {
+            let mount = service.mount_of(file)?;
+            ("volume", cx.stack.source_of(mount)?, mount.target.as_str())
+        }
+    };
+    Some(format!("type={kind},source={source},target={target},readonly"))
 }
 
 /// The image psql is taken from for a server elsewhere.

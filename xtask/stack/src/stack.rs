@@ -10,6 +10,7 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View, files};
+use crate::env_file;
 use crate::image;
 use crate::service::{Mount, Service, scalar};
 use crate::settings;
@@ -29,6 +30,8 @@ pub struct Stack {
     volumes: BTreeMap<String, String>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     has_external_network: bool,
+    /// The values that `.env.example` has.
+    examples: BTreeSet<String>,
 }
 
 /// A product in this stack.
@@ -73,7 +76,7 @@ impl Stack {
         let mut services = read_services(config);
         if is_v1 {
             // 1.29 prints the services of every profile.
-            let active = setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
+            let active = env_file::setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
             let active: Vec<_> = active.split(',').collect();
             services.retain(|_, s| {
                 s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(&p.as_str()))
@@ -100,7 +103,8 @@ impl Stack {
         let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
-        Self { project, services, networks, volumes, has_external_network }
+        let examples = env_file::examples(dir);
+        Self { project, services, networks, volumes, has_external_network, examples }
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
@@ -113,6 +117,7 @@ impl Stack {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             has_external_network: false,
+            examples: BTreeSet::new(),
         };
         match everything.serving(product) {
             Ok(Some(service)) => format!(
@@ -192,6 +197,7 @@ impl Stack {
             services: &self.services,
             products: Product::ALL.into_iter().filter_map(deployed).collect(),
             has_external_network: self.has_external_network,
+            examples: &self.examples,
         }
     }
 
@@ -298,24 +304,8 @@ impl Stack {
     /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
-        for service in self.services.values() {
-            let mut settings = service.environment.clone();
-            for file in service.config_files() {
-                let config = settings::read(service, &file).unwrap_or(Yaml::Null);
-                settings::strings(&config["secrets"]).iter().for_each(|secret| secrets.add(secret));
-                settings.extend(scalar(&config["dsn"]).map(|dsn| ("DSN".to_string(), dsn)));
-            }
-            for (name, value) in settings {
-                let name = name.to_uppercase();
-                let is_file = name.ends_with("_FILE");
-                if (name.contains("SECRET") || name.contains("PASSWORD")) && !is_file {
-                    value.split(',').for_each(|secret| secrets.add(secret));
-                }
-                if let Ok(dsn) = Dsn::parse(&value) {
-                    secrets.add(&dsn.password);
-                }
-            }
-        }
+        let settings = self.services.values().flat_map(settings::all);
+        settings.flat_map(|setting| setting.secrets()).for_each(|secret| secrets.add(&secret));
         secrets
     }
 }
@@ -358,24 +348,15 @@ fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
     services.map(read).collect()
 }
 
-/// A setting of Compose: in the environment, else in `.env`.
-fn setting(dir: &Path, name: &str) -> Option<String> {
-    let from_env = std::env::var(name).ok().filter(|value| !value.is_empty());
-    from_env.or_else(|| crate::env_file::value(dir, name)).filter(|value| !value.is_empty())
-}
-
 /// docker-compose 1.29 prints no project name; this is its rule: COMPOSE_PROJECT_NAME, else the folder of the
 /// first Compose file.
 fn v1_project_name(dir: &Path) -> String {
     let folder = || {
-        let file = setting(dir, "COMPOSE_FILE").map(|files| {
-            let separator = setting(dir, "COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".into());
-            dir.join(files.split(&separator).next().unwrap_or_default())
-        });
-        let folder = file.as_deref().and_then(Path::parent).unwrap_or(dir);
+        let files = env_file::compose_files(dir);
+        let folder = files.first().and_then(|file| file.parent()).unwrap_or(dir);
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
         folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
     };
-    let name = setting(dir, "COMPOSE_PROJECT_NAME").unwrap_or_else(folder).to_lowercase();
+    let name = env_file::setting(dir, "COMPOSE_PROJECT_NAME").unwrap_or_else(folder).to_lowercase();
     name.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(*c)).collect()
 }
