@@ -47,20 +47,18 @@ pub fn missing(service: &Service) -> Vec<Finding> {
         .collect()
 }
 
-/// How a file with secrets comes to be: of an example where there is one, in the folder `NAME.example`.
+/// How a file with secrets comes to be: after its example, where there is a folder `NAME.example` beside its own.
 fn written(path: &Path) -> String {
     let folder = path.parent().unwrap_or(path);
     let examples = folder.with_extension("example");
     let example = examples.join(path.file_name().unwrap_or_default());
-    let [folder_shown, examples] = [folder, &examples].map(|folder| folder.display());
-    match (example.exists(), folder.exists()) {
-        (true, true) => format!("cp {} {folder_shown}/, then write the values there", example.display()),
-        (true, false) => {
-            format!(
-                "cp -r {examples} {folder_shown} && chmod 700 {folder_shown}, then write the values there"
-            )
-        }
-        (false, _) => "put it there: a secret is in no repository".into(),
+    let shown = folder.display();
+    if !folder.exists() && examples.exists() {
+        format!("cp -r {} {shown} && chmod 700 {shown}, then write the values there", examples.display())
+    } else if example.exists() {
+        format!("cp {} {shown}/, then write the values there", example.display())
+    } else {
+        "put it there: a secret is in no repository".into()
     }
 }
 
