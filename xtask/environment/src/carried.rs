@@ -108,7 +108,7 @@ fn tagged_release(deployment: &Deployment) -> Option<Release> {
 
 /// The command that lists what the image carries.
 fn status(cx: &Context, deployment: &Deployment) -> Invocation {
-    let arguments = deployment.product.status(deployment.config.as_deref(), deployment.dsn_in_config);
+    let arguments = deployment.product.status(&deployment.configs, deployment.dsn_in_config);
     cx.engine
         .compose(["run", "--rm", "-T", "--no-deps", "-e", "PGCONNECT_TIMEOUT=5"])
         .args(["--entrypoint", deployment.product.name()])

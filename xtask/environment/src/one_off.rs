@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(4);
 pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
     let name = name(cx, deployment);
     let application = format!("PGAPPNAME={name}");
-    let arguments = deployment.product.migrate(deployment.config.as_deref(), deployment.dsn_in_config);
+    let arguments = deployment.product.migrate(&deployment.configs, deployment.dsn_in_config);
     let lock_timeout = cx.options.db_lock_timeout;
     let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
     // Ory prefers the variable to the configuration file; its value is in no argument list.

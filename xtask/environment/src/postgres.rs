@@ -16,6 +16,7 @@ use ory_facts::dsn::Dsn;
 use ory_facts::sql::{identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
+use ory_stack::env_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -49,13 +50,26 @@ pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Pl
     options.extend(
         deployment.migrate.extra_hosts.iter().flat_map(|host| ["--add-host".into(), host.replace('=', ":")]),
     );
-    Place::Client { image: client_image(), options }
+    let files = deployment.dsn.files().filter_map(|file| mount(cx, deployment.migrate, file));
+    options.extend(files.flat_map(|mount| ["--mount".into(), mount]));
+    Place::Client { image: client_image(cx), options }
 }
 
-/// The image psql is taken from for a server elsewhere.
-pub fn client_image() -> String {
-    let named = std::env::var("XTASK_POSTGRES_IMAGE").ok().filter(|image| !image.is_empty());
-    named.unwrap_or_else(|| "postgres:17-alpine".into())
+/// What brings a file that a service mounts into another container: that file alone, or the volume that has it.
+fn mount(cx: &Context, service: &Service, file: &str) -> Option<String> {
+    let (kind, source, target) = match service.on_host(file) {
+        Some(path) => ("bind", path.display().to_string(), file),
+        None => {
+            let mount = service.mount_of(file)?;
+            ("volume", cx.stack.source_of(mount)?, mount.target.as_str())
+        }
+    };
+    Some(format!("type={kind},source={source},target={target},readonly"))
+}
+
+/// The image psql is taken from for a server elsewhere, as the environment or `.env` names it.
+pub fn client_image(cx: &Context) -> String {
+    env_file::setting(&cx.dir, "XTASK_POSTGRES_IMAGE").unwrap_or_else(|| "postgres:17-alpine".into())
 }
 
 /// A psql session with these variables that runs this script.

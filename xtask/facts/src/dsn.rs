@@ -99,6 +99,12 @@ impl Dsn {
         self.parameter("sslmode")
     }
 
+    /// The files that a connection needs, as the container names them: of an authority, a certificate, a key.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let named = ["sslrootcert", "sslcert", "sslkey"].into_iter().filter_map(|name| self.parameter(name));
+        named.filter(|file| file.starts_with('/'))
+    }
+
     fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -185,6 +191,14 @@ mod tests {
         let value = |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(value("PGSSLMODE"), Some("disable"));
         assert_eq!(value("PGOPTIONS"), Some("-c search_path=kratos"));
+    }
+
+    #[test]
+    fn the_files_of_a_connection_are_those_that_it_names_by_their_path() {
+        let dsn =
+            parse("postgres://a@h/d?sslmode=verify-full&sslrootcert=%2Frun%2Fsecrets%2Fca.crt&sslkey=/k");
+        assert_eq!(dsn.files().collect::<Vec<_>>(), ["/run/secrets/ca.crt", "/k"]);
+        assert_eq!(parse("postgres://a@h/d?sslrootcert=system").files().count(), 0);
     }
 
     #[test]

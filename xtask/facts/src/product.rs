@@ -106,21 +106,21 @@ impl Product {
         Self::ALL.into_iter().find(|product| product.name() == name)
     }
 
-    /// The arguments of the migration. `config` is the file the stack names; `dsn_in_config` tells
-    /// that only this file has the DSN. Otherwise Kratos and Hydra need no file to migrate.
-    pub fn migrate(self, config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
-        self.arguments(self.facts().migrate, config, dsn_in_config)
+    /// The arguments of the migration. `configs` are the files the stack names; `dsn_in_config` tells
+    /// that only they have the DSN. Otherwise Kratos and Hydra need no file to migrate.
+    pub fn migrate(self, configs: &[String], dsn_in_config: bool) -> Vec<String> {
+        self.arguments(self.facts().migrate, configs, dsn_in_config)
     }
 
     /// The arguments that print what the image carries as JSON; see [`Product::migrate`].
-    pub fn status(self, config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
-        self.arguments(self.facts().status, config, dsn_in_config)
+    pub fn status(self, configs: &[String], dsn_in_config: bool) -> Vec<String> {
+        self.arguments(self.facts().status, configs, dsn_in_config)
     }
 
-    fn arguments(self, words: &[&str], config: Option<&str>, dsn_in_config: bool) -> Vec<String> {
+    fn arguments(self, words: &[&str], configs: &[String], dsn_in_config: bool) -> Vec<String> {
         let mut arguments: Vec<String> = words.iter().map(ToString::to_string).collect();
-        if let Some(file) = config.filter(|_| dsn_in_config || self.facts().migrate_reads_config) {
-            arguments.extend(["-c".into(), file.into()]);
+        if dsn_in_config || self.facts().migrate_reads_config {
+            arguments.extend(configs.iter().flat_map(|file| ["-c".into(), file.clone()]));
         }
         arguments
     }
@@ -183,16 +183,18 @@ mod tests {
 
     #[test]
     fn the_arguments_are_those_of_the_guide() {
-        let line = |p: Product| p.migrate(Some("/etc/config/keto/keto.yml"), false).join(" ");
+        let files = ["/etc/config/keto/keto.yml".to_string()];
+        let line = |p: Product| p.migrate(&files, false).join(" ");
         assert_eq!(line(Product::Kratos), "migrate sql -e --yes");
         assert_eq!(line(Product::Hydra), "migrate sql -e --yes");
         assert_eq!(line(Product::Keto), "migrate up --yes -c /etc/config/keto/keto.yml");
     }
 
     #[test]
-    fn a_dsn_that_only_the_file_has_makes_the_file_an_argument() {
-        let line = Product::Hydra.migrate(Some("/etc/hydra.yml"), true).join(" ");
-        assert_eq!(line, "migrate sql -e --yes -c /etc/hydra.yml");
+    fn a_dsn_that_only_a_file_has_makes_each_file_an_argument_in_order() {
+        let files = ["/etc/hydra.yml", "/run/secrets/hydra.yml"].map(String::from);
+        let line = Product::Hydra.migrate(&files, true).join(" ");
+        assert_eq!(line, "migrate sql -e --yes -c /etc/hydra.yml -c /run/secrets/hydra.yml");
     }
 
     #[test]

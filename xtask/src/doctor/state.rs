@@ -63,7 +63,7 @@ pub fn databases(cx: &Context, containers: &[Container]) -> Option<Vec<Finding>>
 /// What the database of one product says. Every check that needs a running database is called here.
 fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
     let subject = deployment.product.name();
-    let client = postgres::client_image();
+    let client = postgres::client_image(cx);
     if deployment.server.is_none() && !cx.image(&client).is_ok_and(|image| image.is_some()) {
         let message = format!("its server isn't asked: {client}, which has psql, isn't here");
         let fix = format!("docker pull {client}, or name one that is here in XTASK_POSTGRES_IMAGE");

@@ -1,12 +1,14 @@
 //! `.env`, where Compose looks for settings: written for a stack whose `.env.example` asks for it, and only
 //! ever added to.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use ory_facts::dsn::Dsn;
 use xtask_runner::failure::{Exit, Failure};
 
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
@@ -21,16 +23,19 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads both files. Without marks in `.env.example` nothing is wanted, hence nothing is ever written.
+    /// Reads both files. Without marks in `.env.example` nothing is wanted, hence nothing is ever written; nor where
+    /// COMPOSE_FILE names a stack without these variables.
     pub fn read(dir: &Path) -> Result<Self> {
         let example = read_if_there(&dir.join(".env.example"))?;
         let path = dir.join(".env");
         let text = read_if_there(&path)?;
+        let files = compose_files(dir).iter().map(|file| read_if_there(file)).collect::<Result<Vec<_>>>()?;
         let lines: Vec<_> = example.lines().collect();
         let wanted = lines.windows(2).filter_map(|pair| {
             let length = pair[0].strip_prefix(MARK)?.trim().parse().ok()?;
             Some((pair[1].split_once('=')?.0.to_string(), length))
         });
+        let wanted = wanted.filter(|(name, _)| may_use(&files, name));
         Ok(Self { path, text, wanted: wanted.collect() })
     }
 
@@ -114,6 +119,41 @@ impl EnvFile {
     }
 }
 
+/// A setting of Compose: in the environment, else in `.env`.
+pub fn setting(dir: &Path, name: &str) -> Option<String> {
+    let from_env = std::env::var(name).ok().filter(|value| !value.is_empty());
+    from_env.or_else(|| value(dir, name)).filter(|value| !value.is_empty())
+}
+
+/// The files that COMPOSE_FILE names; none where Compose is left to find its own.
+pub fn compose_files(dir: &Path) -> Vec<PathBuf> {
+    let Some(files) = setting(dir, "COMPOSE_FILE") else { return vec![] };
+    let separator = setting(dir, "COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".into());
+    files.split(&separator).map(|file| dir.join(file)).collect()
+}
+
+/// Whether a stack may use a variable: where COMPOSE_FILE names files that neither have it nor bring others, not.
+fn may_use(files: &[String], name: &str) -> bool {
+    let has = |text: &String| {
+        let is_name = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        let mut parts = text.split('$').skip(1).map(|part| part.trim_start_matches('{'));
+        let brings = |word| text.contains(word);
+        parts.any(|part| part.strip_prefix(name).is_some_and(is_name))
+            || ["include:", "extends:", "env_file:"].into_iter().any(brings)
+    };
+    files.is_empty() || files.iter().any(has)
+}
+
+/// The values in `.env.example` that stand for a secret, the passwords of DSNs among them.
+pub fn examples(dir: &Path) -> BTreeSet<String> {
+    let text = read_if_there(&dir.join(".env.example")).unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let is_secret = |name: &str| ["SECRET", "PASSWORD", "DSN"].iter().any(|word| name.contains(word));
+    let values = pairs.filter(|(name, _)| !name.starts_with('#') && is_secret(name));
+    let secret = |value: String| Dsn::parse(&value).map_or(value, |dsn| dsn.password);
+    values.map(|(_, value)| secret(unquoted(value))).filter(|value| !value.is_empty()).collect()
+}
+
 /// A setting of a folder's `.env`, as Compose would take it, quotes aside.
 pub fn value(dir: &Path, name: &str) -> Option<String> {
     lookup(&fs::read_to_string(dir.join(".env")).ok()?, name)
@@ -121,8 +161,11 @@ pub fn value(dir: &Path, name: &str) -> Option<String> {
 
 fn lookup(text: &str, name: &str) -> Option<String> {
     let mut pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
-    let value = pairs.rfind(|(key, _)| key.trim() == name)?.1.trim();
-    Some(value.trim_matches(['"', '\'']).to_string())
+    Some(unquoted(pairs.rfind(|(key, _)| key.trim() == name)?.1))
+}
+
+fn unquoted(value: &str) -> String {
+    value.trim().trim_matches(['"', '\'']).to_string()
 }
 
 /// An empty file that only its owner can read.
@@ -185,6 +228,14 @@ mod tests {
         assert!(env_file("XT_A=''\nXT_B=y\n").check(&[]).is_err());
         assert!(env_file("XT_A=x\n").check(&[]).expect_err("missing").to_string().contains("XT_B"));
         assert!(env_file("XT_A=x\nXT_B=y\n").check(&[]).is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_not_asked_for_by_files_that_do_not_have_its_variable() {
+        let may = |text: &str| may_use(&[text.into()], "XT_A");
+        assert!(may("DSN: postgres://a:${XT_A:?is missing}@db/a") && may("$XT_A") && may_use(&[], "XT_A"));
+        assert!(!may("image: ${XT_A_IMAGE:-x}, ${XT_B}"));
+        assert!(may("include: [other.yml]") && may("env_file: .env"));
     }
 
     #[test]

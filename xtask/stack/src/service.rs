@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use yaml_rust2::Yaml;
 
+/// Where Compose mounts secrets.
+const SECRETS: &str = "/run/secrets";
+
 /// What xtask reads of a service.
 #[derive(Debug, Clone, Default)]
 pub struct Service {
@@ -120,13 +123,18 @@ impl Service {
         files
     }
 
-    /// Where a file of the container is on the host, if a mount brings it there.
-    pub fn on_host(&self, path: &str) -> Option<PathBuf> {
+    /// The mount that brings a file of the container.
+    pub fn mount_of(&self, path: &str) -> Option<&Mount> {
         let inside = |mount: &&Mount| {
             let rest = path.strip_prefix(mount.target.trim_end_matches('/'));
-            mount.source.is_some() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let mount = self.mounts.iter().filter(inside).max_by_key(|mount| mount.target.len())?;
+        self.mounts.iter().filter(inside).max_by_key(|mount| mount.target.len())
+    }
+
+    /// Where a file of the container is on the host, if a mount brings it there.
+    pub fn on_host(&self, path: &str) -> Option<PathBuf> {
+        let mount = self.mount_of(path)?;
         let rest = path.strip_prefix(mount.target.trim_end_matches('/'))?.trim_start_matches('/');
         let source = mount.source.as_ref()?;
         Some(if rest.is_empty() { source.clone() } else { source.join(rest) })
@@ -155,6 +163,27 @@ impl Service {
 }
 
 impl Mount {
+    /// The files of the host that the `secrets:` and `configs:` of a service bring, as the whole configuration
+    /// defines them.
+    pub fn granted(service: &Yaml, config: &Yaml) -> Vec<Self> {
+        let of_kind = |(kind, folder): (&'static str, &'static str)| {
+            let granted = service[kind].as_vec().into_iter().flatten();
+            granted.filter_map(move |granted| {
+                let name = scalar(granted).or_else(|| scalar(&granted["source"]))?;
+                let source = scalar(&config[kind][name.as_str()]["file"])?;
+                let target = scalar(&granted["target"]).unwrap_or(name);
+                let target = if target.starts_with('/') { target } else { format!("{folder}/{target}") };
+                Some(Self { source: Some(source.into()), volume: None, target })
+            })
+        };
+        [("secrets", SECRETS), ("configs", "")].into_iter().flat_map(of_kind).collect()
+    }
+
+    /// Whether Compose mounts it as a secret.
+    pub fn is_secret(&self) -> bool {
+        self.target.starts_with(SECRETS)
+    }
+
     fn read(yaml: &Yaml) -> Option<Self> {
         if let Some(text) = yaml.as_str() {
             // 1.29: SOURCE:TARGET:MODE, or TARGET alone for an anonymous volume.
@@ -277,6 +306,32 @@ mod tests {
             assert_eq!(service.on_host("/etc/config/kratos.yml"), Some("/home/me/ory/kratos.yml".into()));
             assert_eq!(service.on_host("/etc/config2/kratos.yml"), None);
         }
+    }
+
+    #[test]
+    fn both_spellings_of_secrets_and_configs_read_the_same() {
+        let config = |secrets: &str, more: &str| {
+            let text = format!(
+                "{{services: {{kratos: {{secrets: {secrets}{more}}}}}, secrets: {{kratos: {{file: /s/k.yml}}, \
+                 ca: {{file: /s/ca.crt}}, bought: {{external: true}}}}, configs: {{schema: {{file: /c/a.json}}}}}}"
+            );
+            let config = YamlLoader::load_from_str(&text).expect("YAML").remove(0);
+            let mounts = Mount::granted(&config["services"]["kratos"], &config);
+            mounts
+                .into_iter()
+                .map(|m| format!("{} {}", m.source.expect("a file").display(), m.target))
+                .collect()
+        };
+        let v1: Vec<_> = config("[{source: kratos, target: kratos.yml}, {source: ca}, bought]", "");
+        let v2: Vec<_> = config(
+            "[{source: kratos, target: kratos.yml}, {source: ca, target: /run/secrets/ca}, {source: bought}]",
+            ", configs: [{source: schema, target: /etc/a.json}, {source: schema}]",
+        );
+        assert_eq!(v1, ["/s/k.yml /run/secrets/kratos.yml", "/s/ca.crt /run/secrets/ca"]);
+        assert_eq!(
+            (&v2[..2], &v2[2..]),
+            (&v1[..], &["/c/a.json /etc/a.json", "/c/a.json /schema"].map(String::from)[..])
+        );
     }
 
     #[test]

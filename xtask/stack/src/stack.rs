@@ -10,6 +10,7 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View, files};
+use crate::env_file;
 use crate::image;
 use crate::service::{Mount, Service, scalar};
 use crate::settings;
@@ -29,6 +30,8 @@ pub struct Stack {
     volumes: BTreeMap<String, String>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     has_external_network: bool,
+    /// The values that `.env.example` has.
+    examples: BTreeSet<String>,
 }
 
 /// A product in this stack.
@@ -36,9 +39,9 @@ pub struct Deployment<'a> {
     pub product: Product,
     /// The service whose container migrates: a one-shot where there is one, else the serving one.
     pub migrate: &'a Service,
-    /// The configuration file, as the container names it.
-    pub config: Option<String>,
-    /// Only the configuration file has the DSN.
+    /// The configuration files, as the container names them. Of two that have a setting, the later one counts.
+    pub configs: Vec<String>,
+    /// Only a configuration file has the DSN.
     pub dsn_in_config: bool,
     pub dsn: Dsn,
     /// The service of the PostgreSQL server behind the DSN; none where the server is no service of this stack:
@@ -51,8 +54,8 @@ pub struct Deployment<'a> {
 impl Deployment<'_> {
     /// The same product on another database of the same server, an empty one of our own.
     pub fn scratch(&self, database: &str) -> Self {
-        let (dsn, config) = (self.dsn.with_database(database), self.config.clone());
-        Self { dsn, config, is_scratch: true, ..*self }
+        let (dsn, configs) = (self.dsn.with_database(database), self.configs.clone());
+        Self { dsn, configs, is_scratch: true, ..*self }
     }
 
     /// The same product with its DSN naming another database of the same server.
@@ -73,7 +76,7 @@ impl Stack {
         let mut services = read_services(config);
         if is_v1 {
             // 1.29 prints the services of every profile.
-            let active = setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
+            let active = env_file::setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
             let active: Vec<_> = active.split(',').collect();
             services.retain(|_, s| {
                 s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(&p.as_str()))
@@ -100,7 +103,8 @@ impl Stack {
         let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
-        Self { project, services, networks, volumes, has_external_network }
+        let examples = env_file::examples(dir);
+        Self { project, services, networks, volumes, has_external_network, examples }
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
@@ -113,6 +117,7 @@ impl Stack {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             has_external_network: false,
+            examples: BTreeSet::new(),
         };
         match everything.serving(product) {
             Ok(Some(service)) => format!(
@@ -192,6 +197,7 @@ impl Stack {
             services: &self.services,
             products: Product::ALL.into_iter().filter_map(deployed).collect(),
             has_external_network: self.has_external_network,
+            examples: &self.examples,
         }
     }
 
@@ -233,9 +239,11 @@ impl Stack {
         let migrate = self.migrating(product, serve);
         // A file that isn't there is the cause of a DSN that isn't.
         self.check_files(&[migrate])?;
-        let config = migrate.config_files().into_iter().chain(serve.config_files()).next();
-        let read = config.as_deref().or(product.default_config());
-        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, read)?;
+        let mut configs = migrate.config_files();
+        if configs.is_empty() {
+            configs = serve.config_files();
+        }
+        let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, &configs)?;
         let dsn = Dsn::parse(&text).map_err(|fault| {
             let message = format!("{product}'s DSN in {origin} can't be used: {fault}");
             Failure::new(Exit::Failed, message)
@@ -250,7 +258,7 @@ impl Stack {
                 .hint(format!("mend the host (services: {known})"))
                 .into());
         }
-        Ok(Some(Deployment { product, migrate, config, dsn_in_config, dsn, server, is_scratch: false }))
+        Ok(Some(Deployment { product, migrate, configs, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
     /// The engine's name of the network that a service is in.
@@ -296,35 +304,19 @@ impl Stack {
     /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
-        for service in self.services.values() {
-            let mut settings = service.environment.clone();
-            for file in service.config_files() {
-                let config = settings::read(service, &file).unwrap_or(Yaml::Null);
-                settings::strings(&config["secrets"]).iter().for_each(|secret| secrets.add(secret));
-                settings.extend(scalar(&config["dsn"]).map(|dsn| ("DSN".to_string(), dsn)));
-            }
-            for (name, value) in settings {
-                let name = name.to_uppercase();
-                let is_file = name.ends_with("_FILE");
-                if (name.contains("SECRET") || name.contains("PASSWORD")) && !is_file {
-                    value.split(',').for_each(|secret| secrets.add(secret));
-                }
-                if let Ok(dsn) = Dsn::parse(&value) {
-                    secrets.add(&dsn.password);
-                }
-            }
-        }
+        let settings = self.services.values().flat_map(settings::all);
+        settings.flat_map(|setting| setting.secrets()).for_each(|secret| secrets.add(&secret));
         secrets
     }
 }
 
 /// The DSN, whether only the file has it, and where it was found: the migrating service's environment,
-/// the serving one's, then the file.
+/// the serving one's, then the files, the last one first.
 fn find_dsn(
     product: Product,
     serve: &Service,
     migrate: &Service,
-    config: Option<&str>,
+    configs: &[String],
 ) -> Result<(String, bool, String)> {
     for service in [migrate, serve] {
         if let Some(dsn) = service.environment.get("DSN").filter(|dsn| !dsn.is_empty()) {
@@ -332,7 +324,8 @@ fn find_dsn(
         }
     }
     let mut looked_at = format!("DSN in the environment of `{}`", migrate.name);
-    if let Some(file) = config {
+    let default = product.default_config().filter(|_| configs.is_empty());
+    for file in configs.iter().map(String::as_str).rev().chain(default) {
         let yaml = [migrate, serve].into_iter().find_map(|service| settings::read(service, file).ok());
         if let Some(dsn) = yaml.and_then(|yaml| scalar(&yaml["dsn"])) {
             return Ok((dsn, true, file.into()));
@@ -347,27 +340,23 @@ fn find_dsn(
 fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
     let services = config["services"].as_hash().into_iter().flatten();
     let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
-    services.map(|(name, yaml)| (name.clone(), Service::read(&name, yaml))).collect()
-}
-
-/// A setting of Compose: in the environment, else in `.env`.
-fn setting(dir: &Path, name: &str) -> Option<String> {
-    let from_env = std::env::var(name).ok().filter(|value| !value.is_empty());
-    from_env.or_else(|| crate::env_file::value(dir, name)).filter(|value| !value.is_empty())
+    let read = |(name, yaml): (String, &Yaml)| {
+        let mut service = Service::read(&name, yaml);
+        service.mounts.extend(Mount::granted(yaml, config));
+        (name, service)
+    };
+    services.map(read).collect()
 }
 
 /// docker-compose 1.29 prints no project name; this is its rule: COMPOSE_PROJECT_NAME, else the folder of the
 /// first Compose file.
 fn v1_project_name(dir: &Path) -> String {
     let folder = || {
-        let file = setting(dir, "COMPOSE_FILE").map(|files| {
-            let separator = setting(dir, "COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".into());
-            dir.join(files.split(&separator).next().unwrap_or_default())
-        });
-        let folder = file.as_deref().and_then(Path::parent).unwrap_or(dir);
+        let files = env_file::compose_files(dir);
+        let folder = files.first().and_then(|file| file.parent()).unwrap_or(dir);
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
         folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
     };
-    let name = setting(dir, "COMPOSE_PROJECT_NAME").unwrap_or_else(folder).to_lowercase();
+    let name = env_file::setting(dir, "COMPOSE_PROJECT_NAME").unwrap_or_else(folder).to_lowercase();
     name.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(*c)).collect()
 }

@@ -8,7 +8,13 @@ use crate::project::workspace;
 const FILES: [&str; 4] = ["README.md", "CONTRIBUTING.md", "docs/guide.fr.md", "docs/guide.en.md"];
 
 /// Command lines that aren't xtask's: what they start with. `docs_run` runs those of the README and guides.
-const OTHERS: [&str; 4] = ["cargo test", "docker compose ", "install -d ", "(umask 077 && docker compose "];
+const OTHERS: [&str; 5] = [
+    "cargo test",
+    "docker compose ",
+    "install -d ",
+    "(umask 077 && docker compose ",
+    "cp -r secrets.example ",
+];
 
 /// The command lines of a document: the lines of its bash blocks, without prompts, comments and empty ones.
 pub fn command_lines(file: &str) -> Vec<String> {

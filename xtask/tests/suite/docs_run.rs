@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use crate::docs::command_lines;
+use crate::production;
 use crate::project::{Outcome, answered, outcome};
 use crate::stack::{Compose, NEW, OLD, Stack, docker};
 
@@ -52,6 +53,7 @@ fn guide() -> Vec<Row> {
     let mut rows = the_commands();
     rows.extend(usage());
     rows.extend(backup_and_restore());
+    rows.extend(production::LINES.map(|line| skip(line, "`production` runs it, on a server elsewhere")));
     rows.extend(troubleshooting());
     rows
 }

@@ -46,6 +46,24 @@ impl Fake {
             .answers("docker-compose config", &config)
     }
 
+    /// The production stack instead, all its files written.
+    pub fn in_production(self) -> Self {
+        let is_v1 = self.has_program("docker-compose");
+        let (compose, config) = match is_v1 {
+            true => ("docker-compose config", include_str!("fixtures/config-production-v1.yml")),
+            false => ("docker compose config", include_str!("fixtures/config-production-v2.yml")),
+        };
+        let config = config.replace("DIR", &self.project.dir.display().to_string());
+        self.project.write("secrets/database-ca.crt", "");
+        for product in ["kratos", "hydra", "keto"] {
+            let example = self.project.read(&format!("secrets.example/{product}.yml"));
+            let secret = example.replace("change-me-by-openssl-rand-hex-16", &"of-the-test".repeat(3)[..32]);
+            self.project
+                .write(&format!("secrets/{product}.yml"), &secret.replace("change-me", "of-the-test"));
+        }
+        self.answers(compose, &config)
+    }
+
     /// Whether there is such a program.
     pub fn has_program(&self, program: &str) -> bool {
         self.programs.contains(&program)

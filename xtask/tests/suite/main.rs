@@ -8,6 +8,7 @@ mod crates;
 mod doctor_faults;
 mod elsewhere;
 mod end_to_end;
+mod managed;
 mod project;
 mod repair;
 mod stack;
@@ -40,6 +41,8 @@ mod ground;
 mod interrupted;
 #[cfg(unix)]
 mod plans;
+#[cfg(unix)]
+mod production;
 #[cfg(unix)]
 mod runs;
 #[cfg(unix)]

@@ -41,6 +41,12 @@ fn of_up_with_a_service_takes_its_dependencies_along() {
 }
 
 #[test]
+fn of_up_in_production() {
+    golden("plan_up_in_production", &Fake::new().in_production().run("up --dry-run").hides("of-the-test"));
+    golden("plan_up_in_production_v1", &Fake::v1().in_production().run("up --dry-run").hides("of-the-test"));
+}
+
+#[test]
 fn of_restart() {
     plan("restart");
 }

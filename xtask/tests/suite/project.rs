@@ -22,10 +22,12 @@ pub struct Outcome {
 }
 
 impl Project {
-    /// The recommended stack as it is in the repository, without `.env`.
+    /// The recommended stacks as they are in the repository, without `.env`.
     pub fn new() -> Self {
         let project = Self::empty();
-        for part in ["docker-compose.yml", ".env.example", "ory/kratos", "ory/hydra", "ory/keto"] {
+        let files = ["docker-compose.yml", "docker-compose.production.yml", ".env.example"];
+        let folders = ["ory/kratos", "ory/hydra", "ory/keto", "secrets.example"];
+        for part in files.iter().chain(&folders) {
             project.copy(&workspace().join(part), &project.dir.join(part));
         }
         project

@@ -81,14 +81,17 @@ impl Stack {
         let mut stack = Self::with(Project::of_others(name), compose);
         let mut settings = vec![("COMPOSE_PROJECT_NAME".to_string(), stack.name.clone())];
         settings.extend(stack.ports.iter().map(|(name, port)| (format!("{name}_PORT"), port.to_string())));
-        // Where PostgreSQL's image couldn't be pulled, the stand-ins brought one.
-        let brought = "stand-in/postgres:debian";
-        let is_set = std::env::var_os("POSTGRES_IMAGE").is_some();
-        if !is_set && !docker(&["image", "ls", "--quiet", brought]).is_empty() {
-            settings.push(("POSTGRES_IMAGE".into(), brought.into()));
-        }
+        settings.extend(stack.postgres_image().map(|image| ("POSTGRES_IMAGE".into(), image)));
         stack.settings = settings;
         stack
+    }
+
+    /// The image of PostgreSQL that can be had here, where it isn't the stack's own.
+    pub fn postgres_image(&self) -> Option<String> {
+        // Where it couldn't be pulled, the stand-ins brought one.
+        let brought = "stand-in/postgres:debian";
+        let is_brought = || !docker(&["image", "ls", "--quiet", brought]).is_empty();
+        self.setting("POSTGRES_IMAGE").or_else(|| is_brought().then(|| brought.into()))
     }
 
     /// One more variable in the environment of each command.
@@ -246,11 +249,16 @@ impl Stack {
         events.lines().filter_map(|event| event.strip_prefix("start ")).map(String::from).collect()
     }
 
-    /// Whether a server of Ory's answers that it is ready, on ports of its container.
-    pub fn is_ready(&self, service: &str, ports: [u16; 2]) -> bool {
+    /// The address of a service's container.
+    pub fn address(&self, service: &str) -> String {
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
         let addresses = docker(&["inspect", "--format", format, &self.container(service).1]);
-        let address = addresses.split_whitespace().next().unwrap_or_default();
+        addresses.split_whitespace().next().unwrap_or_default().into()
+    }
+
+    /// Whether a server of Ory's answers that it is ready, on ports of its container.
+    pub fn is_ready(&self, service: &str, ports: [u16; 2]) -> bool {
+        let address = self.address(service);
         ports.into_iter().all(|port| {
             let url = format!("http://{address}:{port}/health/ready");
             minreq::get(url).with_timeout(5).send().is_ok_and(|answer| answer.status_code == 200)

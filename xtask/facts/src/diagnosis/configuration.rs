@@ -14,7 +14,7 @@ pub const DSN: &[Row] = &[
     },
     Row {
         id: "dsn-malformed",
-        any: &["cannot parse `", "failed to parse as URL", "invalid URL escape", "net/url: invalid userinfo"],
+        any: &["failed to parse as URL", "invalid URL escape", "net/url: invalid userinfo"],
         stays: true,
         message: "{product}'s DSN can't be parsed",
         hint: "percent-encode what is special in its password: %2F for /, %23 for #, %3F for ?, %25 for %",
@@ -26,6 +26,18 @@ pub const DSN: &[Row] = &[
         stays: true,
         message: "{product}'s DSN doesn't start with postgres://",
         hint: "mend the DSN: postgres://user:password@host:5432/database",
+        ..ROW
+    },
+    Row {
+        id: "certificate-file",
+        any: &[
+            "failed to configure TLS (unable to *",
+            "root certificate file \"*\" does not exist",
+            "could not read root certificate file",
+        ],
+        stays: true,
+        message: "sslrootcert in {product}'s DSN names no authority's certificate that can be read there",
+        hint: "name its file in the DSN, sslrootcert=FILE, and mount it in `{service}`, readable for its user",
         ..ROW
     },
 ];

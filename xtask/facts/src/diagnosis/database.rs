@@ -68,10 +68,22 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "certificate",
-        any: &["x509: *", "certificate verify failed"],
+        any: &[
+            "x509: certificate signed by *",
+            "x509: certificate has expired *",
+            "certificate verify failed",
+        ],
         stays: true,
-        message: "the certificate of `{server}` isn't trusted",
+        message: "the certificate of `{server}` isn't trusted: another authority signed it, or it has expired",
         hint: "name the authority that signed it in the DSN: sslrootcert=FILE",
+        ..ROW
+    },
+    Row {
+        id: "certificate-host",
+        any: &["x509: certificate is valid for *, not *", "server certificate for \"*\"*does not match host"],
+        stays: true,
+        message: "the certificate of `{server}` is for {1}, which isn't the host in {product}'s DSN",
+        hint: "write the host in the DSN as the certificate has it: {1}",
         ..ROW
     },
     Row {

@@ -8,8 +8,7 @@ use super::*;
 use crate::secrets::Secrets;
 
 /// Causes whose text is that of the sources or the manuals: nothing here provokes them.
-const NOT_RECORDED: [&str; 8] = [
-    "certificate",
+const NOT_RECORDED: [&str; 7] = [
     "configuration-invalid",
     "duplicates",
     "networks-used-up",

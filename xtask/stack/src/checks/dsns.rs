@@ -80,8 +80,12 @@ fn check_service(view: &View, product: Product, service: &Service) -> Vec<Findin
 
 /// Whether a host isn't this machine: a bare name is one of the engine's own networks.
 fn is_far(host: &str) -> bool {
-    let is_here = host.starts_with("127.") || ["::1", "host.docker.internal"].contains(&host);
-    host.contains(['.', ':']) && !is_here
+    host.contains(['.', ':']) && !is_here(host)
+}
+
+/// Whether a host is this machine.
+pub fn is_here(host: &str) -> bool {
+    host.starts_with("127.") || ["localhost", "::1", "host.docker.internal"].contains(&host)
 }
 
 /// Hydra can't migrate in a schema with another product's tables; Kratos and Keto can.

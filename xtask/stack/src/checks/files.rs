@@ -30,16 +30,36 @@ fn default_of(product: ory_facts::product::Product, service: &Service) -> Option
 /// The files and folders that a service is to read and that aren't there. Docker would make a folder in the place
 /// of each, owned by root.
 pub fn missing(service: &Service) -> Vec<Finding> {
-    let sources = service.mounts.iter().filter_map(|mount| mount.source.clone());
+    let sources = service.mounts.iter().filter_map(|mount| Some((mount.source.clone()?, mount.is_secret())));
+    let files = sources.chain(read_by(service).into_iter().map(|path| (path, false)));
     let mut seen = BTreeSet::new();
-    let absent = sources.chain(read_by(service)).filter(|path| !path.exists() && seen.insert(path.clone()));
+    let absent = files.filter(|(path, _)| !path.exists() && seen.insert(path.clone()));
     absent
-        .map(|path| {
-            let path = path.display();
-            let message = format!("{path} is missing, which the service `{}` reads", service.name);
-            Finding::missing(&service.name, message, format!("put it back: git checkout -- {path}"))
+        .map(|(path, is_secret)| {
+            let fix = match is_secret {
+                true => written(&path),
+                false => format!("put it back: git checkout -- {}", path.display()),
+            };
+            let message =
+                format!("{} is missing, which the service `{}` reads", path.display(), service.name);
+            Finding::missing(&service.name, message, fix)
         })
         .collect()
+}
+
+/// How a file with secrets comes to be: after its example, where there is a folder `NAME.example` beside its own.
+fn written(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(path);
+    let examples = folder.with_extension("example");
+    let example = examples.join(path.file_name().unwrap_or_default());
+    let shown = folder.display();
+    if !folder.exists() && examples.exists() {
+        format!("cp -r {} {shown} && chmod 700 {shown}, then write the values there", examples.display())
+    } else if example.exists() {
+        format!("cp {} {shown}/, then write the values there", example.display())
+    } else {
+        "put it there: a secret is in no repository".into()
+    }
 }
 
 /// The files on the host that a service is started with, and those that these name.
@@ -247,6 +267,26 @@ mod tests {
         assert!(findings[0].message.contains("a.json is missing"), "{findings:?}");
         folder.write("a.json", "{");
         assert!(found(check, &folder.stack())[0].message.contains("a.json isn't valid"));
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_is_written_after_its_example() {
+        let folder = Folder::new("examples", "");
+        let secrets = folder.0.join("secrets");
+        let mut service = folder.service();
+        service.mounts[0].source = Some(secrets.join("kratos.yml"));
+        service.mounts[0].target = "/run/secrets/kratos.yml".into();
+        let fix = || missing(&service).remove(0).fix.expect("a fix");
+        assert_eq!(fix(), "put it there: a secret is in no repository");
+        std::fs::create_dir(folder.0.join("secrets.example")).expect("a folder");
+        folder.write("secrets.example/kratos.yml", "dsn: change-me");
+        assert!(fix().contains(&format!("{0} && chmod 700 {0}", secrets.display())), "{}", fix());
+        std::fs::create_dir(&secrets).expect("a folder");
+        assert!(
+            fix().starts_with("cp /") && fix().contains(&format!(" {}/, ", secrets.display())),
+            "{}",
+            fix()
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod secrets;
 pub mod start;
 pub mod storage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::service::Service;
 use ory_facts::product::Product;
@@ -83,6 +83,8 @@ pub struct View<'a> {
     pub products: Vec<Deployed<'a>>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     pub has_external_network: bool,
+    /// The values of secrets that `.env.example` has.
+    pub examples: &'a BTreeSet<String>,
 }
 
 /// A product, and its services.
@@ -113,6 +115,15 @@ impl<'a> View<'a> {
         let found: BTreeMap<_, _> =
             hosts.filter_map(|host| self.reached_by(&host)).map(|server| (&server.name, server)).collect();
         found.into_values().collect()
+    }
+
+    /// Whether it serves others than its developers: each database is on a server elsewhere, and no product runs
+    /// with `--dev`.
+    pub fn is_production(&self) -> bool {
+        let mut hosts = self.products.iter().flat_map(dsns::of).map(|dsn| dsn.host).peekable();
+        let is_elsewhere = |host: String| self.reached_by(&host).is_none() && !dsns::is_here(&host);
+        let is_dev = |deployed: &Deployed| deployed.serve.words().any(|word| word == "--dev");
+        hosts.peek().is_some() && hosts.all(is_elsewhere) && !self.products.iter().any(is_dev)
     }
 }
 
@@ -197,7 +208,8 @@ kratos:
             Some(Deployed { product, serve, migrate })
         };
         let products = Product::ALL.into_iter().filter_map(deployed).collect();
-        check(&View { services: &services, products, has_external_network: false })
+        let examples = BTreeSet::from(["of-the-example".to_string()]);
+        check(&View { services: &services, products, has_external_network: false, examples: &examples })
     }
 
     /// Fails unless a change of the good stack, and nothing of that stack itself, is found, once: the message.

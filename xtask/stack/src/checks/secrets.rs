@@ -1,9 +1,13 @@
-//! The secrets: as long as Ory wants them, and not those of an example. None of them is ever in a message.
+//! The secrets: as long as Ory wants them, and not those of an example, which `up` refuses in production. None of
+//! them is ever in a message.
 
 use yaml_rust2::Yaml;
 
+use std::collections::BTreeSet;
+
 use super::{Deployed, Finding, View};
-use crate::settings;
+use crate::settings::{self, Setting};
+use ory_facts::dsn::Dsn;
 
 /// Parts of the values in examples of Ory's documentation and of others', in lower case.
 const EXAMPLES: [&str; 6] = [
@@ -15,11 +19,13 @@ const EXAMPLES: [&str; 6] = [
     "this-is-the-primary-secret",
 ];
 
+/// What is tried first where a secret is wanted, in lower case.
+const GUESSES: [&str; 10] =
+    ["secret", "password", "passw0rd", "postgres", "admin", "root", "test", "example", "default", "123456"];
+
 pub fn check(view: &View) -> Vec<Finding> {
-    view.products
-        .iter()
-        .flat_map(|deployed| lengths(deployed).into_iter().chain(examples(deployed)))
-        .collect()
+    let found = |deployed| lengths(deployed).into_iter().chain(examples(view, deployed));
+    view.products.iter().flat_map(found).collect()
 }
 
 /// Where a secret is, and what it is: in the environment, else in the files.
@@ -63,24 +69,28 @@ fn lengths(deployed: &Deployed) -> Vec<Finding> {
     findings
 }
 
-/// One finding for all that are left in place.
-fn examples(deployed: &Deployed) -> Option<Finding> {
+/// One finding for all that are left in place: a warning, in production a prerequisite that is missing.
+fn examples(view: &View, deployed: &Deployed) -> Option<Finding> {
+    let is_production = view.is_production();
     let is_example = |text: &str| {
         let text = text.to_lowercase();
         EXAMPLES.iter().any(|example| text.contains(example))
     };
-    let environment = deployed.serve.environment.iter();
-    let mut places: Vec<_> =
-        environment.filter(|(_, value)| is_example(value)).map(|(name, _)| name.clone()).collect();
-    for (file, config) in settings::of(deployed.product, deployed.serve) {
-        if settings::strings(&config).into_iter().any(is_example) {
-            places.push(file);
-        }
-    }
+    let is_known =
+        |secret: &String| view.examples.contains(secret) || GUESSES.contains(&secret.to_lowercase().as_str());
+    let is_users_name = |text: &str| Dsn::parse(text).is_ok_and(|dsn| dsn.password == dsn.user);
+    let is_found = |Setting { value, .. }: &Setting, secrets: &[String]| {
+        is_example(value) || is_production && (secrets.iter().any(is_known) || is_users_name(value))
+    };
+    let settings = deployed.services().flat_map(settings::all);
+    let settings = settings.filter(|setting| is_found(setting, &setting.secrets()));
+    let places: BTreeSet<_> = settings.map(|setting| setting.place).collect();
     let verb = if places.len() == 1 { "has the value" } else { "have values" };
-    let message = format!("{} {verb} of an example, which everybody knows", places.join(", "));
-    let fix = "put a random one in its place; where there is data, before it";
-    (!places.is_empty()).then(|| Finding::warning(&deployed.serve.name, message, fix))
+    let places = places.into_iter().collect::<Vec<_>>().join(", ");
+    let message = format!("{places} {verb} of an example, which everybody knows");
+    let new = if is_production { Finding::missing } else { Finding::warning };
+    let fix = "put a random one in its place (openssl rand -hex 16); where there is data, before it";
+    (!places.is_empty()).then(|| new(&deployed.serve.name, message, fix))
 }
 
 #[cfg(test)]
@@ -142,5 +152,32 @@ mod tests {
             assert_eq!(finding.level, Level::Warning);
             assert_eq!(finding.message, "SECRETS_COOKIE has the value of an example, which everybody knows");
         }
+    }
+
+    #[test]
+    fn in_production_a_secret_that_everybody_knows_is_missing_and_elsewhere_it_is_not() {
+        let production = |environment: &str| {
+            GOOD.replace(" --dev", "").replace("{DSN: 'postgres://kratos:pw@db/kratos'}", environment)
+        };
+        let dsn = |password: &str| format!("{{DSN: 'postgres://kratos:{password}@db.example.com/kratos'");
+        for (secret, is_known) in
+            [("of-the-example", true), ("Password", true), ("please-CHANGE-ME", true), ("zKq1vW7", false)]
+        {
+            let environment = format!("{}, X_SECRET: {secret}}}", dsn("zKq1vW7"));
+            for (environment, place) in [(environment, "X_SECRET"), (dsn(secret) + "}", "DSN")] {
+                let findings = found(check, &production(&environment));
+                assert_eq!(findings.len(), usize::from(is_known), "{environment}: {findings:?}");
+                let message = format!("{place} has the value of an example, which everybody knows");
+                let is_right =
+                    |finding: &Finding| (finding.level, &finding.message) == (Level::Missing, &message);
+                assert!(findings.iter().all(is_right), "{findings:?}");
+            }
+        }
+        assert_eq!(found(check, &production(&(dsn("kratos") + "}"))).len(), 1);
+        // One that a developer runs, on a server elsewhere, on this machine, or of the stack.
+        let environment = dsn("password") + "}";
+        assert_eq!(found(check, &production(&environment).replace("serve", "serve --dev")), []);
+        assert_eq!(found(check, &production(&environment.replace("db.example.com", "localhost"))), []);
+        assert_eq!(found(check, &production(&environment.replace("db.example.com", "db"))), []);
     }
 }
