@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod data_args;
 mod doctor;
 mod install;
 mod plan;

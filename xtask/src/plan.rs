@@ -211,7 +211,12 @@ impl Step<'_> {
                 beside.finish();
                 let clock = Instant::now();
                 let work = convergence::compare(cx, services)?;
-                start_commands(cx, &work).iter().try_for_each(|command| run_compose(cx, "start", command))?;
+                let commands = start_commands(cx, &work);
+                if !commands.is_empty() {
+                    let servers = cx.stack.servers().into_iter();
+                    servers.into_iter().try_for_each(|server| postgres::wait_until_healthy(cx, server))?;
+                }
+                commands.iter().try_for_each(|command| run_compose(cx, "start", command))?;
                 let is_started = |name: &&str| started.iter().any(|service| service.name == **name);
                 let kept: Vec<_> = work.keep.iter().copied().filter(|name| !is_started(name)).collect();
                 finish(cx, services, &work, &kept, clock)

@@ -305,6 +305,19 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
     }
 }
 
+/// Waits until Docker no longer calls a server unhealthy: after a pause it does, for some seconds, of one that answers
+/// again, and Compose starts nothing that depends on it.
+pub fn wait_until_healthy(cx: &Context, server: &Service) -> Result<()> {
+    let Some(container) = cx.listed()?.into_iter().find(|c| c.service == server.name) else { return Ok(()) };
+    let format = "{{if .State.Health}}{{.State.Health.Status}}{{end}}";
+    let health = cx.engine.docker(["inspect", "--format", format, &container.id]);
+    let start = Instant::now();
+    while start.elapsed() < cx.options.wait() && health.read(&cx.secrets)?.trim() == "unhealthy" {
+        cx.options.interrupt.sleep(Duration::from_millis(100))?;
+    }
+    Ok(())
+}
+
 /// The container of a database service, which must be running.
 fn running_server(cx: &Context, server: &Service) -> Result<Listed> {
     let Some(container) = cx.listed()?.into_iter().find(|c| c.service == server.name) else {

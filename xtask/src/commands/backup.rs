@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use crate::cli::{Backup, Folder, Images};
+use crate::cli::Images;
+use crate::data_args::{Backup, Folder};
 use crate::plan::{self, Step};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};

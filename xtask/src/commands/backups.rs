@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cli::Backups;
+use crate::data_args::Backups;
 use ory_environment::backup::{self, Backup};
 use ory_environment::context::{Context, Options};
 use ory_facts::backup::Dump;

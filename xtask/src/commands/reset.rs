@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use crate::cli::{Images, Reset};
+use crate::cli::Images;
+use crate::data_args::Reset;
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::cli::{Images, Restore};
+use crate::cli::Images;
+use crate::data_args::Restore;
 use ory_environment::backup::{self, Backup};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
