@@ -34,7 +34,7 @@ pub struct Folder {
 
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The backup: its name as `backups` lists it, or its folder
+    /// The backup: its name as `backups` lists it, `latest`, or its folder
     pub backup: PathBuf,
     /// Only these products [default: all that are in it]
     #[arg(value_name = "PRODUCT", value_parser = product())]

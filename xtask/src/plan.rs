@@ -213,7 +213,7 @@ impl Step<'_> {
                 let work = convergence::compare(cx, services)?;
                 let commands = start_commands(cx, &work);
                 if !commands.is_empty() {
-                    let servers = cx.stack.servers().into_iter();
+                    let servers = cx.stack.servers();
                     servers.into_iter().try_for_each(|server| postgres::wait_until_healthy(cx, server))?;
                 }
                 commands.iter().try_for_each(|command| run_compose(cx, "start", command))?;

@@ -70,7 +70,15 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
 
 /// By its name, or by its folder.
 fn open(cx: &Context, backup: &PathBuf) -> Result<Backup> {
-    let named = backup::folder(cx).join(backup);
+    let all = backup::folder(cx);
+    if backup.as_os_str() == "latest" {
+        let newest = backup::all(&all)?.pop().map(|(_, backup)| backup);
+        return newest.unwrap_or_else(|| {
+            let message = format!("there is no backup in {}", all.display());
+            Err(Failure::new(Exit::Missing, message).hint("cargo xtask backup").into())
+        });
+    }
+    let named = all.join(backup);
     backup::open(if named.is_dir() { &named } else { backup })
 }
 

@@ -1,8 +1,6 @@
 //! The README and the guide, run as they are printed: every command line, in the order of the document, on
 //! the real engine with stand-ins. The French guide has the same command lines; another test sees to it.
 
-use std::os::unix::fs::PermissionsExt;
-
 use crate::docs::command_lines;
 use crate::production;
 use crate::project::{Outcome, answered, outcome};
@@ -174,32 +172,27 @@ fn usage() -> Vec<Row> {
 const ID: &str = "11111111-1111-1111-1111-111111111111";
 
 fn backup_and_restore() -> Vec<Row> {
-    let dump =
-        "(umask 077 && docker compose exec -T db pg_dump -U postgres -Fc kratos > backups/kratos.dump)";
+    let yes = |_: &Stack| vec![("[y/N]", "y\n".to_string())];
     vec![
-        row("install -d -m 700 backups", |stack, _| assert_eq!(mode(stack, "backups"), 0o700)),
-        row(dump, |stack, _| assert_eq!(mode(stack, "backups/kratos.dump"), 0o600)).given(|stack| {
-            stack.sql("kratos", &format!("insert into networks values ('{ID}', now(), now())"));
+        row("cargo xtask backup", |_, outcome| assert!(outcome.stdout.contains("backups/"), "{outcome}"))
+            .given(|stack| {
+                stack.sql("kratos", &format!("insert into networks values ('{ID}', now(), now())"));
+            }),
+        row("cargo xtask backups", |_, outcome| {
+            assert!(outcome.stdout.contains("kratos, hydra, keto"), "{outcome}")
         }),
-        row("docker compose stop kratos", |stack, _| assert_eq!(stack.container("kratos").1, "")).given(
-            |stack| {
-                stack.sql("kratos", &format!("delete from networks where id = '{ID}'"));
-            },
-        ),
-        row("docker compose exec -T db dropdb -U postgres --force kratos", |stack, _| {
-            assert_eq!(owner(stack), "");
-        }),
-        row("docker compose exec -T db createdb -U postgres -O kratos kratos", belongs_to_kratos),
-        row(
-            "docker compose exec -T db pg_restore -U postgres -d kratos < backups/kratos.dump",
-            |stack, _| {
-                assert_eq!(
-                    stack.sql("kratos", &format!("select id from networks where id = '{ID}'")).trim(),
-                    ID
-                );
-            },
-        ),
-        row("cargo xtask up", is_ready),
+        row("cargo xtask restore latest kratos", |stack, _| {
+            let rows = stack.sql("kratos", &format!("select id from networks where id = '{ID}'"));
+            assert_eq!(rows.trim(), ID);
+        })
+        .given(|stack| {
+            stack.sql("kratos", &format!("delete from networks where id = '{ID}'"));
+        })
+        .answered(yes),
+        row("cargo xtask reset keto", |_, outcome| {
+            assert!(outcome.stdout.contains("keto: empty, with"), "{outcome}");
+        })
+        .answered(yes),
     ]
 }
 
@@ -352,12 +345,6 @@ fn runs_release(stack: &Stack, release: &str) {
 #[track_caller]
 fn lists_migrations(_: &Stack, outcome: &Outcome) {
     assert!(outcome.stdout.contains("Applied") && !outcome.stdout.contains("Pending"), "{outcome}");
-}
-
-#[track_caller]
-fn mode(stack: &Stack, file: &str) -> u32 {
-    let metadata = std::fs::metadata(stack.project.dir.join(file)).expect("a file");
-    metadata.permissions().mode() & 0o777
 }
 
 fn owner(stack: &Stack) -> String {

@@ -4,6 +4,7 @@
 //! runs them.
 
 mod adoption;
+mod backups;
 mod crates;
 mod doctor_faults;
 mod elsewhere;

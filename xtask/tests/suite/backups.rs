@@ -1,0 +1,134 @@
+//! Backups on a real engine: what is restored is what was backed up, and what can't be restored changes nothing.
+
+use crate::end_to_end::rows_of_a_user;
+use crate::stack::{Compose, Stack, scenarios};
+
+scenarios! {
+    a_backup_is_restored_row_for_row_and_what_was_there_is_kept
+    a_backup_that_is_damaged_or_unreadable_changes_nothing
+    a_reset_backs_up_and_starts_empty
+}
+
+/// The name of the newest backup.
+fn newest(stack: &Stack) -> String {
+    let list = stack.run("backups").exits(0).stdout;
+    list.lines().last().and_then(|line| line.split_whitespace().next()).expect("a backup").to_string()
+}
+
+fn assert_serves(stack: &Stack) {
+    for (name, port) in &stack.ports {
+        let url = format!("http://127.0.0.1:{port}/health/ready");
+        let health = minreq::get(url).with_timeout(5).send().expect("an answer");
+        assert_eq!(health.status_code, 200, "{name}");
+    }
+}
+
+fn a_backup_is_restored_row_for_row_and_what_was_there_is_kept(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    let rows = rows_of_a_user(&stack);
+    // What belongs to the database itself.
+    stack
+        .sql("postgres", "alter database kratos set work_mem = '5MB'; comment on database kratos is 'it''s'");
+    stack.sql("postgres", "create role reader login; grant connect on database kratos to reader");
+    let of_database = "select (select string_agg(a::text, ' ' order by a::text) from unnest(d.datacl) a), s.setconfig, shobj_description(d.oid, 'pg_database'), d.encoding, \
+                       d.datcollate, d.datconnlimit, pg_get_userbyid(d.datdba) from pg_database d \
+                       left join pg_db_role_setting s on s.setdatabase = d.oid where datname = 'kratos'";
+    let database = stack.sql("postgres", of_database);
+
+    let made = stack.run("backup --verify").exits(0).says("kratos: restored and compared");
+    let folder = std::path::PathBuf::from(made.stdout.trim());
+    #[cfg(unix)]
+    for entry in std::fs::read_dir(&folder).expect("a backup") {
+        use std::os::unix::fs::PermissionsExt;
+        let entry = entry.expect("a file");
+        assert_eq!(entry.metadata().expect("metadata").permissions().mode() & 0o777, 0o600, "{entry:?}");
+    }
+    let env = stack.project.read(".env");
+    for line in env.lines().filter(|line| line.contains("SECRET") || line.contains("PASSWORD")) {
+        let secret = line.split_once('=').expect("a setting").1;
+        let manifest = std::fs::read_to_string(folder.join("manifest.json")).expect("a manifest");
+        assert!(!manifest.contains(secret) && !made.to_string().contains(secret), "{line} is shown");
+    }
+
+    stack.insert_rows();
+    let changed = stack.rows();
+    assert_ne!(changed, rows);
+    let name = newest(&stack);
+    stack.run(&format!("restore {name}")).exits(2).says("there is no terminal to ask on");
+    assert_eq!(stack.rows(), changed);
+    stack.run(&format!("restore {name} --yes")).exits(0).says("kept until the next restore");
+    assert_eq!(stack.rows(), rows);
+    assert_eq!(stack.sql("postgres", of_database), database);
+    assert_serves(&stack);
+    let kept =
+        "select string_agg(datname, ' ' order by datname) from pg_database where datname like 'xtask%'";
+    let replaced = "xtask_replaced_hydra xtask_replaced_keto xtask_replaced_kratos\n";
+    assert_eq!(stack.sql("postgres", kept), replaced);
+
+    // One product, into a database of another name, of which nothing else is touched.
+    stack.sql("postgres", "create database other owner keto");
+    stack.run(&format!("restore {name} keto --into other")).exits(0);
+    let networks = "select * from networks order by 1";
+    assert_eq!(stack.sql("other", networks), stack.sql("keto", networks));
+    stack.run(&format!("restore {name} keto --into other")).exits(1).says("isn't empty");
+    assert_eq!(
+        stack.sql("postgres", "select count(*) from pg_stat_activity where application_name like 'xtask%'"),
+        "0\n"
+    );
+}
+
+fn a_backup_that_is_damaged_or_unreadable_changes_nothing(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    stack.insert_rows();
+    let folder = std::path::PathBuf::from(stack.run("backup").exits(0).stdout.trim());
+    let name = newest(&stack);
+    stack.insert_rows();
+    let (rows, containers) = (stack.rows(), stack.containers());
+    let restore = format!("restore {name} --yes");
+    for file in ["kratos.dump", "hydra.dump", "keto.dump", "manifest.json", "manifest.json.sha256"] {
+        let path = folder.join(file);
+        let whole = std::fs::read(&path).expect("a file");
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        for bytes in [&damaged[..], &whole[..whole.len() - 1]] {
+            std::fs::write(&path, bytes).expect("written");
+            stack.run(&restore).exits(1).says("is damaged: ");
+        }
+        std::fs::write(&path, &whole).expect("written");
+    }
+    // Hydra's keys are encrypted with a secret that is in no backup.
+    let env = stack.project.read(".env");
+    let secret = env.lines().find(|line| line.starts_with("HYDRA_SECRETS_SYSTEM=")).expect("a secret");
+    stack.project.write(".env", &env.replace(secret, "HYDRA_SECRETS_SYSTEM=another-secret-of-today"));
+    stack.run(&restore).exits(5).says("what hydra encrypted could not be read: SECRETS_SYSTEM");
+    stack.project.write(".env", &env);
+    stack.run("restore 2020-01-01T00-00-00Z --yes").exits(5).says("is no backup");
+    assert_eq!((stack.rows(), stack.containers()), (rows, containers));
+    let left = "select count(*) from pg_database where datname like 'xtask%'";
+    assert_eq!(stack.sql("postgres", left), "0\n");
+}
+
+fn a_reset_backs_up_and_starts_empty(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    let rows = rows_of_a_user(&stack);
+    stack.run("reset keto").exits(2).says("cargo xtask reset keto --yes");
+    assert_eq!(stack.rows(), rows);
+
+    // What the images don't make isn't lost with what they make.
+    stack.sql("keto", "create table application (id int); alter table application owner to keto");
+    stack.run("reset keto --yes").exits(1).says("public.application");
+    assert_eq!(stack.rows(), rows);
+    stack.sql("keto", "drop table application");
+
+    stack.run("reset keto --yes").exits(0).says("keto: empty, with");
+    let after = stack.rows();
+    assert_eq!(after[..2], rows[..2], "another product's rows");
+    assert_ne!(after[2], rows[2]);
+    assert_serves(&stack);
+    stack.run(&format!("restore {} keto --yes", newest(&stack))).exits(0);
+    assert_eq!(stack.rows(), rows);
+    stack.run("migrate-all").exits(0).says("keto: up to date");
+}
