@@ -11,6 +11,7 @@ pub mod repair;
 pub mod reset;
 pub mod restart;
 pub mod restore;
+pub mod split;
 pub mod status;
 pub mod test;
 pub mod up;

@@ -30,6 +30,24 @@ pub fn of(deployed: &Deployed) -> Vec<Dsn> {
     deployed.services().filter_map(text).filter_map(|source| Dsn::parse(&source.text).ok()).collect()
 }
 
+/// The DSN that counts for a service of a product, and the file that has it where the environment doesn't.
+pub struct Written<'a> {
+    pub service: &'a Service,
+    pub file: Option<String>,
+    pub dsn: Dsn,
+}
+
+/// Where the DSNs of a product are written that count, the migrating service's first.
+pub fn written<'a>(deployed: &Deployed<'a>) -> Vec<Written<'a>> {
+    let mut services: Vec<_> = deployed.services().collect();
+    services.reverse();
+    let of = |service| {
+        let source = sources(deployed.product, service).into_iter().next()?;
+        Some(Written { service, dsn: Dsn::parse(&source.text).ok()?, file: source.file })
+    };
+    services.into_iter().filter_map(of).collect()
+}
+
 pub fn check(view: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &view.products {

@@ -1,0 +1,128 @@
+//! `.env.split`: the new DSNs of products that were split off, for who puts them where the old ones are. The file is
+//! written before anything is made with its passwords.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ory_facts::dsn::Dsn;
+use ory_facts::product::Product;
+use ory_facts::split::{Division, Part, Way};
+use ory_stack::checks::dsns;
+use ory_stack::env_file::{self, random};
+use ory_stack::stack::Deployment;
+
+use crate::context::Context;
+
+/// What the file is called; git ignores it as it does `.env`.
+pub const FILE: &str = ".env.split";
+
+/// A place where an old DSN stands, and what is to stand there.
+pub struct NewDsn {
+    pub product: Product,
+    pub service: String,
+    /// Where it isn't in the environment.
+    pub file: Option<String>,
+    pub old: String,
+    /// The variable in the file.
+    pub variable: String,
+    pub dsn: Dsn,
+}
+
+/// The new DSNs of a part, the migrating service's first.
+pub fn of(
+    cx: &Context,
+    deployment: &Deployment,
+    way: Way,
+    division: Option<(&Division, &Part)>,
+) -> Result<Vec<NewDsn>> {
+    let product = deployment.product;
+    let own = variable(product.name());
+    let known = known(cx, &own);
+    let view = cx.stack.view();
+    let written = view.products.iter().filter(|deployed| deployed.product == product).flat_map(dsns::written);
+    let mut all: Vec<NewDsn> = Vec::new();
+    for written in written {
+        let dsn = match way {
+            Way::Databases => match (&known, all.first()) {
+                (_, Some(first)) => first.dsn.clone(),
+                (Some(known), None) if known.database == product.name() && known.host == written.dsn.host => {
+                    known.clone()
+                }
+                _ => in_database(deployment, &written.dsn, division)?,
+            },
+            Way::Schemas => match division {
+                Some((_, part)) => written.dsn.with_search_path(&Division::search_path(part)),
+                None => match known.as_ref().and_then(Dsn::search_path) {
+                    Some(path) => written.dsn.with_search_path(path),
+                    None => written.dsn.with_search_path(product.name()),
+                },
+            },
+        };
+        let same = all.iter().find(|other| other.dsn == dsn).map(|other| other.variable.clone());
+        let variable = match (same, all.is_empty()) {
+            (Some(same), _) => same,
+            (None, true) => own.clone(),
+            (None, false) => variable(&written.service.name),
+        };
+        let (service, old) = (written.service.name.clone(), written.dsn.url().to_string());
+        all.push(NewDsn { product, service, file: written.file, old, variable, dsn });
+    }
+    Ok(all)
+}
+
+/// On a server that is a service, a product gets a role of its own; elsewhere it keeps the one it has.
+fn in_database(deployment: &Deployment, old: &Dsn, division: Option<(&Division, &Part)>) -> Result<Dsn> {
+    let name = deployment.product.name();
+    let mut dsn = old.with_database(name);
+    if deployment.server.is_some() && dsn.user != name {
+        dsn = dsn.with_login(name, &random(32)?);
+    }
+    let schema = division.map(|(division, _)| division.schema.as_str()).filter(|schema| *schema != "public");
+    Ok(match schema.filter(|_| dsn.search_path().is_none()) {
+        // The old role found it there by a setting of its own.
+        Some(schema) => dsn.with_search_path(schema),
+        None => dsn,
+    })
+}
+
+/// Adds DSNs to the file, and says where they go to nobody: it has passwords.
+pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
+    let path = path(cx);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let is_new = |line: &&str| !all.iter().any(|new| line.starts_with(&format!("{}=", new.variable)));
+    let mut lines: Vec<_> = text.lines().filter(is_new).map(String::from).collect();
+    for new in all {
+        let url = new.dsn.url();
+        // Compose would expand a variable there.
+        let line = if url.contains('$') {
+            format!("{}='{url}'", new.variable)
+        } else {
+            format!("{}={url}", new.variable)
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    env_file::replace(&path, &(lines.join("\n") + "\n"))
+}
+
+/// The passwords in the file: they are secrets of the stack, though no service has them yet.
+pub fn passwords(cx: &Context) -> Vec<String> {
+    let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
+    let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
+    values.filter_map(|value| Some(Dsn::parse(value).ok()?.password)).collect()
+}
+
+fn path(cx: &Context) -> PathBuf {
+    cx.dir.join(FILE)
+}
+
+fn known(cx: &Context, variable: &str) -> Option<Dsn> {
+    Dsn::parse(&env_file::value_in(&path(cx), variable)?).ok()
+}
+
+fn variable(name: &str) -> String {
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    format!("{name}_DSN")
+}
