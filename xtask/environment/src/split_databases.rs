@@ -122,7 +122,7 @@ impl Databases<'_> {
             postgres::tool(cx, place, &dsn, &[], &words).stdin_file(&dump.0).read(&cx.secrets)?;
         }
         let versions = session.ask(&division.versions(part), &cx.secrets)?.join("");
-        ask(division.insert_versions(&versions))?;
+        ask(division.complete(part, &versions))?;
         let _progress = cx.out.progress(format!("comparing {product} with its copy"));
         let sums = session.ask(&division.sums(part), &cx.secrets)?;
         let copied = ask(format!("{};\n{};\n", ory_facts::split::SETTINGS, division.sums(part)))?;

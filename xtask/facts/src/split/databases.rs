@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::dependents::{self, Dependent};
-use super::{Division, FROM, OLD, Part, SETTINGS, VERSIONS, Way, table};
+use super::{Division, FROM, NETWORKS, OLD, Part, SETTINGS, VERSIONS, Way, table};
 use crate::product::Product;
 use crate::sql::{identifier, literal};
 use crate::swap::Swap;
@@ -33,20 +33,24 @@ impl Division {
         format!("{}{}commit", dependents::drop(dependents), self.put_away(Way::Databases, &own))
     }
 
-    /// A part's versions, as [`Division::insert_versions`] takes them.
+    /// A part's versions, as [`Division::complete`] takes them.
     pub fn versions(&self, part: &Part) -> String {
         format!(
-            "select coalesce(jsonb_agg(to_jsonb(v)), '[]') from {} v{}",
+            "select coalesce(jsonb_agg(to_jsonb(of_row)), '[]') from {} of_row{}",
             self.table(VERSIONS),
-            part.rows(VERSIONS)
+            self.rows(part, VERSIONS, &self.schema)
         )
     }
 
-    /// Puts a part's versions into its copy, last: with them, but without tables, Ory would call it up to date.
-    pub fn insert_versions(&self, versions: &str) -> String {
+    /// Leaves of the networks in a copy the part's own, and puts its versions there, last: with them, but without tables,
+    /// Ory would call it up to date.
+    pub fn complete(&self, part: &Part, versions: &str) -> String {
         let into = self.table(VERSIONS);
+        let networks = self.table(NETWORKS);
         format!(
-            "insert into {into} select * from jsonb_populate_recordset(null::{into}, {});\n",
+            "delete from {networks} where id not in (select id from {networks} of_row{});\n\
+             insert into {into} select * from jsonb_populate_recordset(null::{into}, {});\n",
+            self.rows(part, NETWORKS, &self.schema),
             literal(versions)
         )
     }
@@ -58,7 +62,7 @@ impl Division {
                 "select {}, count(*), coalesce(sum(hashtextextended(of_row::text, 0)::numeric), 0) from {} of_row{}",
                 literal(name),
                 self.table(name),
-                part.rows(name)
+                self.rows(part, name, &self.schema)
             )
         });
         each.collect::<Vec<_>>().join(";\n")

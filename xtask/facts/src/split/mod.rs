@@ -35,6 +35,8 @@ pub struct Part {
     /// Its tables, those that each product has among them. None where it was never migrated.
     pub tables: BTreeSet<String>,
     pub versions: BTreeSet<String>,
+    /// Those of its tables whose rows belong to one of the `networks` each.
+    pub networked: BTreeSet<String>,
     /// The extensions that it uses and that are there, each with its schema.
     pub extensions: BTreeMap<String, String>,
 }
@@ -49,11 +51,11 @@ impl Part {
     pub fn own(&self) -> impl Iterator<Item = &str> {
         self.tables.iter().map(String::as_str).filter(|table| !SHARED.contains(table))
     }
+}
 
-    /// The rows of a table that are its own: of the versions some.
-    fn rows(&self, table: &str) -> String {
-        if table == VERSIONS { format!(" where {}", is_among(&self.versions)) } else { String::new() }
-    }
+fn networked(catalog: &Catalog) -> BTreeSet<String> {
+    let columns = catalog.columns.keys().filter(|(_, column)| column == "nid");
+    columns.map(|(table, _)| table.clone()).collect()
 }
 
 fn is_among<'a>(versions: impl IntoIterator<Item = &'a String>) -> String {
@@ -101,6 +103,7 @@ impl Division {
             let extensions = extensions.filter(|(name, _)| catalog.extensions.contains_key(*name));
             parts.push(Part {
                 product: *product,
+                networked: taken(&networked(catalog)),
                 tables: taken(&catalog.tables),
                 versions: taken(&catalog.versions),
                 extensions: extensions.map(|(name, schema)| (name.clone(), schema.clone())).collect(),
@@ -132,6 +135,26 @@ impl Division {
 
     fn table(&self, name: &str) -> String {
         table(&self.schema, name)
+    }
+
+    /// Which rows of a table, called `of_row`, are a part's own, while its other tables are in this schema. Of the
+    /// networks those that it has rows of: products that were started at the same time on no network have each made one,
+    /// and started again, each takes the oldest that it finds.
+    fn rows(&self, part: &Part, name: &str, schema: &str) -> String {
+        if name == VERSIONS {
+            return format!(" where {}", is_among(&part.versions));
+        }
+        if name != NETWORKS || part.networked.is_empty() {
+            return String::new();
+        }
+        let is_used = |network: &str| {
+            let has = |name: &String| {
+                format!("exists (select from {} r where r.nid = {network}.id)", table(schema, name))
+            };
+            part.networked.iter().map(has).collect::<Vec<_>>().join(" or ")
+        };
+        let all = self.table(NETWORKS);
+        format!(" where {} or not exists (select from {all} n where {})", is_used("of_row"), is_used("n"))
     }
 
     /// Puts the old tables away, or of the shared ones the rows, and notes what was done.

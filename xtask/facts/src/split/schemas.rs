@@ -51,7 +51,7 @@ impl Division {
         let on = |schema: &str| format!("format(' ON %I.%I ', {}, {})", literal(schema), literal(name));
         format!(
             "create table {new} (like {old} including all excluding indexes);\n\
-             insert into {new} select * from {old}{};\n\
+             insert into {new} select * from {old} of_row{};\n\
              select format('alter table %s add constraint %I %s', {new_literal}, conname, pg_get_constraintdef(oid))\n\
              from pg_constraint where conrelid = {old_literal}::regclass and contype in ('p', 'u', 'x') \\gexec\n\
              select replace(pg_get_indexdef(indexrelid), {}, {}) from pg_index\n\
@@ -62,7 +62,7 @@ impl Division {
              from pg_class, aclexplode(relacl) a where pg_class.oid = {old_literal}::regclass \\gexec\n\
              select format('alter table %s owner to %I', {new_literal}, pg_get_userbyid(relowner))\n\
              from pg_class where oid = {old_literal}::regclass \\gexec\n",
-            part.rows(name),
+            self.rows(part, name, schema),
             on(&self.schema),
             on(schema),
         )
