@@ -28,9 +28,30 @@ pub struct NewDsn {
     pub dsn: Dsn,
 }
 
+/// A password for each product that has none in the file yet.
+pub struct Passwords(Vec<(Product, String)>);
+
+impl Passwords {
+    /// Makes them up. From then on neither they nor those in the file are ever shown.
+    pub fn new(cx: &mut Context) -> Result<Self> {
+        let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
+        let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
+        let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
+        let new = Product::ALL.map(|product| Ok((product, random(32)?)));
+        let new = new.into_iter().collect::<Result<Vec<_>>>()?;
+        known.chain(new.iter().map(|(_, password)| password.clone())).for_each(|p| cx.secrets.add(&p));
+        Ok(Self(new))
+    }
+
+    fn of(&self, product: Product) -> &str {
+        self.0.iter().find(|(known, _)| *known == product).map_or("", |(_, password)| password)
+    }
+}
+
 /// The new DSNs of a part, the migrating service's first.
 pub fn of(
     cx: &Context,
+    passwords: &Passwords,
     deployment: &Deployment,
     way: Way,
     division: Option<(&Division, &Part)>,
@@ -48,7 +69,7 @@ pub fn of(
                 (Some(known), None) if known.database == product.name() && known.host == written.dsn.host => {
                     known.clone()
                 }
-                _ => in_database(deployment, &written.dsn, division)?,
+                _ => in_database(deployment, passwords.of(product), &written.dsn, division),
             },
             Way::Schemas => match division {
                 Some((_, part)) => written.dsn.with_search_path(&Division::search_path(part)),
@@ -71,21 +92,26 @@ pub fn of(
 }
 
 /// On a server that is a service, a product gets a role of its own; elsewhere it keeps the one it has.
-fn in_database(deployment: &Deployment, old: &Dsn, division: Option<(&Division, &Part)>) -> Result<Dsn> {
+fn in_database(
+    deployment: &Deployment,
+    password: &str,
+    old: &Dsn,
+    division: Option<(&Division, &Part)>,
+) -> Dsn {
     let name = deployment.product.name();
     let mut dsn = old.with_database(name);
     if deployment.server.is_some() && dsn.user != name {
-        dsn = dsn.with_login(name, &random(32)?);
+        dsn = dsn.with_login(name, password);
     }
     let schema = division.map(|(division, _)| division.schema.as_str()).filter(|schema| *schema != "public");
-    Ok(match schema.filter(|_| dsn.search_path().is_none()) {
+    match schema.filter(|_| dsn.search_path().is_none()) {
         // The old role found it there by a setting of its own.
         Some(schema) => dsn.with_search_path(schema),
         None => dsn,
-    })
+    }
 }
 
-/// Adds DSNs to the file, and says where they go to nobody: it has passwords.
+/// Adds DSNs to the file.
 pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
     let path = path(cx);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -104,13 +130,6 @@ pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
         }
     }
     env_file::replace(&path, &(lines.join("\n") + "\n"))
-}
-
-/// The passwords in the file: they are secrets of the stack, though no service has them yet.
-pub fn passwords(cx: &Context) -> Vec<String> {
-    let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
-    let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
-    values.filter_map(|value| Some(Dsn::parse(value).ok()?.password)).collect()
 }
 
 fn path(cx: &Context) -> PathBuf {

@@ -9,7 +9,7 @@ use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::migrations;
-use ory_environment::new_dsns::{self, NewDsn};
+use ory_environment::new_dsns::{self, NewDsn, Passwords};
 use ory_environment::postgres;
 use ory_environment::services;
 use ory_environment::split::{self, Shared, State};
@@ -36,8 +36,7 @@ struct Plan<'a> {
 pub fn run(options: &Options, args: &Split) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let mut cx = super::context(options, &Images { stand_in: None })?;
-    // What was written by an earlier run isn't shown either.
-    new_dsns::passwords(&cx).iter().for_each(|password| cx.secrets.add(password));
+    let passwords = &Passwords::new(&mut cx)?;
     let cx = cx;
     let _project = lock::acquire_project(&cx)?;
     let stores = store::of(&cx, &super::products(&cx, &[])?)?;
@@ -59,7 +58,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
             moved.contains(&product) || waiting.iter().any(|(deployment, _)| deployment.product == product)
         };
         if !is_known && !store.deployments.iter().any(|deployment| is_split(deployment.product)) {
-            plans.extend(plan(&cx, store, args)?);
+            plans.extend(plan(&cx, passwords, store, args)?);
         }
     }
     if plans.is_empty() && waiting.is_empty() && moved.is_empty() {
@@ -88,14 +87,19 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         new.extend(plan.new);
     }
     for (deployment, way) in waiting {
-        new.extend(go_on(&cx, deployment, way)?);
+        new.extend(go_on(&cx, passwords, deployment, way)?);
     }
     tell(&cx, &new)?;
     start(&cx, &moved)
 }
 
 /// How a place is to be split; none where nobody else is in it.
-fn plan<'a>(cx: &Context, store: &'a Store<'a>, args: &Split) -> Result<Option<Plan<'a>>> {
+fn plan<'a>(
+    cx: &Context,
+    passwords: &Passwords,
+    store: &'a Store<'a>,
+    args: &Split,
+) -> Result<Option<Plan<'a>>> {
     let shared = split::look(cx, store)?;
     let schemas = shared.division(Way::Schemas)?;
     if !schemas.is_shared() {
@@ -125,7 +129,13 @@ fn plan<'a>(cx: &Context, store: &'a Store<'a>, args: &Split) -> Result<Option<P
     }
     let mut new = Vec::new();
     for part in &division.parts {
-        new.extend(new_dsns::of(cx, shared.deployment(part.product)?, way, Some((&division, part)))?);
+        new.extend(new_dsns::of(
+            cx,
+            passwords,
+            shared.deployment(part.product)?,
+            way,
+            Some((&division, part)),
+        )?);
     }
     Ok(Some(Plan { shared, way, division, dependents, new }))
 }
@@ -225,8 +235,8 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
 }
 
 /// What a run that was cut off has left to be done for a product whose old DSN stands; with its new one.
-fn go_on(cx: &Context, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
-    let new = new_dsns::of(cx, deployment, way, None)?;
+fn go_on(cx: &Context, passwords: &Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
+    let mut new = new_dsns::of(cx, passwords, deployment, way, None)?;
     new_dsns::write(cx, &new)?;
     if let (Way::Databases, Some(first)) = (way, new.first()) {
         let place = postgres::running_place(cx, deployment)?;
@@ -234,6 +244,7 @@ fn go_on(cx: &Context, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>>
         split_databases::give_names(cx, &place, deployment, [deployment.product])?;
     }
     services::stop(cx, &[deployment.product])?;
+    new.retain(|new| new.old != new.dsn.url());
     Ok(new)
 }
 
