@@ -1,6 +1,7 @@
 //! `.env.split`: the new DSNs of products that were split off, for who puts them where the old ones are. The file is
 //! written before anything is made with its passwords.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -29,7 +30,7 @@ pub struct NewDsn {
 }
 
 /// A password for each product that has none in the file yet.
-pub struct Passwords(Vec<(Product, String)>);
+pub struct Passwords(BTreeMap<Product, String>);
 
 impl Passwords {
     /// Makes them up. From then on neither they nor those in the file are ever shown.
@@ -38,13 +39,14 @@ impl Passwords {
         let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
         let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
         let new = Product::ALL.map(|product| Ok((product, random(32)?)));
-        let new = new.into_iter().collect::<Result<Vec<_>>>()?;
-        known.chain(new.iter().map(|(_, password)| password.clone())).for_each(|p| cx.secrets.add(&p));
+        let new = new.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
+        known.chain(new.values().cloned()).for_each(|p| cx.secrets.add(&p));
         Ok(Self(new))
     }
 
-    fn of(&self, product: Product) -> &str {
-        self.0.iter().find(|(known, _)| *known == product).map_or("", |(_, password)| password)
+    /// Without one, a product keeps the role that it has.
+    pub fn remove(&mut self, product: Product) {
+        self.0.remove(&product);
     }
 }
 
@@ -69,7 +71,7 @@ pub fn of(
                 (Some(known), None) if known.database == product.name() && known.host == written.dsn.host => {
                     known.clone()
                 }
-                _ => in_database(deployment, passwords.of(product), &written.dsn, division),
+                _ => in_database(deployment, passwords.0.get(&product), &written.dsn, division),
             },
             Way::Schemas => match division {
                 Some((_, part)) => written.dsn.with_search_path(&Division::search_path(part)),
@@ -94,13 +96,13 @@ pub fn of(
 /// On a server that is a service, a product gets a role of its own; elsewhere it keeps the one it has.
 fn in_database(
     deployment: &Deployment,
-    password: &str,
+    password: Option<&String>,
     old: &Dsn,
     division: Option<(&Division, &Part)>,
 ) -> Dsn {
     let name = deployment.product.name();
     let mut dsn = old.with_database(name);
-    if deployment.server.is_some() && dsn.user != name {
+    if let Some(password) = password.filter(|_| deployment.server.is_some() && dsn.user != name) {
         dsn = dsn.with_login(name, password);
     }
     let schema = division.map(|(division, _)| division.schema.as_str()).filter(|schema| *schema != "public");

@@ -181,11 +181,19 @@ pub fn refuse_split(cx: &Context, deployment: &Deployment) -> Result<()> {
 
 /// Makes the role of a new DSN where it isn't there.
 pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
-    if main.server.is_some() && dsn.user != main.dsn.user {
+    if main.server.is_some() {
         let script = databases::role(&dsn.user, &dsn.password);
         postgres::maintain(cx, place, main, script).read(&cx.secrets)?;
     }
     Ok(())
+}
+
+/// Whether a product's new database belongs to the role of its old DSN.
+pub fn keeps_role(cx: &Context, deployment: &Deployment) -> Result<bool> {
+    let place = postgres::running_place(cx, deployment)?;
+    let script = databases::owner(deployment.product);
+    let owner = postgres::maintain(cx, &place, deployment, script).read(&cx.secrets)?;
+    Ok(owner.lines().any(|owner| owner == deployment.dsn.user))
 }
 
 /// Gives the new databases their names, once the old tables are put away.
@@ -211,9 +219,11 @@ pub fn undo(cx: &Context, shared: &Shared, division: &Division) -> Result<bool> 
     Ok(true)
 }
 
-/// Fails with what the role may not do, and with names that are somebody else's, before anything is done.
-pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
+/// Fails with what the role may not do, and with a database that is somebody else's, before anything is done. Returns the
+/// products whose names are roles already, of somebody else.
+pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<Vec<Product>> {
     let main = shared.store.main()?;
+    let mut taken = Vec::new();
     for part in &division.parts {
         let product = part.product;
         let user = &shared.deployment(product)?.dsn.user;
@@ -226,13 +236,6 @@ pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
             let hint = "have an administrator run: alter role ... createdb; or: cargo xtask split --in-place";
             bail!(Failure::new(Exit::Failed, message).hint(hint.replace("...", role)));
         }
-        if has("role|") && main.server.is_some() {
-            let message = format!("there is a role {product} already, and it isn't that of {product}'s DSN");
-            let hint = format!(
-                "rename it, or: cargo xtask split --in-place, which needs no role (alter role {product} rename to ...)"
-            );
-            bail!(Failure::new(Exit::Failed, message).hint(hint));
-        }
         if has("database|") && !is_empty(cx, shared, product)? {
             let message = format!("there is a database {product} already, and it isn't empty");
             let hint = format!(
@@ -240,8 +243,9 @@ pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
             );
             bail!(Failure::new(Exit::Failed, message).hint(hint));
         }
+        taken.extend(has("role|").then_some(product));
     }
-    Ok(())
+    Ok(taken)
 }
 
 fn is_empty(cx: &Context, shared: &Shared, product: Product) -> Result<bool> {

@@ -3,7 +3,8 @@
 
 use anyhow::{Result, bail};
 
-use crate::cli::{Databases as Create, Images, Split};
+use crate::cli::{Databases as Create, Images};
+use crate::data_args::Split;
 use crate::plan::{self, Step};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
@@ -36,7 +37,7 @@ struct Plan<'a> {
 pub fn run(options: &Options, args: &Split) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let mut cx = super::context(options, &Images { stand_in: None })?;
-    let passwords = &Passwords::new(&mut cx)?;
+    let mut passwords = Passwords::new(&mut cx)?;
     let cx = cx;
     let _project = lock::acquire_project(&cx)?;
     let stores = store::of(&cx, &super::products(&cx, &[])?)?;
@@ -58,7 +59,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
             moved.contains(&product) || waiting.iter().any(|(deployment, _)| deployment.product == product)
         };
         if !is_known && !store.deployments.iter().any(|deployment| is_split(deployment.product)) {
-            plans.extend(plan(&cx, passwords, store, args)?);
+            plans.extend(plan(&cx, &mut passwords, store, args)?);
         }
     }
     if plans.is_empty() && waiting.is_empty() && moved.is_empty() {
@@ -87,7 +88,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         new.extend(plan.new);
     }
     for (deployment, way) in waiting {
-        new.extend(go_on(&cx, passwords, deployment, way)?);
+        new.extend(go_on(&cx, &mut passwords, deployment, way)?);
     }
     tell(&cx, &new)?;
     start(&cx, &moved)
@@ -96,7 +97,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
 /// How a place is to be split; none where nobody else is in it.
 fn plan<'a>(
     cx: &Context,
-    passwords: &Passwords,
+    passwords: &mut Passwords,
     store: &'a Store<'a>,
     args: &Split,
 ) -> Result<Option<Plan<'a>>> {
@@ -124,7 +125,10 @@ fn plan<'a>(
         Way::Schemas => split_schemas::check(cx, &shared, &division)?,
         Way::Databases => {
             refuse_on_product(&dependents)?;
-            split_databases::check(cx, &shared, &division)?;
+            for product in split_databases::check(cx, &shared, &division)? {
+                cx.out.say(format!("{product}: keeps its role, as there is another one called {product}"));
+                passwords.remove(product);
+            }
         }
     }
     let mut new = Vec::new();
@@ -235,7 +239,10 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
 }
 
 /// What a run that was cut off has left to be done for a product whose old DSN stands; with its new one.
-fn go_on(cx: &Context, passwords: &Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
+fn go_on(cx: &Context, passwords: &mut Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
+    if way == Way::Databases && split_databases::keeps_role(cx, deployment)? {
+        passwords.remove(deployment.product);
+    }
     let mut new = new_dsns::of(cx, passwords, deployment, way, None)?;
     new_dsns::write(cx, &new)?;
     if let (Way::Databases, Some(first)) = (way, new.first()) {

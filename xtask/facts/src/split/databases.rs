@@ -147,8 +147,14 @@ pub fn remove(product: Product) -> String {
     )
 }
 
+/// Asks whose a product's new database is.
+pub fn owner(product: Product) -> String {
+    let names = format!("{}, {}", literal(product.name()), literal(&unfinished(product)));
+    format!("select pg_get_userbyid(datdba) from pg_database where datname in ({names});\n")
+}
+
 /// A line for each name that a product's new database or role would need and that is somebody else's, and `may` where the
-/// role may make databases. `empty` is asked in the database itself.
+/// role may make databases.
 pub fn names(product: Product, user: &str) -> String {
     format!(
         "select 'database', {0} from pg_database where datname = {0};\n\

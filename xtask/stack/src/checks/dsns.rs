@@ -130,12 +130,13 @@ pub fn check_sharing(view: &View) -> Vec<Finding> {
             let message =
                 format!("hydra shares one schema of {database} with {names}, where it can never migrate");
             let fix = format!(
-                "give hydra a database of its own in its DSN, or a schema: ...?search_path=hydra ({other} stays)"
+                "cargo xtask split, which gives each a database of its own; or a schema for hydra alone: \
+                 ...?search_path=hydra in its DSN ({other} stays)"
             );
             findings.push(Finding::failure(service, message, fix));
         } else {
             let message = format!("{product} shares one schema of {database} with {names}");
-            findings.push(Finding::warning(service, message, "give each its own"));
+            findings.push(Finding::warning(service, message, "give each its own: cargo xtask split"));
         }
     }
     findings
