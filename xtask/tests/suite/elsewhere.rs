@@ -64,7 +64,7 @@ fn drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases(compo
 
 fn a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other(compose: Compose) {
     let mut stack = Stack::of_others("server-elsewhere", compose);
-    let managed = Managed::start(&mut stack);
+    let managed = managed(&mut stack);
     managed.sql("postgres", "alter role identity createdb");
     stack.run("up").exits(0);
     stack.run("split").exits(0).says("nothing is to be split");
