@@ -9,6 +9,7 @@ use ory_stack::checks::dsns;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
+use xtask_runner::process::Invocation;
 
 use crate::context::Context;
 use crate::diagnosis;
@@ -56,6 +57,12 @@ pub fn memory(cx: &Context, deployment: &Deployment) -> Result<Memory> {
     let ask = postgres::as_product(cx, deployment, &[])?.stdin(MEMORY).read(&cx.secrets);
     let text = ask.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
     Ok(Memory::read(&text))
+}
+
+/// The question, as `--dry-run` prints it.
+pub fn memory_query(cx: &Context, deployment: &Deployment) -> Result<Invocation> {
+    let place = postgres::place(cx, &cx.listed()?, deployment);
+    Ok(postgres::query(cx, &place, &deployment.dsn, MEMORY))
 }
 
 /// A migration there would make the tables anew, empty, beside those that were split off.

@@ -12,6 +12,7 @@ pub mod reset;
 pub mod restart;
 pub mod restore;
 pub mod split;
+pub mod split_finish;
 pub mod status;
 pub mod test;
 pub mod up;

@@ -9,7 +9,6 @@ use crate::plan::{self, Step};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
-use ory_environment::migrations;
 use ory_environment::new_dsns::{self, NewDsn, Passwords};
 use ory_environment::postgres;
 use ory_environment::services;
@@ -42,8 +41,11 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     let _project = lock::acquire_project(&cx)?;
     let stores = store::of(&cx, &super::products(&cx, &[])?)?;
     super::backup::start_servers(&cx, &stores)?;
+    if options.dry_run && stores.iter().any(|store| !runs(&cx, store)) {
+        return print_questions(&cx, &stores);
+    }
     if args.finish {
-        return finish(&cx, &stores, args);
+        return super::split_finish::run(&cx, &stores, args);
     }
     let (mut plans, mut waiting, mut moved) = (vec![], vec![], vec![]);
     for store in &stores {
@@ -291,6 +293,20 @@ fn start(cx: &Context, products: &[Product]) -> Result<()> {
     plan::execute(cx, &steps)
 }
 
+/// Whether its server can be asked.
+fn runs(cx: &Context, store: &Store) -> bool {
+    store.main().is_ok_and(|main| postgres::running_place(cx, main).is_ok())
+}
+
+/// What a database tells decides what is done; here it doesn't run.
+fn print_questions(cx: &Context, stores: &[Store]) -> Result<()> {
+    for store in stores {
+        let query = split::memory_query(cx, store.main()?)?;
+        Output::data(format!("{query}  # whether {} was split off", store.names(" or ")))?;
+    }
+    Ok(Output::data("# then looks for tables that are not of one product alone")?)
+}
+
 fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Product]) -> Result<()> {
     for plan in plans {
         let Plan { shared, division, .. } = plan;
@@ -314,71 +330,4 @@ fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[
         Output::data(format!("# {} waits for its new DSN", deployment.product))?;
     }
     start(cx, moved)
-}
-
-/// Deletes the old tables, once nobody needs them.
-fn finish(cx: &Context, stores: &[Store], args: &Split) -> Result<()> {
-    let mut old: Vec<(&Deployment, String)> = Vec::new();
-    for deployment in stores.iter().flat_map(|store| &store.deployments) {
-        let product = deployment.product;
-        match split::state(cx, deployment)? {
-            State::Own => {}
-            State::Waiting(_) => {
-                let message = format!("{product}'s DSN is still the old one");
-                bail!(
-                    Failure::new(Exit::Failed, message)
-                        .hint("cargo xtask split, which says where the new one goes")
-                )
-            }
-            State::Moved(from) => {
-                let state = migrations::state(cx, deployment)?;
-                if state.applied.is_empty() || state.pending().is_some_and(|count| count > 0) {
-                    let message = format!("{product} isn't migrated in its new place");
-                    bail!(
-                        Failure::new(Exit::Pending, message)
-                            .hint("cargo xtask split, which goes on from there")
-                    );
-                }
-                if !old.iter().any(|(_, known)| *known == from) {
-                    old.push((deployment, from));
-                }
-            }
-        }
-    }
-    let mut tables = Vec::new();
-    for (deployment, from) in old {
-        if split::memory_of(cx, deployment, &from)?.note.is_some() {
-            let there = split::put_away(cx, deployment, &from)?;
-            tables.push((deployment, from, there));
-        }
-    }
-    if tables.is_empty() {
-        cx.out.say("nothing is left of a split");
-        return Ok(());
-    }
-    let lost = tables.iter().map(|(_, from, there)| {
-        let rows = there.iter().map(|(_, rows)| *rows as usize).sum();
-        format!("{} with {} in {from}", counted(there.len(), "old table"), counted(rows, "row"))
-    });
-    let lost = lost.collect::<Vec<_>>().join(", ");
-    if cx.options.dry_run {
-        return Ok(Output::data(format!("# deletes {lost}"))?);
-    }
-    let question = format!("Delete {lost}?");
-    if !super::confirm(
-        cx,
-        args.yes,
-        &format!("deletes {lost}"),
-        &question,
-        "cargo xtask split --finish --yes",
-    )? {
-        cx.out.say("nothing was deleted");
-        return Ok(());
-    }
-    for (deployment, from, there) in tables {
-        let names: Vec<_> = there.into_iter().map(|(name, _)| name).collect();
-        split::finish(cx, deployment, &from, &names)?;
-        cx.out.say(format!("{from}: {} deleted", counted(names.len(), "old table")));
-    }
-    Ok(())
 }
