@@ -12,6 +12,7 @@ use crate::stack::{Compose, Stack, docker, is_real, scenarios};
 scenarios! {
     each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it
     each_product_gets_a_schema_and_the_application_keeps_its_key
+    an_application_with_a_role_of_its_own_stays_what_it_is
     what_is_written_until_the_last_moment_is_there_afterwards
     a_split_that_is_killed_at_any_moment_is_run_again_to_its_end
     what_a_split_would_cut_off_or_overwrite_is_refused_before_anything_stops
@@ -26,17 +27,22 @@ fn own_database(product: &str) -> String {
 struct Shared {
     stack: Stack,
     emails: Vec<&'static str>,
+    /// The name and password of the DSNs.
+    login: &'static str,
 }
 
 impl Shared {
     /// Kratos and Keto have rows, the application has a key into Kratos's, and Hydra can't start.
     fn new(compose: Compose) -> Self {
-        let stack = Stack::of_others("shared-with-hydra", compose);
+        Self::with(Stack::of_others("shared-with-hydra", compose), "acme:secret")
+    }
+
+    fn with(stack: Stack, login: &'static str) -> Self {
         for command in ["migrate-kratos", "migrate-keto"] {
             stack.run(command).exits(0);
         }
         stack.run("up").exits(1);
-        let shared = Self { stack, emails: vec!["ada@acme.example", "bob@acme.example"] };
+        let shared = Self { stack, emails: vec!["ada@acme.example", "bob@acme.example"], login };
         // Each of two servers that start at once on no network makes one; this is the older.
         shared.sql("insert into networks values (gen_random_uuid(), '2001-01-01', now())");
         shared
@@ -127,8 +133,8 @@ impl Shared {
         let project = &self.stack.project;
         project.write(".env", &project.read(".env.split"));
         let file = "docker-compose.yml";
-        let old = "&dsn postgres://acme:secret@db:5432/acme?sslmode=disable";
-        project.replace(file, old, "${KRATOS_DSN}");
+        let old = format!("&dsn postgres://{}@db:5432/acme?sslmode=disable", self.login);
+        project.replace(file, &old, "${KRATOS_DSN}");
         project.replace(file, "*dsn", "${KETO_DSN}");
         project.replace(file, "SECRETS_SYSTEM:", "DSN: ${HYDRA_DSN}\n      SECRETS_SYSTEM:");
     }
@@ -216,6 +222,30 @@ fn each_product_gets_a_schema_and_the_application_keeps_its_key(compose: Compose
     let schemas =
         "select table_schema from information_schema.tables where table_name = 'networks' order by 1";
     assert_eq!(shared.sql(schemas), "hydra\nketo\nkratos\n");
+}
+
+fn an_application_with_a_role_of_its_own_stays_what_it_is(compose: Compose) {
+    let stack = Stack::of_others("shared-with-hydra", compose);
+    for file in ["docker-compose.yml", "ory/hydra.yml"] {
+        stack.project.replace(file, "acme:secret@", "ory:of-ory@");
+    }
+    stack.run("up db").exits(0);
+    for sql in [
+        "create role ory login password 'of-ory'; create role app login password 'of-the-app'",
+        "grant create on schema public to ory, app; grant create on database acme to ory",
+    ] {
+        stack.sql("acme", sql);
+    }
+    let shared = Shared::with(stack, "ory:of-ory");
+    shared.sql("grant select, references on identities to app; alter table orders owner to app");
+    let as_app = |sql: &str| shared.sql(&format!("set role app; {sql}"));
+    let orders = as_app("select count(*), count(buyer) from orders");
+    shared.stack.run("split --yes").exits(0);
+    shared.goes_on(|product| format!("dbname=acme options=-csearch_path={product}"));
+    shared.stack.run("split --finish --yes").exits(0);
+    assert_eq!(as_app("select count(*), count(buyer) from orders"), orders);
+    as_app("insert into orders (buyer) select id from kratos.identities limit 1");
+    assert_eq!(as_app("select count(*) from orders").trim(), "3");
 }
 
 /// Writes one row after another to a table of Keto, from the moment it is made until an error ends it.
