@@ -59,33 +59,32 @@ pub fn of(
     division: Option<(&Division, &Part)>,
 ) -> Result<Vec<NewDsn>> {
     let product = deployment.product;
-    let own = variable(product.name());
-    let known = known(cx, &own);
     let view = cx.stack.view();
     let written = view.products.iter().filter(|deployed| deployed.product == product).flat_map(dsns::written);
-    let mut all: Vec<NewDsn> = Vec::new();
+    let written: Vec<_> = written.collect();
+    let own = variable(product.name());
+    let mut first = known(cx, &own).filter(|dsn| {
+        dsn.database == product.name() && written.iter().any(|written| written.dsn.host == dsn.host)
+    });
+    let are_equal = written.windows(2).all(|pair| pair[0].dsn.url() == pair[1].dsn.url());
+    let mut all = Vec::new();
     for written in written {
-        let dsn = match way {
-            Way::Databases => match (&known, all.first()) {
-                (_, Some(first)) => first.dsn.clone(),
-                (Some(known), None) if known.database == product.name() && known.host == written.dsn.host => {
-                    known.clone()
-                }
-                _ => in_database(deployment, passwords.0.get(&product), &written.dsn, division),
-            },
-            Way::Schemas => match division {
-                Some((_, part)) => written.dsn.with_search_path(&Division::search_path(part)),
-                None => match known.as_ref().and_then(Dsn::search_path) {
-                    Some(path) => written.dsn.with_search_path(path),
-                    None => written.dsn.with_search_path(product.name()),
-                },
-            },
-        };
-        let same = all.iter().find(|other| other.dsn == dsn).map(|other| other.variable.clone());
-        let variable = match (same, all.is_empty()) {
-            (Some(same), _) => same,
-            (None, true) => own.clone(),
-            (None, false) => variable(&written.service.name),
+        let (dsn, variable) = match way {
+            Way::Databases => {
+                let make = || in_database(deployment, passwords.0.get(&product), &written.dsn, division);
+                (first.get_or_insert_with(make).clone(), own.clone())
+            }
+            Way::Schemas => {
+                // Who migrates can have another role than who serves: each keeps its own.
+                let variable = if are_equal { own.clone() } else { variable(&written.service.name) };
+                let path = match division {
+                    Some((_, part)) => Division::search_path(part),
+                    None => known(cx, &variable)
+                        .and_then(|dsn| dsn.search_path().map(String::from))
+                        .unwrap_or_else(|| product.name().into()),
+                };
+                (written.dsn.with_search_path(&path), variable)
+            }
         };
         let (service, old) = (written.service.name.clone(), written.dsn.url().to_string());
         all.push(NewDsn { product, service, file: written.file, old, variable, dsn });
