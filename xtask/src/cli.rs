@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::data_args::{Backup, Backups, Reset, Restore};
+use crate::data_args::{Backup, Backups, Reset, Restore, Split};
 use ory_environment::context::Options;
 use ory_facts::product::{Product, parse_release};
 use xtask_runner::interrupt::Interrupt;
@@ -91,6 +91,8 @@ pub enum Command {
     Restore(Restore),
     /// Back up, then start anew with empty databases
     Reset(Reset),
+    /// Give products that share a schema a place each
+    Split(Split),
     /// Run every test of xtask, with all that they need
     Test(Test),
     /// Print a shell's completions, for an alias such as `xt`
@@ -250,7 +252,7 @@ fn release(text: &str) -> Result<String, String> {
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Environment", &["up", "status", "doctor", "restart", "down", "logs"]),
     ("Migrations", &["migrate-kratos", "migrate-hydra", "migrate-keto", "migrate-all", "repair"]),
-    ("Data", &["backup", "backups", "restore", "reset"]),
+    ("Data", &["backup", "backups", "restore", "reset", "split"]),
     ("Project", &["test", "completions"]),
 ];
 

@@ -64,3 +64,21 @@ pub struct Reset {
     #[command(flatten)]
     pub folder: Folder,
 }
+
+#[derive(Debug, Args)]
+pub struct Split {
+    /// A schema each in the same database: nothing of the application is cut off
+    #[arg(long)]
+    pub in_place: bool,
+    /// A database each all the same: drop the keys and views of others that lead into the tables
+    #[arg(long, conflicts_with = "in_place")]
+    pub drop_foreign_keys: bool,
+    /// Delete the old tables, once each product is served from its new place
+    #[arg(long, conflicts_with_all = ["in_place", "drop_foreign_keys"])]
+    pub finish: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub folder: Folder,
+}

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Backups(args) => commands::backups::run(&options, args),
         Command::Restore(args) => commands::restore::run(&options, args),
         Command::Reset(args) => commands::reset::run(&options, args),
+        Command::Split(args) => commands::split::run(&options, args),
         Command::Doctor(args) => commands::doctor::run(&options, args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Test(args) => commands::test::run(&options, args),

@@ -40,7 +40,8 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         };
         let is_current = hashes.get(name) == Some(&container.config_hash)
             && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
-        if container.is_finished() {
+        // A server that was stopped ended well too.
+        if container.is_finished() && cx.stack.product_of(service).is_none() {
             work.finished.push(name);
         } else if !is_current {
             work.make.push(name);

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::carried;
 use crate::context::Context;
 use crate::server_lock::ServerLock;
-use crate::{diagnosis, drift, one_off, postgres, server_lock};
+use crate::{diagnosis, drift, one_off, postgres, server_lock, split};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
 use ory_stack::stack::Deployment;
@@ -89,6 +89,7 @@ pub fn migrate(
     if is_up_to_date(cx, deployment, &before)? && !is_forced {
         return Ok(Outcome::UpToDate { total: before.len() });
     }
+    split::refuse_old_dsn(cx, deployment)?;
     let start = Instant::now();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));

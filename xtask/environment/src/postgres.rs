@@ -160,7 +160,13 @@ pub fn as_product(cx: &Context, deployment: &Deployment, variables: &[(&str, &st
 
 /// Ends the sessions of an application in a product's database, and waits until they are gone.
 pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) -> Result<()> {
-    let script = format!(
+    let script = end_script(application);
+    as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets).map(|_| ())
+}
+
+/// The script of [`end_sessions`].
+pub fn end_script(application: &str) -> String {
+    format!(
         "do $$ begin for try in 1..50 loop
            perform pg_terminate_backend(pid) from pg_stat_activity
              where application_name = {}::name::text and datname = current_database();
@@ -170,8 +176,7 @@ pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) ->
          end loop;
          raise 'a session of % goes on', {0}; end $$;\n",
         literal(application)
-    );
-    as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets).map(|_| ())
+    )
 }
 
 /// The sessions that hold locks on tables in a product's database, the longest first, in words.
@@ -202,6 +207,36 @@ pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: 
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
     let product = || with(deployment.dsn.environment(), &[("PGDATABASE", MAINTENANCE_DATABASE)]);
     psql(cx, place, deployment.server.map_or_else(product, administrator), script)
+}
+
+/// psql in a product's database as who may alter what others own there: the administrator of a server that is a service,
+/// else the product. It takes as long as it takes.
+pub fn as_owner(
+    cx: &Context,
+    place: &Place,
+    deployment: &Deployment,
+    variables: &[(&str, &str)],
+) -> Invocation {
+    let own = [("PGDATABASE", deployment.dsn.database.as_str())];
+    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
+    let env = with(with(env, &own), variables);
+    psql(cx, place, env, String::new()).until(&cx.options.interrupt, cx.options.timeout)
+}
+
+/// pg_dump, or pg_restore, as the same.
+pub fn owner_tool(
+    cx: &Context,
+    place: &Place,
+    deployment: &Deployment,
+    variables: &[(&str, &str)],
+    words: &[&str],
+) -> Invocation {
+    let mut all = vec![("PGDATABASE", deployment.dsn.database.as_str())];
+    all.extend(variables);
+    match deployment.server {
+        Some(server) => admin_tool(cx, place, server, &all, words),
+        None => tool(cx, place, &deployment.dsn, &all, words),
+    }
 }
 
 /// What a product's schema has, where a failure's text fits several causes.

@@ -24,7 +24,13 @@ pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
         services: listed.iter().map(|container| container.service.clone()).collect(),
         ids: listed.into_iter().map(|container| container.id).collect(),
     };
-    stopped.run(cx, "stop")?;
+    if let Err(error) = stopped.run(cx, "stop") {
+        // Some of them may have stopped before.
+        return Err(match cx.options.interrupt.clean_up(|| stopped.start(cx)) {
+            Ok(()) => error,
+            Err(left) => left.context(format!("{error:#}")),
+        });
+    }
     Ok(stopped)
 }
 

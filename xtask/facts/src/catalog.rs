@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Prints the schema that a product's tables are in. Left out on purpose: the order of columns, sequences and
-/// their values, storage parameters of indexes, and extensions, as each of these can differ where nothing is wrong:
-/// Hydra v26.2.0 makes the extension `uuid-ossp` that v2.3.0 didn't, and nothing but its migrations uses it.
+/// their values, storage parameters of indexes, as each of these can differ where nothing is wrong. Extensions are told, and not
+/// compared: Hydra v26.2.0 makes the extension `uuid-ossp` that v2.3.0 didn't, and nothing but its migrations uses it.
 /// What needs an extension goes when the extension goes, and is missed itself.
 pub const QUERY: &str = include_str!("catalog.sql");
 
 /// The last line: a cache of another shape, or one that breaks off, is as good as none.
-const END: &str = "end\t1";
+const END: &str = "end\t2";
 
 /// A schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Catalog {
     /// The versions in `schema_migration`.
     pub versions: BTreeSet<String>,
     pub tables: BTreeSet<String>,
+    /// The extensions of the whole database, each with the schema it is in.
+    pub extensions: BTreeMap<String, String>,
     /// By table and name.
     pub columns: BTreeMap<(String, String), Column>,
     /// By table and name.
@@ -74,6 +76,7 @@ impl Catalog {
                 }
                 ["version", version] => _ = catalog.versions.insert(version.into()),
                 ["table", name] => _ = catalog.tables.insert(name.into()),
+                ["extension", name, schema] => _ = catalog.extensions.insert(name.into(), schema.into()),
                 ["column", table, name, kind, not_null, default] => {
                     let (kind, default) = (kind.into(), default.into());
                     let column = Column { kind, not_null: not_null == "t", default };
@@ -107,12 +110,12 @@ mod tests {
 
     #[test]
     fn what_breaks_off_or_has_another_shape_is_not_read() {
-        let whole = "server\t15\tpublic\ntable\tsessions\nend\t1\n";
+        let whole = "server\t15\tpublic\ntable\tsessions\nend\t2\n";
         assert!(Catalog::parse(whole).is_some_and(|catalog| catalog.tables.contains("sessions")));
-        for broken in ["", "server\t15\tpublic\ntable\tsess", "table\tsessions\nend\t1\n"] {
+        for broken in ["", "server\t15\tpublic\ntable\tsess", "table\tsessions\nend\t2\n"] {
             assert_eq!(Catalog::parse(broken), None, "{broken}");
         }
-        assert_eq!(Catalog::parse(&whole.replace("end\t1", "end\t0")), None);
+        assert_eq!(Catalog::parse(&whole.replace("end\t2", "end\t1")), None);
         assert_eq!(Catalog::parse(&whole.replace("table\t", "table\tpublic\t")), None);
     }
 }

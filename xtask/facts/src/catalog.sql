@@ -15,6 +15,8 @@ select 'server', current_setting('server_version_num')::int / 10000,
 select 'version', version from schema_migration order by 2;
 \endif
 select 'table', relname from pg_class where relnamespace = :space and relkind in ('r', 'p') order by 2;
+select 'extension', extname, (select nspname from pg_namespace where oid = extnamespace)
+from pg_extension where extname <> 'plpgsql' order by 2;
 select 'column', t.relname, a.attname,
   format_type(a.atttypid, a.atttypmod) || coalesce(
     (select ' collate ' || a.attcollation::regcollation
@@ -63,4 +65,4 @@ join pg_class i on i.oid = x.indexrelid
 join pg_class t on t.oid = x.indrelid
 where t.relnamespace = :space and t.relkind in ('r', 'p')
 order by 2, 3;
-select 'end', 1;
+select 'end', 2;

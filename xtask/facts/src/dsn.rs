@@ -84,6 +84,28 @@ impl Dsn {
         Self { database: name.into(), text: format!("{server}/{name}{query}"), ..self.clone() }
     }
 
+    /// The same place and parameters as another role, whose name and password need no escapes.
+    pub fn with_login(&self, user: &str, password: &str) -> Self {
+        let host = self.text.find("://").map_or(0, |at| at + 3);
+        let end = self.text[host..].find(['/', '?', '#']).map_or(self.text.len(), |at| host + at);
+        let address = self.text[host..end].rfind('@').map_or(host, |at| host + at + 1);
+        let text = format!("{}{user}:{password}@{}", &self.text[..host], &self.text[address..]);
+        Self { user: user.into(), password: password.into(), text, ..self.clone() }
+    }
+
+    /// The same with the tables in other schemas, whose names need no escapes.
+    pub fn with_search_path(&self, path: &str) -> Self {
+        let (base, query) = self.text.split_once('?').unwrap_or((&self.text, ""));
+        let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("search_path="));
+        let own = format!("search_path={path}");
+        let pairs: Vec<_> = kept.chain([own.as_str()]).collect();
+        let text = format!("{base}?{}", pairs.join("&"));
+        let mut parameters = self.parameters.clone();
+        parameters.retain(|(name, _)| name != "search_path");
+        parameters.push(("search_path".into(), path.into()));
+        Self { text, parameters, ..self.clone() }
+    }
+
     /// The DSN as Ory reads it. It holds the password.
     pub fn url(&self) -> &str {
         &self.text
@@ -212,6 +234,17 @@ mod tests {
             assert_eq!((dsn.url(), dsn.database.as_str()), (other, "x"));
             assert_eq!(dsn, parse(other));
         }
+    }
+
+    #[test]
+    fn another_login_and_another_path_leave_the_rest_as_it_was_written() {
+        let dsn = parse("postgres://a:p%2F@x@h:1/d?sslmode=disable&search_path=s&max_conns=2");
+        let other = dsn.with_login("kratos", "Geheim1").with_search_path("kratos,public");
+        let text = "postgres://kratos:Geheim1@h:1/d?sslmode=disable&max_conns=2&search_path=kratos,public";
+        assert_eq!(other.url(), text);
+        assert_eq!(other, parse(text));
+        assert_eq!(parse("postgres://h").with_login("a", "b").url(), "postgres://a:b@h");
+        assert_eq!(parse("postgres://h/d").with_search_path("a").url(), "postgres://h/d?search_path=a");
     }
 
     #[test]

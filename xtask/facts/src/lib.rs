@@ -14,5 +14,6 @@ pub mod first_sight;
 pub mod product;
 pub mod repair;
 pub mod secrets;
+pub mod split;
 pub mod sql;
 pub mod swap;

@@ -123,7 +123,7 @@ mod tests {
         table\tsession_token_exchanges\n\
         constraint\tsession_token_exchanges\tsession_token_exchanges_nid_fk\tFOREIGN KEY (nid)\tnetworks\n\
         index\tidentities\tidentities_idx\tINDEX (external_id)\tt\tf\t\tidentities.external_id\n\
-        end\t1\n";
+        end\t2\n";
 
     fn repaired(actual: &str, pending: &[&str]) -> Result<Vec<String>, String> {
         let read = |text: &str| Catalog::parse(text).expect("a catalog");

@@ -44,6 +44,15 @@ impl Swap {
     /// Makes the new database, empty, as the current one is made; where there is none, for this role. What a killed
     /// run has left of it goes first.
     pub fn create(&self, role: &str) -> String {
+        self.create_owned("pg_get_userbyid(d.datdba)", role)
+    }
+
+    /// The same for this role in any case.
+    pub fn create_for(&self, role: &str) -> String {
+        self.create_owned(&literal(role), role)
+    }
+
+    fn create_owned(&self, owner: &str, role: &str) -> String {
         let (new, current) = (literal(&self.new), literal(&self.current));
         let plain = format!(
             "create database {} owner {} template template0",
@@ -55,13 +64,15 @@ impl Swap {
              select exists (select from pg_database where datname = {current}) as is_there \\gset\n\
              \\if :is_there\n\
              select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L\
-             %s tablespace %I connection limit %s', {new}, pg_get_userbyid(d.datdba),\n\
+             %s%s connection limit %s', {new}, {owner},\n\
              pg_encoding_to_char(d.encoding), d.datcollate, d.datctype,\n\
              case to_jsonb(d)->>'datlocprovider'\n\
              when 'i' then format(' locale_provider icu icu_locale %L',\n\
              coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'))\n\
              when 'b' then format(' locale_provider builtin builtin_locale %L', to_jsonb(d)->>'datlocale')\n\
-             else '' end, t.spcname, d.datconnlimit)\n\
+             else '' end,\n\
+             -- To name it takes a right that hardly any role has, and it is the usual one.\n\
+             case t.spcname when 'pg_default' then '' else format(' tablespace %I', t.spcname) end, d.datconnlimit)\n\
              from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datname = {current} \\gexec\n\
              \\else\n{plain};\n\\endif\n",
             end_sessions(&self.new),

@@ -70,6 +70,6 @@ pub fn start_servers(cx: &Context, stores: &[Store]) -> Result<()> {
 /// The command line of a dump.
 pub fn print_dump(cx: &Context, store: &Store) -> Result<()> {
     let place = postgres::place(cx, &cx.listed()?, store.main()?);
-    let dump = snapshot::dump(cx, store, &place, "SNAPSHOT")?;
+    let dump = snapshot::dump(cx, store, &place, "SNAPSHOT", false)?;
     Ok(Output::data(format!("{dump}  # dumps {}, in the snapshot that it is counted in", store.database()))?)
 }

@@ -11,6 +11,8 @@ pub mod repair;
 pub mod reset;
 pub mod restart;
 pub mod restore;
+pub mod split;
+pub mod split_finish;
 pub mod status;
 pub mod test;
 pub mod up;

@@ -116,7 +116,8 @@ fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(
         };
         if store.schema.is_some() {
             let message = format!("{} is in a schema of a database that others are in", dump.names());
-            let hint = "restore it into a database given by name: cargo xtask restore BACKUP PRODUCT --into DATABASE";
+            let hint =
+                format!("restore it by hand, into an empty database: pg_restore -d DATABASE {}", dump.file);
             bail!(Failure::new(Exit::Failed, message).hint(hint));
         }
         Ok((store, *dump))

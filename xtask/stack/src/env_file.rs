@@ -106,16 +106,8 @@ impl EnvFile {
         self.text.lines().filter(|line| keep(line)).map(|line| format!("{line}\n")).collect()
     }
 
-    /// Replaces the file as a whole, mode 0600, so that it is never half written.
     fn replace(&self, text: &str) -> Result<()> {
-        let temporary = self.path.with_extension("tmp");
-        let write = || -> std::io::Result<()> {
-            let mut file = private_file(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)
-        };
-        write().with_context(|| format!("failed to write {}", self.path.display()))
+        replace(&self.path, text)
     }
 }
 
@@ -154,9 +146,36 @@ pub fn examples(dir: &Path) -> BTreeSet<String> {
     values.map(|(_, value)| secret(unquoted(value))).filter(|value| !value.is_empty()).collect()
 }
 
+/// Replaces a file as a whole, mode 0600, so that it is never half written.
+pub fn replace(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = private_file(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("failed to write {}", path.display()))
+}
+
 /// A setting of a folder's `.env`, as Compose would take it, quotes aside.
 pub fn value(dir: &Path, name: &str) -> Option<String> {
-    lookup(&fs::read_to_string(dir.join(".env")).ok()?, name)
+    value_in(&dir.join(".env"), name)
+}
+
+/// The same of another file of this kind.
+pub fn value_in(file: &Path, name: &str) -> Option<String> {
+    lookup(&fs::read_to_string(file).ok()?, name)
+}
+
+/// The settings of a folder's `.env` that have a value.
+pub fn names_of(dir: &Path, value: &str) -> Vec<String> {
+    let text = fs::read_to_string(dir.join(".env")).unwrap_or_default();
+    let names =
+        text.lines().filter_map(|line| Some(line.trim().trim_start_matches("export ").split_once('=')?.0));
+    let mut names: Vec<_> = names.map(|name| name.trim().to_string()).collect();
+    names.retain(|name| lookup(&text, name).as_deref() == Some(value));
+    names
 }
 
 fn lookup(text: &str, name: &str) -> Option<String> {

@@ -173,7 +173,7 @@ fn one_database_with_hydra_in_it_is_refused_before_anything_runs(compose: Compos
             .run(command)
             .exits(1)
             .says("error: hydra shares one schema of the database acme on `db` with kratos and keto")
-            .says("hint: give hydra a database of its own");
+            .says("hint: cargo xtask split, which gives each a database of its own");
         assert_eq!(stack.leftovers(), "", "{command} started something");
     }
     assert_eq!(stack.project.files(), files);

@@ -51,6 +51,7 @@ fn guide() -> Vec<Row> {
     let mut rows = the_commands();
     rows.extend(usage());
     rows.extend(backup_and_restore());
+    rows.extend(split());
     rows.extend(production::LINES.map(|line| skip(line, "`production` runs it, on a server elsewhere")));
     rows.extend(troubleshooting());
     rows
@@ -170,6 +171,17 @@ fn usage() -> Vec<Row> {
 
 /// A row that a user put into a database.
 const ID: &str = "11111111-1111-1111-1111-111111111111";
+
+/// Here nothing is shared; `split` runs them where something is.
+fn split() -> Vec<Row> {
+    let nothing = |line| row(line, |_, outcome| says(outcome, "nothing is to be split"));
+    vec![
+        nothing("cargo xtask split --dry-run"),
+        nothing("cargo xtask split"),
+        nothing("cargo xtask split"),
+        row("cargo xtask split --finish", |_, outcome| says(outcome, "nothing is left of a split")),
+    ]
+}
 
 fn backup_and_restore() -> Vec<Row> {
     let yes = |_: &Stack| vec![("[y/N]", "y\n".to_string())];

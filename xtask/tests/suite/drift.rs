@@ -15,7 +15,7 @@ column\tidentities\ttraits\tjsonb\tt\t
 column\tsessions\tnid\tuuid\tf\t
 index\tidentities\tidentities_nid_id_idx\tCREATE INDEX identities_nid_id_idx ON identities (nid)\tt\tf\t\tidentities.nid
 index\tidentities\tidentities_uq_idx\tCREATE UNIQUE INDEX identities_uq_idx ON identities (id)\tt\tt\t\tidentities.id
-end\t1
+end\t2
 ";
 
 /// An engine whose image carries one migration, which is applied; the catalog is that of each database.

@@ -7,6 +7,7 @@ use crate::stack::{Compose, Stack, scenarios};
 scenarios! {
     a_server_elsewhere_is_asked_through_a_client_container
     a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at
+    a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other
     drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases
 }
 
@@ -59,4 +60,27 @@ fn drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases(compo
     managed.sql("postgres", "alter role identity createdb");
     crate::project::outcome(&mut stack.forgetful("status --drift")).exits(0).says("kratos: no drift");
     assert_eq!(managed.sql("postgres", "select datname from pg_database where datname like 'xtask%'"), "");
+}
+
+fn a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other(compose: Compose) {
+    let mut stack = Stack::of_others("server-elsewhere", compose);
+    let managed = managed(&mut stack);
+    managed.sql("postgres", "alter role identity createdb");
+    stack.run("up").exits(0);
+    stack.run("split").exits(0).says("nothing is to be split");
+    managed.sql("identity", "create table orders (id int); alter table orders owner to identity");
+    managed.sql("identity", "insert into networks values (gen_random_uuid(), now(), now())");
+    let rows = managed.sql("identity", "select id from networks order by 1");
+    let told = stack.run("split --yes").exits(0).says("kratos: copied ").hides("s3cret-of-managed");
+    assert!(told.stdout.contains("put KRATOS_DSN of .env.split there"), "{told}");
+    assert_eq!(managed.sql("kratos", "select id from networks order by 1"), rows);
+    stack.project.write(".env", &stack.project.read(".env.split"));
+    let old = "postgres://identity:s3cret-of-managed@${DATABASE_HOST:-postgres.internal}:5432/identity?sslmode=disable";
+    stack.project.replace("docker-compose.yml", old, "${KRATOS_DSN}");
+    stack.run("split").exits(0).says("kratos: up to date");
+    stack.run("split --finish --yes").exits(0).says(" old tables deleted");
+    assert_eq!(
+        managed.sql("identity", "select tablename from pg_tables where schemaname = 'public'"),
+        "orders\n"
+    );
 }

@@ -104,7 +104,7 @@ impl Fake {
         self.answers("docker ps --all *", &listed("db1", "db", "running"))
             .answers("docker container inspect db1", &container("db1", "db", "running"))
             .answers("docker exec *psql*", applied)
-            .answers("docker exec *pg_attrdef*", &format!("server\t15\tpublic\n{versions}end\t1\n"))
+            .answers("docker exec *pg_attrdef*", &format!("server\t15\tpublic\n{versions}end\t2\n"))
     }
 
     /// Runs `cargo xtask ARGS`. The folder is `DIR` in what is returned.

@@ -12,6 +12,7 @@ mod end_to_end;
 mod managed;
 mod project;
 mod repair;
+mod split;
 mod stack;
 
 // The fake engine is a shell script.

@@ -26,6 +26,11 @@ fn of_migrate_keto() {
 }
 
 #[test]
+fn of_split_where_no_database_can_be_asked() {
+    plan("split");
+}
+
+#[test]
 fn of_migrate_all() {
     plan("migrate-all");
 }

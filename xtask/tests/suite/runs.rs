@@ -69,7 +69,7 @@ fn an_image_whose_first_plan_is_all_that_the_database_has_then_is_not_asked() {
     let plan = |version: &str| format!("Version\t\tName\tStatus\t\n{version}\t\tstep\t\tPending\t\n");
     for (version, asked) in [("1", false), ("2", true)] {
         let fake = Fake::new().with_database("").answers(STATUS, &carries(&["1"]));
-        let fake = fake.answers("docker exec *pg_attrdef*", "server\t15\tpublic\nversion\t1\nend\t1\n");
+        let fake = fake.answers("docker exec *pg_attrdef*", "server\t15\tpublic\nversion\t1\nend\t2\n");
         let fake = fake.answers("docker compose run *--yes*", &plan(version));
         fake.run("migrate-hydra").exits(0).says("hydra: applied 1 migration");
         assert_eq!(fake.calls().contains("status"), asked, "{}", fake.calls());

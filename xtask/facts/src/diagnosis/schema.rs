@@ -59,7 +59,7 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::is_of_others),
         message: "the schema {schema} of the database {database} has the tables of {products}: {product} needs its own",
-        hint: "name a database of its own in {product}'s DSN, once it is there: {psql} -c 'create database \"{product}\" owner \"{role}\"'",
+        hint: "cargo xtask split, which gives each its own; rows are copied and compared",
         ..ROW
     },
     Row {
@@ -67,7 +67,7 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::is_of_an_application),
         message: "the schema {schema} of the database {database} has tables of an application, among them {1}",
-        hint: "name a database of its own in {product}'s DSN, once it is there: {psql} -c 'create database \"{product}\" owner \"{role}\"'",
+        hint: "cargo xtask split, which gives each its own; rows are copied and compared",
         ..ROW
     },
     Row {

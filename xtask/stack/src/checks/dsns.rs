@@ -30,6 +30,24 @@ pub fn of(deployed: &Deployed) -> Vec<Dsn> {
     deployed.services().filter_map(text).filter_map(|source| Dsn::parse(&source.text).ok()).collect()
 }
 
+/// The DSN that counts for a service of a product, and the file that has it where the environment doesn't.
+pub struct Written<'a> {
+    pub service: &'a Service,
+    pub file: Option<String>,
+    pub dsn: Dsn,
+}
+
+/// Where the DSNs of a product are written that count, the migrating service's first.
+pub fn written<'a>(deployed: &Deployed<'a>) -> Vec<Written<'a>> {
+    let mut services: Vec<_> = deployed.services().collect();
+    services.reverse();
+    let of = |service| {
+        let source = sources(deployed.product, service).into_iter().next()?;
+        Some(Written { service, dsn: Dsn::parse(&source.text).ok()?, file: source.file })
+    };
+    services.into_iter().filter_map(of).collect()
+}
+
 pub fn check(view: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &view.products {
@@ -112,12 +130,13 @@ pub fn check_sharing(view: &View) -> Vec<Finding> {
             let message =
                 format!("hydra shares one schema of {database} with {names}, where it can never migrate");
             let fix = format!(
-                "give hydra a database of its own in its DSN, or a schema: ...?search_path=hydra ({other} stays)"
+                "cargo xtask split, which gives each a database of its own; or a schema for hydra alone: \
+                 ...?search_path=hydra in its DSN ({other} stays)"
             );
             findings.push(Finding::failure(service, message, fix));
         } else {
             let message = format!("{product} shares one schema of {database} with {names}");
-            findings.push(Finding::warning(service, message, "give each its own"));
+            findings.push(Finding::warning(service, message, "give each its own: cargo xtask split"));
         }
     }
     findings

@@ -1,0 +1,148 @@
+//! `.env.split`: the new DSNs of products that were split off, for who puts them where the old ones are. The file is
+//! written before anything is made with its passwords.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ory_facts::dsn::Dsn;
+use ory_facts::product::Product;
+use ory_facts::split::{Division, Part, Way};
+use ory_stack::checks::dsns;
+use ory_stack::env_file::{self, random};
+use ory_stack::stack::Deployment;
+
+use crate::context::Context;
+
+/// What the file is called; git ignores it as it does `.env`.
+pub const FILE: &str = ".env.split";
+
+/// A place where an old DSN stands, and what is to stand there.
+pub struct NewDsn {
+    pub product: Product,
+    pub service: String,
+    /// Where it isn't in the environment.
+    pub file: Option<String>,
+    pub old: String,
+    /// The variable in the file.
+    pub variable: String,
+    pub dsn: Dsn,
+}
+
+/// A password for each product that has none in the file yet.
+pub struct Passwords(BTreeMap<Product, String>);
+
+impl Passwords {
+    /// Makes them up. From then on neither they nor those in the file are ever shown.
+    pub fn new(cx: &mut Context) -> Result<Self> {
+        let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
+        let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
+        let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
+        let new = Product::ALL.map(|product| Ok((product, random(32)?)));
+        let new = new.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
+        known.chain(new.values().cloned()).for_each(|p| cx.secrets.add(&p));
+        Ok(Self(new))
+    }
+
+    /// Without one, a product keeps the role that it has.
+    pub fn remove(&mut self, product: Product) {
+        self.0.remove(&product);
+    }
+}
+
+/// The new DSNs of a part, the migrating service's first.
+pub fn of(
+    cx: &Context,
+    passwords: &Passwords,
+    deployment: &Deployment,
+    way: Way,
+    division: Option<(&Division, &Part)>,
+) -> Result<Vec<NewDsn>> {
+    let product = deployment.product;
+    let view = cx.stack.view();
+    let written = view.products.iter().filter(|deployed| deployed.product == product).flat_map(dsns::written);
+    let written: Vec<_> = written.collect();
+    let own = variable(product.name());
+    let mut first = known(cx, &own).filter(|dsn| {
+        dsn.database == product.name() && written.iter().any(|written| written.dsn.host == dsn.host)
+    });
+    let are_equal = written.windows(2).all(|pair| pair[0].dsn.url() == pair[1].dsn.url());
+    let mut all = Vec::new();
+    for written in written {
+        let (dsn, variable) = match way {
+            Way::Databases => {
+                let make = || in_database(deployment, passwords.0.get(&product), &written.dsn, division);
+                (first.get_or_insert_with(make).clone(), own.clone())
+            }
+            Way::Schemas => {
+                // Who migrates can have another role than who serves: each keeps its own.
+                let variable = if are_equal { own.clone() } else { variable(&written.service.name) };
+                let path = match division {
+                    Some((_, part)) => Division::search_path(part),
+                    None => known(cx, &variable)
+                        .and_then(|dsn| dsn.search_path().map(String::from))
+                        .unwrap_or_else(|| product.name().into()),
+                };
+                (written.dsn.with_search_path(&path), variable)
+            }
+        };
+        let (service, old) = (written.service.name.clone(), written.dsn.url().to_string());
+        all.push(NewDsn { product, service, file: written.file, old, variable, dsn });
+    }
+    Ok(all)
+}
+
+/// On a server that is a service, a product gets a role of its own; elsewhere it keeps the one it has.
+fn in_database(
+    deployment: &Deployment,
+    password: Option<&String>,
+    old: &Dsn,
+    division: Option<(&Division, &Part)>,
+) -> Dsn {
+    let name = deployment.product.name();
+    let mut dsn = old.with_database(name);
+    if let Some(password) = password.filter(|_| deployment.server.is_some() && dsn.user != name) {
+        dsn = dsn.with_login(name, password);
+    }
+    let schema = division.map(|(division, _)| division.schema.as_str()).filter(|schema| *schema != "public");
+    match schema.filter(|_| dsn.search_path().is_none()) {
+        // The old role found it there by a setting of its own.
+        Some(schema) => dsn.with_search_path(schema),
+        None => dsn,
+    }
+}
+
+/// Adds DSNs to the file.
+pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
+    let path = path(cx);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let is_new = |line: &&str| !all.iter().any(|new| line.starts_with(&format!("{}=", new.variable)));
+    let mut lines: Vec<_> = text.lines().filter(is_new).map(String::from).collect();
+    for new in all {
+        let url = new.dsn.url();
+        // Compose would expand a variable there.
+        let line = if url.contains('$') {
+            format!("{}='{url}'", new.variable)
+        } else {
+            format!("{}={url}", new.variable)
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    env_file::replace(&path, &(lines.join("\n") + "\n"))
+}
+
+fn path(cx: &Context) -> PathBuf {
+    cx.dir.join(FILE)
+}
+
+fn known(cx: &Context, variable: &str) -> Option<Dsn> {
+    Dsn::parse(&env_file::value_in(&path(cx), variable)?).ok()
+}
+
+fn variable(name: &str) -> String {
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    format!("{name}_DSN")
+}

@@ -1,0 +1,284 @@
+//! A database of its own for each product of a shared schema: copied and compared while nothing can write, and the old
+//! tables put away in the same transaction. Until its end, and after any failure, all is as it was.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, Error, Result, bail};
+use ory_facts::catalog::Catalog;
+use ory_facts::difference;
+use ory_facts::dsn::Dsn;
+use ory_facts::product::Product;
+use ory_facts::split::databases;
+use ory_facts::split::dependents::Dependent;
+use ory_facts::split::{Division, Part, Way};
+use ory_stack::env_file::private_file;
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::counted;
+use xtask_runner::session::Session;
+
+use crate::context::{Context, work_file};
+use crate::new_dsns::NewDsn;
+use crate::postgres::{self, Place};
+use crate::server_lock;
+use crate::split::{self, Shared};
+
+/// A split that is under way.
+pub struct Databases<'a> {
+    pub cx: &'a Context,
+    pub shared: &'a Shared<'a>,
+    pub division: &'a Division,
+    pub dependents: &'a [Dependent],
+    pub new: &'a [NewDsn],
+}
+
+impl Databases<'_> {
+    /// Splits. The services are stopped.
+    pub fn run(&self) -> Result<()> {
+        let Self { cx, shared, division, .. } = self;
+        let main = shared.store.main()?;
+        let _lock = server_lock::acquire(cx, main)?;
+        split::end_leftovers(cx, &shared.place, main)?;
+        refuse_split(cx, main)?;
+        for part in &division.parts {
+            make_role(cx, &shared.place, main, &self.dsn(part)?)?;
+        }
+        let name = split::application(cx);
+        let owner = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]);
+        let mut session = Session::start(owner)?;
+        self.hold(&mut session)?;
+        if shared.division_now(cx, Way::Databases)? != **division {
+            let message = format!("the tables of {} were changed meanwhile", main.dsn.database);
+            bail!(Failure::new(Exit::Failed, message).hint("run this again"));
+        }
+        for part in &division.parts {
+            self.copy(part, &mut session).with_context(|| format!("{} can't be copied", part.product))?;
+        }
+        let put_away = division.put_away_and_commit(self.dependents);
+        session.ask(&put_away, &cx.secrets).map_err(|error| self.explain_lock(error))?;
+        give_names(cx, &shared.place, main, division.parts.iter().map(|part| part.product))
+    }
+
+    fn dsn(&self, part: &Part) -> Result<Dsn> {
+        let new = self.new.iter().find(|new| new.product == part.product);
+        Ok(new.context("a product has no new DSN")?.dsn.clone())
+    }
+
+    fn hold(&self, session: &mut Session) -> Result<()> {
+        let cx = self.cx;
+        let limit = cx.options.db_lock_timeout.unwrap_or(cx.options.wait());
+        let _progress = cx.out.progress("waiting until nobody writes any more");
+        let hold = self.division.hold(limit);
+        session.ask(&hold, &cx.secrets).map(|_| ()).map_err(|error| self.explain_lock(error))
+    }
+
+    /// Who else uses the tables, where that is in the way.
+    fn explain_lock(&self, error: Error) -> Error {
+        let text = format!("{error:#}");
+        if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
+            return error;
+        }
+        let holders = self.shared.store.main().and_then(|main| postgres::lock_holders(self.cx, main));
+        let holders = holders.unwrap_or_default().join("; ");
+        let message = format!("others use the tables that are to be split: {holders}");
+        error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
+    }
+
+    /// Copies a part, and compares: each row, and the schema.
+    fn copy(&self, part: &Part, session: &mut Session) -> Result<()> {
+        let Self { cx, shared, division, .. } = self;
+        let product = part.product;
+        let (main, place) = (shared.store.main()?, &shared.place);
+        let dsn = self.dsn(part)?;
+        let create = databases::create(&main.dsn.database, product, &dsn.user);
+        postgres::maintain(cx, place, main, create).read(&cx.secrets)?;
+        if !part.is_there() {
+            return Ok(());
+        }
+        let dsn = dsn.with_database(&databases::unfinished(product));
+        let ask = |script: String| {
+            let long = postgres::query(cx, place, &dsn, script);
+            long.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
+        };
+        ask(division.prepare(part))?;
+        let dump = Dump::new(cx, product)?;
+        self.dump(part, &dump)?;
+        {
+            let _progress = cx.out.progress(format!("restoring {product} into a database of its own"));
+            let database = format!("--dbname={}", dsn.database);
+            let words = [
+                "pg_restore",
+                "-w",
+                "--exit-on-error",
+                "--single-transaction",
+                "--no-owner",
+                "--no-acl",
+                &database,
+            ];
+            postgres::tool(cx, place, &dsn, &[], &words).stdin_file(&dump.0).read(&cx.secrets)?;
+        }
+        let versions = session.ask(&division.versions(part), &cx.secrets)?.join("");
+        ask(division.complete(part, &versions))?;
+        let _progress = cx.out.progress(format!("comparing {product} with its copy"));
+        let sums = session.ask(&division.sums(part), &cx.secrets)?;
+        let copied = ask(format!("{};\n{};\n", ory_facts::split::SETTINGS, division.sums(part)))?;
+        if !copied.lines().eq(sums.iter().map(String::as_str)) {
+            bail!("its copy has other rows");
+        }
+        self.compare_schema(product, &ask(ory_facts::catalog::QUERY.into())?)?;
+        // Else the first questions would be answered slowly.
+        ask("analyze;\n".into())?;
+        let rows = sums.iter().filter_map(|line| line.split('|').nth(1)?.parse::<usize>().ok()).sum();
+        let (rows, tables) = (counted(rows, "row"), counted(part.tables.len(), "table"));
+        cx.out.say(format!("{product}: copied {rows} in {tables}, and compared them"));
+        Ok(())
+    }
+
+    fn dump(&self, part: &Part, dump: &Dump) -> Result<()> {
+        let (cx, product) = (self.cx, part.product);
+        let tables = self.division.dump(part);
+        let words = ["pg_dump", "-w", "-Fc"].into_iter().chain(tables.iter().map(String::as_str));
+        let words: Vec<_> = words.collect();
+        let name = split::application(cx);
+        let main = self.shared.store.main()?;
+        let command = postgres::owner_tool(cx, &self.shared.place, main, &[("PGAPPNAME", &name)], &words);
+        let mut file =
+            private_file(&dump.0).with_context(|| format!("failed to write {}", dump.0.display()))?;
+        let transferred = Arc::new(AtomicU64::new(0));
+        let _progress = cx.out.progress_of(format!("copying {product}"), Arc::clone(&transferred));
+        command.receive(&cx.secrets, |piece| {
+            file.write_all(piece).with_context(|| format!("failed to write {}", dump.0.display()))?;
+            transferred.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// A copy differs from what the image makes in nothing that the original doesn't differ in too.
+    fn compare_schema(&self, product: Product, copied: &str) -> Result<()> {
+        let copied = Catalog::parse(copied).context("failed to read PostgreSQL's catalog")?;
+        let (expected, actual) = self.shared.schemas(product)?;
+        let known = difference::compare(expected, actual);
+        let new = difference::compare(expected, &copied).into_iter().find(|found| !known.contains(found));
+        match new {
+            Some(difference) => bail!("in its copy {}", difference.text),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Fails where the place was split by another run.
+pub fn refuse_split(cx: &Context, deployment: &Deployment) -> Result<()> {
+    if split::memory(cx, deployment)?.note.is_some() {
+        let message = format!("the database {} was split meanwhile", deployment.dsn.database);
+        bail!(Failure::new(Exit::Failed, message).hint("cargo xtask split, which goes on from there"));
+    }
+    Ok(())
+}
+
+/// Makes the role of a new DSN where it isn't there.
+pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
+    if main.server.is_some() {
+        let script = databases::role(&dsn.user, &dsn.password);
+        postgres::maintain(cx, place, main, script).read(&cx.secrets)?;
+    }
+    Ok(())
+}
+
+/// Whether a product's new database belongs to the role of its old DSN.
+pub fn keeps_role(cx: &Context, deployment: &Deployment) -> Result<bool> {
+    let place = postgres::running_place(cx, deployment)?;
+    let script = databases::owner(deployment.product);
+    let owner = postgres::maintain(cx, &place, deployment, script).read(&cx.secrets)?;
+    Ok(owner.lines().any(|owner| owner == deployment.dsn.user))
+}
+
+/// Gives the new databases their names, once the old tables are put away.
+pub fn give_names(
+    cx: &Context,
+    place: &Place,
+    main: &Deployment,
+    products: impl IntoIterator<Item = Product>,
+) -> Result<()> {
+    let script: String = products.into_iter().map(databases::name).collect();
+    postgres::maintain(cx, place, main, script).read(&cx.secrets).map(|_| ())
+}
+
+/// Removes what didn't get to its name. Not where the old tables are put away: then it is all there is.
+pub fn undo(cx: &Context, shared: &Shared, division: &Division) -> Result<bool> {
+    let main = shared.store.main()?;
+    split::end_leftovers(cx, &shared.place, main)?;
+    if split::memory(cx, main)?.note.is_some() {
+        return Ok(false);
+    }
+    let script: String = division.parts.iter().map(|part| databases::remove(part.product)).collect();
+    postgres::maintain(cx, &shared.place, main, script).read(&cx.secrets)?;
+    Ok(true)
+}
+
+/// Fails with what the role may not do, and with a database that is somebody else's, before anything is done. Returns the
+/// products whose names are roles already, of somebody else.
+pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<Vec<Product>> {
+    let main = shared.store.main()?;
+    let mut taken = Vec::new();
+    for part in &division.parts {
+        let product = part.product;
+        let user = &shared.deployment(product)?.dsn.user;
+        let names = databases::names(product, user);
+        let said = postgres::maintain(cx, &shared.place, main, names).read(&cx.secrets)?;
+        let has = |key: &str| said.lines().any(|line| line.starts_with(key));
+        if !has("may|") {
+            let role = &main.dsn.user;
+            let message = format!("the role {role} may not create a database for {product}");
+            let hint = "have an administrator run: alter role ... createdb; or: cargo xtask split --in-place";
+            bail!(Failure::new(Exit::Failed, message).hint(hint.replace("...", role)));
+        }
+        if has("database|") && !is_empty(cx, shared, product)? {
+            let message = format!("there is a database {product} already, and it isn't empty");
+            let hint = format!(
+                "rename it (alter database {product} rename to ...), or: cargo xtask split --in-place"
+            );
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        }
+        taken.extend(has("role|").then_some(product));
+    }
+    Ok(taken)
+}
+
+fn is_empty(cx: &Context, shared: &Shared, product: Product) -> Result<bool> {
+    let main = shared.store.main()?;
+    let database = [("PGDATABASE", product.name())];
+    let script = "select 1 from pg_class c join pg_namespace n on n.oid = relnamespace
+        where nspname <> 'information_schema' and nspname !~ '^pg_' limit 1;\n";
+    let ask = postgres::as_owner(cx, &shared.place, main, &database).stdin(script);
+    Ok(ask.read(&cx.secrets)?.trim().is_empty())
+}
+
+/// A dump on its way, which is removed whatever happens; one that a killed run has left, by the next.
+struct Dump(PathBuf);
+
+impl Dump {
+    fn new(cx: &Context, product: Product) -> Result<Self> {
+        Ok(Self(work_file(&format!("split/{}-{product}.dump", cx.stack.project))?))
+    }
+}
+
+impl Drop for Dump {
+    fn drop(&mut self) {
+        // It may never have been written.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The command line of a part's dump.
+pub fn line(cx: &Context, shared: &Shared, division: &Division, part: &Part) -> Result<String> {
+    let tables = division.dump(part);
+    let words: Vec<_> =
+        ["pg_dump", "-w", "-Fc"].into_iter().chain(tables.iter().map(String::as_str)).collect();
+    let main = shared.store.main()?;
+    let name = split::application(cx);
+    Ok(postgres::owner_tool(cx, &shared.place, main, &[("PGAPPNAME", &name)], &words).to_string())
+}

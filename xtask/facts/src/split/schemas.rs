@@ -1,0 +1,107 @@
+//! The script that gives each product of a shared schema a schema of its own, in the same database and in one
+//! transaction. Tables keep their rows, keys, views and triggers; of `networks` and `schema_migration` each gets a copy.
+
+use std::time::Duration;
+
+use super::{Division, Part, SETTINGS, SHARED, VERSIONS, Way, table};
+use crate::sql::{identifier, literal};
+
+impl Division {
+    /// Gives each product its schema, owned by this role of its DSN.
+    pub fn to_schemas(&self, owner: impl Fn(&Part) -> String, limit: Duration) -> String {
+        let mut sql = format!("{SETTINGS}; set lock_timeout = '{}s';\nbegin;\n", limit.as_secs());
+        if let tables @ [_, ..] = self.tables().as_slice() {
+            sql += &format!("lock table {} in access exclusive mode;\n", tables.join(", "));
+        }
+        for part in &self.parts {
+            let name = part.product.name();
+            let owner = identifier(&owner(part));
+            sql += &format!("create schema if not exists {name};\nalter schema {name} owner to {owner};\n");
+            for own in part.own() {
+                sql += &format!("alter table {} set schema {name};\n", self.table(own));
+            }
+            if part.is_there() {
+                sql += &SHARED.map(|shared| self.clone_shared(part, shared)).concat();
+                sql += &self.point_to_clones(part);
+                sql += &self.grant(name);
+            } else if self.keeps_shared && self.there().next().is_some() {
+                // Where its search_path goes on, it would take the versions that stay for its own.
+                sql += &self.clone_shared(part, VERSIONS);
+            }
+        }
+        sql + &self.put_away(Way::Schemas, &[]) + "commit;\n"
+    }
+
+    /// The search_path of a part's new DSN: its schema, then those of the extensions that its migrations use by name.
+    pub fn search_path(part: &Part) -> String {
+        let mut path = vec![part.product.name()];
+        for schema in part.extensions.values().filter(|schema| *schema != "pg_catalog") {
+            if !path.contains(&schema.as_str()) {
+                path.push(schema);
+            }
+        }
+        path.join(",")
+    }
+
+    /// A copy of a table that each product has, with the same owner, rights, constraints and indexes.
+    fn clone_shared(&self, part: &Part, name: &str) -> String {
+        let schema = part.product.name();
+        let (old, new) = (self.table(name), table(schema, name));
+        let [old_literal, new_literal] = [&old, &new].map(|table| literal(table));
+        let on = |schema: &str| format!("format(' ON %I.%I ', {}, {})", literal(schema), literal(name));
+        format!(
+            "create table {new} (like {old} including all excluding indexes);\n\
+             insert into {new} select * from {old} of_row{};\n\
+             select format('alter table %s add constraint %I %s', {new_literal}, conname, pg_get_constraintdef(oid))\n\
+             from pg_constraint where conrelid = {old_literal}::regclass and contype in ('p', 'u', 'x') \\gexec\n\
+             select replace(pg_get_indexdef(indexrelid), {}, {}) from pg_index\n\
+             where indrelid = {old_literal}::regclass\n\
+             and not exists (select from pg_constraint where conindid = indexrelid and contype in ('p', 'u', 'x')) \\gexec\n\
+             select format('grant %s on %s to %s', a.privilege_type, {new_literal},\n\
+             case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)\n\
+             from pg_class, aclexplode(relacl) a where pg_class.oid = {old_literal}::regclass \\gexec\n\
+             select format('alter table %s owner to %I', {new_literal}, pg_get_userbyid(relowner))\n\
+             from pg_class where oid = {old_literal}::regclass \\gexec\n",
+            self.rows(part, name, schema),
+            on(&self.schema),
+            on(schema),
+        )
+    }
+
+    /// The foreign keys of a part's tables into `networks` lead to its own copy.
+    fn point_to_clones(&self, part: &Part) -> String {
+        let schema = part.product.name();
+        let mut sql = String::new();
+        for name in SHARED {
+            let references =
+                |schema: &str| format!("format('REFERENCES %I.%I(', {}, {})", literal(schema), literal(name));
+            sql += &format!(
+                "select format('alter table %s drop constraint %I, add constraint %I %s', conrelid::regclass,\n\
+                 conname, conname, replace(pg_get_constraintdef(c.oid), {}, {}))\n\
+                 from pg_constraint c join pg_class t on t.oid = conrelid\n\
+                 where contype = 'f' and confrelid = {}::regclass and t.relnamespace = '{schema}'::regnamespace \\gexec\n",
+                references(&self.schema),
+                references(schema),
+                literal(&self.table(name)),
+            );
+        }
+        sql
+    }
+
+    /// Who has rights on a table of the schema may use the schema; what is made there later gets the rights that it would
+    /// have got in the old one.
+    fn grant(&self, schema: &str) -> String {
+        let old = literal(&identifier(&self.schema));
+        format!(
+            "select distinct format('grant usage on schema {schema} to %s',\n\
+             case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)\n\
+             from pg_class, aclexplode(relacl) a where relnamespace = '{schema}'::regnamespace \\gexec\n\
+             select format('alter default privileges for role %I in schema {schema} grant %s on %s to %s',\n\
+             pg_get_userbyid(d.defaclrole), a.privilege_type,\n\
+             case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'\n\
+             else 'types' end,\n\
+             case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)\n\
+             from pg_default_acl d, aclexplode(d.defaclacl) a where d.defaclnamespace = {old}::regnamespace \\gexec\n"
+        )
+    }
+}
