@@ -1,5 +1,6 @@
 //! Backups: folders with a dump for each database and a manifest, made whole or not at all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -44,13 +45,9 @@ pub fn take(cx: &Context, stores: &[&Store], parent: &Path) -> Result<Backup> {
     let salt = random(32)?;
     let mut dumps = Vec::new();
     for store in stores {
-        let dump = dump(cx, store, &partial.path, &salt);
-        // Whatever it is, pg_dump may go on in the server's container.
-        let ended = dump.is_err().then(|| cx.options.interrupt.clean_up(|| end_sessions(cx, store)));
-        dumps.push(dump.map_err(|error| match ended {
-            Some(Err(left)) => left.context(format!("{error:#}")),
-            _ => error,
-        })?);
+        // Whatever fails, pg_dump may go on in the server's container.
+        let ends = |error| cx.options.interrupt.clean_up_after(error, || end_sessions(cx, store));
+        dumps.push(dump(cx, store, &partial.path, &salt).map_err(ends)?);
     }
     let time = humantime::format_rfc3339_seconds(time).to_string();
     let manifest = Manifest { time, project: cx.stack.project.clone(), salt, dumps };
@@ -198,11 +195,7 @@ fn content(cx: &Context, deployment: &Deployment, salt: &str) -> Content {
 }
 
 /// The fingerprints of the secrets that a product encrypts rows with, by where each is set.
-pub fn fingerprints(
-    cx: &Context,
-    deployment: &Deployment,
-    salt: &str,
-) -> std::collections::BTreeMap<String, Vec<String>> {
+pub fn fingerprints(cx: &Context, deployment: &Deployment, salt: &str) -> BTreeMap<String, Vec<String>> {
     let view = cx.stack.view();
     let deployed = view.products.iter().find(|deployed| deployed.product == deployment.product);
     let secrets = deployed.map(encryption::secrets).unwrap_or_default().into_iter();

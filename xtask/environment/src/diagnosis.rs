@@ -114,14 +114,12 @@ fn words(cx: &Context, deployment: &Deployment) -> Words {
     let serving = cx.stack.serving(deployment.product).ok().flatten().unwrap_or(deployment.migrate);
     let psql = admin_psql(cx, deployment).to_string();
     let restore = psql.replacen(" exec ", " exec -T ", 1).replacen("psql ", "pg_restore ", 1);
-    // The first of a search_path is where tables are made.
-    let schema = dsn.search_path().and_then(|path| path.split(',').next()).unwrap_or("public");
     vec![
         ("product", deployment.product.name().into()),
         ("service", serving.name.clone()),
         ("role", dsn.user.clone()),
         ("database", dsn.database.clone()),
-        ("schema", schema.trim().into()),
+        ("schema", dsn.schema().unwrap_or("public").into()),
         ("server", deployment.server_name().into()),
         ("restore", format!("{restore} --clean --if-exists -d {}", dsn.database)),
         ("psql", psql),

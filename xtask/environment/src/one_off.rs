@@ -71,10 +71,7 @@ pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
         }
         Ok(())
     });
-    run.map_err(|error| match cx.options.interrupt.clean_up(|| end(cx, deployment)) {
-        Ok(()) => error,
-        Err(left) => left.context(format!("{error:#}")),
-    })
+    run.map_err(|error| cx.options.interrupt.clean_up_after(error, || end(cx, deployment)))
 }
 
 /// Fails where the server doesn't answer any more: Hydra and Keto would wait for it for ever, Kratos for five

@@ -13,7 +13,7 @@ use crate::diagnosis;
 use ory_facts::applied;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
-use ory_facts::sql::{identifier, literal};
+use ory_facts::sql::{self, UNLOGGED, identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
 use ory_stack::env_file;
@@ -106,17 +106,8 @@ pub fn tool(
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
-/// The same as the administrator of a server that is a service.
-pub fn admin_tool(
-    cx: &Context,
-    place: &Place,
-    server: &Service,
-    variables: &[(&str, &str)],
-    words: &[&str],
-) -> Invocation {
-    let client = client(cx, place, with(administrator(server), variables), words);
-    client.until(&cx.options.interrupt, cx.options.timeout)
-}
+/// pg_restore into the database that follows: all of a dump, or nothing.
+pub const RESTORE: [&str; 4] = ["pg_restore", "-w", "--exit-on-error", "--single-transaction"];
 
 /// Variables of which some have other values.
 fn with(mut env: Vec<(String, String)>, variables: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -166,17 +157,9 @@ pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) ->
 
 /// The script of [`end_sessions`].
 pub fn end_script(application: &str) -> String {
-    format!(
-        "do $$ begin for try in 1..50 loop
-           perform pg_terminate_backend(pid) from pg_stat_activity
-             where application_name = {}::name::text and datname = current_database();
-           if not found then return; end if;
-           perform pg_sleep(0.1);
-           perform pg_stat_clear_snapshot();
-         end loop;
-         raise 'a session of % goes on', {0}; end $$;\n",
-        literal(application)
-    )
+    let own =
+        format!("application_name = {}::name::text and datname = current_database()", literal(application));
+    sql::end_sessions(&own, &format!("of {application}"))
 }
 
 /// The sessions that hold locks on tables in a product's database, the longest first, in words.
@@ -197,30 +180,35 @@ pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) 
     psql(cx, place, dsn.environment(), script.into())
 }
 
-/// Runs a script as who may create databases: the administrator of a server that is a service, else the product.
+/// Who may create databases, and alter what others own: the administrator of a server that is a service, else the product.
+fn owner(deployment: &Deployment) -> Vec<(String, String)> {
+    deployment.server.map_or_else(|| deployment.dsn.environment(), administrator)
+}
+
+/// The same in a product's database.
+fn owner_there(deployment: &Deployment, variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    with(with(owner(deployment), &[("PGDATABASE", &deployment.dsn.database)]), variables)
+}
+
+/// Runs a script as who may create databases.
 pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
-    psql(cx, place, env, script)
+    psql(cx, place, owner(deployment), script)
 }
 
 /// The same while no session may be in the product's database.
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    let product = || with(deployment.dsn.environment(), &[("PGDATABASE", MAINTENANCE_DATABASE)]);
-    psql(cx, place, deployment.server.map_or_else(product, administrator), script)
+    psql(cx, place, with(owner(deployment), &[("PGDATABASE", MAINTENANCE_DATABASE)]), script)
 }
 
-/// psql in a product's database as who may alter what others own there: the administrator of a server that is a service,
-/// else the product. It takes as long as it takes.
+/// psql in a product's database as who may alter what others own there. It takes as long as it takes.
 pub fn as_owner(
     cx: &Context,
     place: &Place,
     deployment: &Deployment,
     variables: &[(&str, &str)],
 ) -> Invocation {
-    let own = [("PGDATABASE", deployment.dsn.database.as_str())];
-    let env = deployment.server.map_or_else(|| deployment.dsn.environment(), administrator);
-    let env = with(with(env, &own), variables);
-    psql(cx, place, env, String::new()).until(&cx.options.interrupt, cx.options.timeout)
+    let psql = psql(cx, place, owner_there(deployment, variables), String::new());
+    psql.until(&cx.options.interrupt, cx.options.timeout)
 }
 
 /// pg_dump, or pg_restore, as the same.
@@ -231,12 +219,8 @@ pub fn owner_tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let mut all = vec![("PGDATABASE", deployment.dsn.database.as_str())];
-    all.extend(variables);
-    match deployment.server {
-        Some(server) => admin_tool(cx, place, server, &all, words),
-        None => tool(cx, place, &deployment.dsn, &all, words),
-    }
+    let client = client(cx, place, owner_there(deployment, variables), words);
+    client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
 /// What a product's schema has, where a failure's text fits several causes.
@@ -259,8 +243,7 @@ pub fn create_query(
         MayCreate::Labelled => creatable(server).iter().any(|allowed| allowed == name),
         MayCreate::Any => true,
     };
-    // The passwords may not reach the server's log.
-    let mut script = String::from("set log_statement = 'none'; set log_min_error_statement = 'panic';\n");
+    let mut script = UNLOGGED.to_string();
     for dsn in products.iter().map(|deployment| &deployment.dsn) {
         let Dsn { user, password, database, .. } = dsn;
         let (role, owned) = (identifier(user), identifier(database));

@@ -10,6 +10,7 @@ use ory_facts::sql::{identifier, literal};
 use ory_facts::swap::Swap;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
+use xtask_runner::output::counted;
 
 use crate::context::Context;
 use crate::diagnosis;
@@ -85,8 +86,10 @@ impl<'a> Replacement<'a> {
         snapshot::contents(self.cx, self.store, &self.swap.new)
     }
 
-    fn not_swapped(&self) -> String {
-        format!("{} can't take the place of {}", self.swap.new, self.swap.current)
+    /// What there is to be replaced, in words; none where there is nothing.
+    pub fn in_words(&self) -> Option<String> {
+        let rows = counted(self.current.as_ref()?.total() as usize, "row");
+        Some(format!("{} ({rows})", self.swap.current))
     }
 
     /// The name of the database that was replaced.
@@ -97,7 +100,8 @@ impl<'a> Replacement<'a> {
     /// Swaps it in.
     fn swap_in(&self) -> Result<()> {
         let swapped = self.maintain(self.swap.swap());
-        swapped.map(|_| ()).with_context(|| self.not_swapped())
+        let Swap { new, current, .. } = &self.swap;
+        swapped.map(|_| ()).with_context(|| format!("{new} can't take the place of {current}"))
     }
 
     /// Puts what was replaced back, where it was replaced.
@@ -147,9 +151,9 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
     });
     let names: Vec<_> = replacements.iter().map(|replacement| replacement.swap.current.as_str()).collect();
     let message = format!("nothing was replaced: {} as before", names.join(", "));
-    let exit = cx.options.interrupt.failure().map_or(Exit::Failed, |failure| failure.exit);
     Err(match back {
         Ok(()) => {
+            let exit = cx.options.interrupt.exit();
             error.context(Failure::new(exit, message).hint("mend what is said below, then run this again"))
         }
         Err(left) => left.context(format!("{error:#}")),
@@ -175,16 +179,15 @@ pub fn restore_into(cx: &Context, store: &Store, dump: &Dump, path: &Path, datab
 fn fill(cx: &Context, store: &Store, place: &Place, dump: &Dump, path: &Path, database: &str) -> Result<()> {
     let deployment = store.main()?;
     let database = format!("--dbname={database}");
-    let mut words = vec!["pg_restore", "-w", "--exit-on-error", "--single-transaction", &database];
+    let mut words = [&postgres::RESTORE[..], &[&database]].concat();
     let is_own = dump.contents.owners.iter().all(|owner| *owner == deployment.dsn.user);
     let name = snapshot::application(cx, store);
     let variables = [("PGAPPNAME", name.as_str())];
-    let restore = match deployment.server.filter(|_| !is_own) {
-        Some(server) => postgres::admin_tool(cx, place, server, &variables, &words),
-        None => {
-            words.push("--no-owner");
-            postgres::tool(cx, place, &deployment.dsn, &variables, &words)
-        }
+    let restore = if !is_own && deployment.server.is_some() {
+        postgres::owner_tool(cx, place, deployment, &variables, &words)
+    } else {
+        words.push("--no-owner");
+        postgres::tool(cx, place, &deployment.dsn, &variables, &words)
     };
     let _progress = cx.out.progress(format!("restoring {} beside what is there", store.names(", ")));
     let restored = restore.stdin_file(path).read(&cx.secrets);

@@ -26,10 +26,7 @@ pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
     };
     if let Err(error) = stopped.run(cx, "stop") {
         // Some of them may have stopped before.
-        return Err(match cx.options.interrupt.clean_up(|| stopped.start(cx)) {
-            Ok(()) => error,
-            Err(left) => left.context(format!("{error:#}")),
-        });
+        return Err(cx.options.interrupt.clean_up_after(error, || stopped.start(cx)));
     }
     Ok(stopped)
 }

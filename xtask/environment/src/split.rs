@@ -1,6 +1,6 @@
 //! What of a stack is shared, and what was split already: as the databases themselves remember it.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use ory_facts::catalog::Catalog;
 use ory_facts::product::Product;
 use ory_facts::split::dependents::{self, Dependent};
@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::diagnosis;
 use crate::drift;
 use crate::postgres::{self, Place};
+use crate::server_lock::{self, ServerLock};
 use crate::store::Store;
 
 /// How a product stands.
@@ -29,8 +30,7 @@ pub enum State {
 }
 
 /// How a product stands, by what the database of its DSN remembers.
-pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
-    let memory = memory(cx, deployment)?;
+pub fn state(cx: &Context, deployment: &Deployment, memory: &Memory) -> Result<State> {
     let (product, dsn) = (deployment.product, &deployment.dsn);
     let was_split = memory.note.as_ref().filter(|note| note.products.contains(&product));
     let from = match (&memory.from, was_split) {
@@ -48,8 +48,7 @@ pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
 
 /// Whether a DSN names the schema that a split gives its product.
 fn is_in_schema(deployment: &Deployment) -> bool {
-    let first = deployment.dsn.search_path().and_then(|path| path.split(',').next());
-    first.map(str::trim) == Some(deployment.product.name())
+    deployment.dsn.schema() == Some(deployment.product.name())
 }
 
 /// What the database of a product's DSN remembers.
@@ -107,11 +106,40 @@ impl Shared<'_> {
         self.divide(&self.actual, way)
     }
 
-    /// Divides it by what is there now.
-    pub fn division_now(&self, cx: &Context, way: Way) -> Result<Division> {
+    /// Keeps other runs out, and ends what a killed one has left. Fails where another one has split it.
+    pub fn begin<'c>(&self, cx: &'c Context) -> Result<ServerLock<'c>> {
+        let main = self.store.main()?;
+        let lock = server_lock::acquire(cx, main)?;
+        end_leftovers(cx, &self.place, main)?;
+        if memory(cx, main)?.note.is_some() {
+            let message = format!("the database {} was split meanwhile", main.dsn.database);
+            bail!(Failure::new(Exit::Failed, message).hint("cargo xtask split, which goes on from there"));
+        }
+        Ok(lock)
+    }
+
+    /// Fails where what is there now would be divided otherwise.
+    pub fn refuse_changed(&self, cx: &Context, division: &Division, way: Way) -> Result<()> {
         let main = self.store.main()?;
         let text = drift::query(cx, &self.place, main).read(&cx.secrets)?;
-        self.divide(&Catalog::parse(&text).context("failed to read PostgreSQL's catalog")?, way)
+        let now = Catalog::parse(&text).context("failed to read PostgreSQL's catalog")?;
+        if self.divide(&now, way)? != *division {
+            let message = format!("the tables of {} were changed meanwhile", main.dsn.database);
+            bail!(Failure::new(Exit::Failed, message).hint("run this again"));
+        }
+        Ok(())
+    }
+
+    /// Who else uses the tables, where that is in the way.
+    pub fn explain_lock(&self, cx: &Context, error: Error) -> Error {
+        let text = format!("{error:#}");
+        if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
+            return error;
+        }
+        let holders = self.store.main().and_then(|main| postgres::lock_holders(cx, main));
+        let holders = holders.unwrap_or_default().join("; ");
+        let message = format!("others use the tables that are to be split: {holders}");
+        error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
     }
 
     /// In a database with the name of a product, the product stays.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ory_facts::catalog::Catalog;
 use ory_facts::difference;
 use ory_facts::dsn::Dsn;
@@ -19,12 +19,12 @@ use ory_stack::env_file::private_file;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
+use xtask_runner::process::Invocation;
 use xtask_runner::session::Session;
 
 use crate::context::{Context, work_file};
 use crate::new_dsns::NewDsn;
 use crate::postgres::{self, Place};
-use crate::server_lock;
 use crate::split::{self, Shared};
 
 /// A split that is under way.
@@ -41,9 +41,7 @@ impl Databases<'_> {
     pub fn run(&self) -> Result<()> {
         let Self { cx, shared, division, .. } = self;
         let main = shared.store.main()?;
-        let _lock = server_lock::acquire(cx, main)?;
-        split::end_leftovers(cx, &shared.place, main)?;
-        refuse_split(cx, main)?;
+        let _lock = shared.begin(cx)?;
         for part in &division.parts {
             make_role(cx, &shared.place, main, &self.dsn(part)?)?;
         }
@@ -51,15 +49,12 @@ impl Databases<'_> {
         let owner = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]);
         let mut session = Session::start(owner)?;
         self.hold(&mut session)?;
-        if shared.division_now(cx, Way::Databases)? != **division {
-            let message = format!("the tables of {} were changed meanwhile", main.dsn.database);
-            bail!(Failure::new(Exit::Failed, message).hint("run this again"));
-        }
+        shared.refuse_changed(cx, division, Way::Databases)?;
         for part in &division.parts {
             self.copy(part, &mut session).with_context(|| format!("{} can't be copied", part.product))?;
         }
         let put_away = division.put_away_and_commit(self.dependents);
-        session.ask(&put_away, &cx.secrets).map_err(|error| self.explain_lock(error))?;
+        session.ask(&put_away, &cx.secrets).map_err(|error| shared.explain_lock(cx, error))?;
         give_names(cx, &shared.place, main, division.parts.iter().map(|part| part.product))
     }
 
@@ -73,19 +68,7 @@ impl Databases<'_> {
         let limit = cx.options.db_lock_timeout.unwrap_or(cx.options.wait());
         let _progress = cx.out.progress("waiting until nobody writes any more");
         let hold = self.division.hold(limit);
-        session.ask(&hold, &cx.secrets).map(|_| ()).map_err(|error| self.explain_lock(error))
-    }
-
-    /// Who else uses the tables, where that is in the way.
-    fn explain_lock(&self, error: Error) -> Error {
-        let text = format!("{error:#}");
-        if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
-            return error;
-        }
-        let holders = self.shared.store.main().and_then(|main| postgres::lock_holders(self.cx, main));
-        let holders = holders.unwrap_or_default().join("; ");
-        let message = format!("others use the tables that are to be split: {holders}");
-        error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
+        session.ask(&hold, &cx.secrets).map(|_| ()).map_err(|error| self.shared.explain_lock(cx, error))
     }
 
     /// Copies a part, and compares: each row, and the schema.
@@ -110,15 +93,7 @@ impl Databases<'_> {
         {
             let _progress = cx.out.progress(format!("restoring {product} into a database of its own"));
             let database = format!("--dbname={}", dsn.database);
-            let words = [
-                "pg_restore",
-                "-w",
-                "--exit-on-error",
-                "--single-transaction",
-                "--no-owner",
-                "--no-acl",
-                &database,
-            ];
+            let words = [&postgres::RESTORE[..], &["--no-owner", "--no-acl", &database]].concat();
             postgres::tool(cx, place, &dsn, &[], &words).stdin_file(&dump.0).read(&cx.secrets)?;
         }
         let versions = session.ask(&division.versions(part), &cx.secrets)?.join("");
@@ -140,12 +115,7 @@ impl Databases<'_> {
 
     fn dump(&self, part: &Part, dump: &Dump) -> Result<()> {
         let (cx, product) = (self.cx, part.product);
-        let tables = self.division.dump(part);
-        let words = ["pg_dump", "-w", "-Fc"].into_iter().chain(tables.iter().map(String::as_str));
-        let words: Vec<_> = words.collect();
-        let name = split::application(cx);
-        let main = self.shared.store.main()?;
-        let command = postgres::owner_tool(cx, &self.shared.place, main, &[("PGAPPNAME", &name)], &words);
+        let command = dump_command(cx, self.shared, self.division, part)?;
         let mut file =
             private_file(&dump.0).with_context(|| format!("failed to write {}", dump.0.display()))?;
         let transferred = Arc::new(AtomicU64::new(0));
@@ -168,15 +138,6 @@ impl Databases<'_> {
             None => Ok(()),
         }
     }
-}
-
-/// Fails where the place was split by another run.
-pub fn refuse_split(cx: &Context, deployment: &Deployment) -> Result<()> {
-    if split::memory(cx, deployment)?.note.is_some() {
-        let message = format!("the database {} was split meanwhile", deployment.dsn.database);
-        bail!(Failure::new(Exit::Failed, message).hint("cargo xtask split, which goes on from there"));
-    }
-    Ok(())
 }
 
 /// Makes the role of a new DSN where it isn't there.
@@ -273,12 +234,12 @@ impl Drop for Dump {
     }
 }
 
-/// The command line of a part's dump.
-pub fn line(cx: &Context, shared: &Shared, division: &Division, part: &Part) -> Result<String> {
+/// The command that dumps a part.
+pub fn dump_command(cx: &Context, shared: &Shared, division: &Division, part: &Part) -> Result<Invocation> {
     let tables = division.dump(part);
-    let words: Vec<_> =
-        ["pg_dump", "-w", "-Fc"].into_iter().chain(tables.iter().map(String::as_str)).collect();
-    let main = shared.store.main()?;
+    let words = ["pg_dump", "-w", "-Fc"].into_iter().chain(tables.iter().map(String::as_str));
+    let words: Vec<_> = words.collect();
     let name = split::application(cx);
-    Ok(postgres::owner_tool(cx, &shared.place, main, &[("PGAPPNAME", &name)], &words).to_string())
+    let main = shared.store.main()?;
+    Ok(postgres::owner_tool(cx, &shared.place, main, &[("PGAPPNAME", &name)], &words))
 }

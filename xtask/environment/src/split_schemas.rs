@@ -7,20 +7,13 @@ use xtask_runner::failure::{Exit, Failure};
 
 use crate::context::Context;
 use crate::postgres;
-use crate::server_lock;
 use crate::split::{self, Shared};
-use crate::split_databases::refuse_split;
 
 /// Splits. The services are stopped.
 pub fn run(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
     let main = shared.store.main()?;
-    let _lock = server_lock::acquire(cx, main)?;
-    split::end_leftovers(cx, &shared.place, main)?;
-    refuse_split(cx, main)?;
-    if shared.division_now(cx, Way::Schemas)? != *division {
-        let message = format!("the tables of {} were changed meanwhile", main.dsn.database);
-        bail!(Failure::new(Exit::Failed, message).hint("run this again"));
-    }
+    let _lock = shared.begin(cx)?;
+    shared.refuse_changed(cx, division, Way::Schemas)?;
     let _progress = cx.out.progress("giving each product a schema of its own");
     let limit = cx.options.db_lock_timeout.unwrap_or(cx.options.wait());
     let owner = |part: &Part| {
@@ -30,16 +23,7 @@ pub fn run(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
     let name = split::application(cx);
     let script = division.to_schemas(owner, limit);
     let session = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]).stdin(script);
-    session.read(&cx.secrets).map_err(|error| {
-        let text = format!("{error:#}");
-        if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
-            return error;
-        }
-        let holders = postgres::lock_holders(cx, main).unwrap_or_default().join("; ");
-        let message = format!("others use the tables that are to be split: {holders}");
-        error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
-    })?;
-    Ok(())
+    session.read(&cx.secrets).map(|_| ()).map_err(|error| shared.explain_lock(cx, error))
 }
 
 /// Fails where a schema has a product's name and isn't empty, before anything is done.

@@ -62,9 +62,8 @@ impl<'a> Store<'a> {
         self.deployments.first()?.dsn.search_path()
     }
 
-    /// The first schema of a search_path is where tables are made.
     fn default_schema(&self) -> String {
-        self.path().and_then(|path| path.split(',').next()).unwrap_or("public").trim().into()
+        self.deployments.first().and_then(|main| main.dsn.schema()).unwrap_or("public").into()
     }
 
     fn has_place_of(&self, other: &Deployment) -> bool {
@@ -72,9 +71,7 @@ impl<'a> Store<'a> {
     }
 
     fn is_database_of(&self, other: &Self) -> bool {
-        let of = |store: &Self| {
-            store.deployments.first().map(|d| (d.dsn.host.clone(), d.dsn.port, d.dsn.database.clone()))
-        };
-        of(self) == of(other)
+        let mains = self.deployments.first().zip(other.deployments.first());
+        mains.is_some_and(|(own, other)| own.dsn.is_database_of(&other.dsn))
     }
 }

@@ -116,6 +116,11 @@ impl Dsn {
         self.parameter("search_path")
     }
 
+    /// The schema that tables are made in, where the DSN names one: the first of its search_path.
+    pub fn schema(&self) -> Option<&str> {
+        Some(self.search_path()?.split(',').next()?.trim())
+    }
+
     /// How the connection is encrypted, where the DSN tells.
     pub fn sslmode(&self) -> Option<&str> {
         self.parameter("sslmode")
@@ -139,6 +144,12 @@ impl Dsn {
             database: &self.database,
             search_path: self.search_path().unwrap_or("public"),
         }
+    }
+
+    /// Whether the tables are in the same database, whatever the schema.
+    pub fn is_database_of(&self, other: &Self) -> bool {
+        let [own, other] = [self, other].map(|dsn| (&dsn.host, dsn.port, &dsn.database));
+        own == other
     }
 
     /// The DSN as the variables that psql reads, so that it is in no argument list.

@@ -3,7 +3,7 @@
 //!
 //! Source: <https://www.postgresql.org/docs/17/sql-alterdatabase.html>.
 
-use crate::sql::{identifier, literal};
+use crate::sql::{self, identifier, literal};
 
 /// The settings whose value is a list that is kept with its quotes.
 /// Source: `variable_is_guc_list_quote` in PostgreSQL's `src/bin/pg_dump/dumputils.c`.
@@ -60,8 +60,7 @@ impl Swap {
             identifier(role)
         );
         format!(
-            "{}drop database if exists {};\n\
-             select exists (select from pg_database where datname = {current}) as is_there \\gset\n\
+            "{}select exists (select from pg_database where datname = {current}) as is_there \\gset\n\
              \\if :is_there\n\
              select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L\
              %s%s connection limit %s', {new}, {owner},\n\
@@ -75,8 +74,7 @@ impl Swap {
              case t.spcname when 'pg_default' then '' else format(' tablespace %I', t.spcname) end, d.datconnlimit)\n\
              from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datname = {current} \\gexec\n\
              \\else\n{plain};\n\\endif\n",
-            end_sessions(&self.new),
-            identifier(&self.new),
+            self.remove_new(),
         )
     }
 
@@ -154,7 +152,8 @@ impl Swap {
     }
 }
 
-fn remove(name: &str) -> String {
+/// Removes a database that may be there, whoever is connected to it.
+pub fn remove(name: &str) -> String {
     format!("{}drop database if exists {};\n", end_sessions(name), identifier(name))
 }
 
@@ -180,16 +179,7 @@ fn allow_connections(name: &str, allow: bool) -> String {
 
 /// Ends every session in a database, and waits until they are gone.
 fn end_sessions(name: &str) -> String {
-    format!(
-        "do $xtask$ begin for try in 1..100 loop
-           perform pg_terminate_backend(pid) from pg_stat_activity where datname = {0};
-           if not found then return; end if;
-           perform pg_sleep(0.05);
-           perform pg_stat_clear_snapshot();
-         end loop;
-         raise 'a session in the database % goes on', {0}; end $xtask$;\n",
-        literal(name)
-    )
+    sql::end_sessions(&format!("datname = {}", literal(name)), &format!("in the database {name}"))
 }
 
 #[cfg(test)]

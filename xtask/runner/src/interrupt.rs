@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -54,6 +54,19 @@ impl Interrupt {
         let done = work();
         self.is_cleaning_up.store(self.failure().is_some(), Ordering::Relaxed);
         done
+    }
+
+    /// The failure of something, once what it has left behind is cleaned up; what could not be, first.
+    pub fn clean_up_after(&self, error: Error, work: impl FnOnce() -> Result<()>) -> Error {
+        match self.clean_up(work) {
+            Ok(()) => error,
+            Err(left) => left.context(format!("{error:#}")),
+        }
+    }
+
+    /// The exit code of what failed: that of the signal, where there was one.
+    pub fn exit(&self) -> Exit {
+        self.failure().map_or(Exit::Failed, |failure| failure.exit)
     }
 
     /// Fails once xtask was asked to end.

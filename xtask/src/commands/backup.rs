@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use crate::cli::Images;
 use crate::data_args::{Backup, Folder};
-use crate::plan::{self, Step};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
@@ -13,7 +12,6 @@ use ory_environment::replacement::Replacement;
 use ory_environment::snapshot;
 use ory_environment::store::{self, Store};
 use ory_facts::backup::Dump;
-use ory_stack::service::Service;
 use xtask_runner::output::{Output, counted, size};
 
 pub fn run(options: &Options, args: &Backup) -> Result<()> {
@@ -21,7 +19,7 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
     let stores = store::of(&cx, &super::products(&cx, &args.products)?)?;
-    start_servers(&cx, &stores)?;
+    super::start_servers(&cx, &stores)?;
     if options.dry_run {
         return stores.iter().try_for_each(|store| print_dump(&cx, store));
     }
@@ -57,14 +55,14 @@ pub fn line(dump: &Dump) -> String {
     )
 }
 
-/// Starts the servers that are services of the stack, where they don't run.
-pub fn start_servers(cx: &Context, stores: &[Store]) -> Result<()> {
-    let servers =
-        stores.iter().flat_map(|store| &store.deployments).filter_map(|deployment| deployment.server);
-    let mut servers: Vec<&Service> = servers.collect();
-    servers.dedup_by(|a, b| a.name == b.name);
-    let start = |server| Step::StartServer { server, recreate: false, meanwhile: vec![] };
-    plan::execute(cx, &servers.into_iter().map(start).collect::<Vec<_>>())
+/// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
+pub fn before(cx: &Context, stores: &[&Store], folder: &Folder) -> Result<backup::Backup> {
+    let made = backup::take(cx, stores, &self::folder(cx, folder))?;
+    for dump in &made.manifest.dumps {
+        made.check(cx, dump)?;
+        cx.out.say(line(dump));
+    }
+    Ok(made)
 }
 
 /// The command line of a dump.

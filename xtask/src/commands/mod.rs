@@ -27,6 +27,7 @@ use crate::plan::{self, Step};
 use crate::stand_in;
 use ory_environment::context::{Context, Options};
 use ory_environment::postgres::MayCreate;
+use ory_environment::store::Store;
 use ory_facts::product::Product;
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::checks::{Finding, dsns};
@@ -155,9 +156,17 @@ fn migrate<'a>(
 }
 
 /// The database services behind some products, each once.
-fn servers<'a>(deployments: &'a [Deployment<'a>]) -> Vec<&'a Service> {
-    let mut servers: Vec<&Service> = deployments.iter().filter_map(|deployment| deployment.server).collect();
+fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec<&'a Service> {
+    let servers = deployments.into_iter().filter_map(|deployment| deployment.server);
+    let mut servers: Vec<&Service> = servers.collect();
     servers.sort_by(|a, b| a.name.cmp(&b.name));
     servers.dedup_by(|a, b| a.name == b.name);
     servers
+}
+
+/// Starts the servers of stores that are services of the stack, where they don't run.
+fn start_servers(cx: &Context, stores: &[Store]) -> Result<()> {
+    let servers = servers(stores.iter().flat_map(|store| &store.deployments)).into_iter();
+    let start = |server| Step::StartServer { server, recreate: false, meanwhile: vec![] };
+    plan::execute(cx, &servers.map(start).collect::<Vec<_>>())
 }

@@ -4,7 +4,6 @@ use anyhow::{Result, bail};
 
 use crate::cli::Images;
 use crate::data_args::Reset;
-use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::replacement::{self, Replacement};
@@ -22,24 +21,20 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         stores.iter().try_for_each(|store| refuse_production(&cx, store))?;
     }
     stores.iter().try_for_each(refuse_part)?;
-    super::backup::start_servers(&cx, &stores)?;
+    super::start_servers(&cx, &stores)?;
     if options.dry_run {
         return stores.iter().try_for_each(|store| print(&cx, store));
     }
     let mut replacements =
         stores.iter().map(|store| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
-    if !confirm(&cx, &stores, &replacements, args)? {
+    if !confirm(&cx, &replacements, args)? {
         cx.out.say("nothing was deleted");
         return Ok(());
     }
     let there = stores.iter().zip(&replacements).filter(|(_, replacement)| replacement.current.is_some());
     let there: Vec<_> = there.map(|(store, _)| store).collect();
     if !there.is_empty() {
-        let made = backup::take(&cx, &there, &super::backup::folder(&cx, &args.folder))?;
-        for dump in &made.manifest.dumps {
-            made.check(&cx, dump)?;
-            cx.out.say(super::backup::line(dump));
-        }
+        let made = super::backup::before(&cx, &there, &args.folder)?;
         Output::data(made.folder.display().to_string())?;
     }
     let mut migrations = Vec::new();
@@ -94,12 +89,8 @@ fn refuse_others(store: &Store, current: &Contents, empty: &Contents) -> Result<
     bail!(Failure::new(Exit::Failed, message).hint(format!("where they may be lost too: {line}")))
 }
 
-fn confirm(cx: &Context, stores: &[Store], replacements: &[Replacement], args: &Reset) -> Result<bool> {
-    let lost = stores.iter().zip(replacements).filter_map(|(store, replacement)| {
-        let rows = counted(replacement.current.as_ref()?.total() as usize, "row");
-        Some(format!("{} ({rows})", store.database()))
-    });
-    let lost = lost.collect::<Vec<_>>().join(", ");
+fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<bool> {
+    let lost = replacements.iter().filter_map(Replacement::in_words).collect::<Vec<_>>().join(", ");
     if lost.is_empty() {
         return Ok(true);
     }

@@ -29,7 +29,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
     let stores = store::of(&cx, &products)?;
     let pairs = pair(&stores, &dumps)?;
-    super::backup::start_servers(&cx, &stores)?;
+    super::start_servers(&cx, &stores)?;
     for (store, dump) in &pairs {
         refuse_unreadable(&cx, &backup, store, dump, args.force)?;
     }
@@ -44,14 +44,15 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     }
     let mut replacements =
         pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
-    if !confirm(&cx, &backup, &pairs, &replacements, args)? {
+    let behind = pairs.iter().map(|(store, dump)| is_behind(&cx, store, dump)).collect::<Result<Vec<_>>>()?;
+    if !confirm(&cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
         return Ok(());
     }
-    for ((store, dump), replacement) in pairs.iter().zip(&mut replacements) {
+    for (((_, dump), is_behind), replacement) in pairs.iter().zip(behind).zip(&mut replacements) {
         replacement.make()?;
         replacement.restore(dump, &backup.path(dump))?;
-        if is_behind(&cx, store, dump)? {
+        if is_behind {
             replacement.migrate()?;
         }
     }
@@ -174,25 +175,11 @@ fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
     Ok(is_behind)
 }
 
-fn confirm(
-    cx: &Context,
-    backup: &Backup,
-    pairs: &[(&Store, &Dump)],
-    replacements: &[Replacement],
-    args: &Restore,
-) -> Result<bool> {
-    let mut databases = Vec::new();
-    for ((store, dump), replacement) in pairs.iter().zip(replacements) {
-        is_behind(cx, store, dump)?;
-        if let Some(current) = &replacement.current {
-            let rows = counted(current.total() as usize, "row");
-            databases.push(format!("{} ({rows})", store.database()));
-        }
-    }
+fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &Restore) -> Result<bool> {
+    let databases = replacements.iter().filter_map(Replacement::in_words).collect::<Vec<_>>().join(", ");
     if databases.is_empty() {
         return Ok(true);
     }
-    let databases = databases.join(", ");
     let what = format!("replaces the databases {databases}");
     let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
     let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();

@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use crate::cli::{Databases as Create, Images};
 use crate::data_args::Split;
 use crate::plan::{self, Step};
-use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::new_dsns::{self, NewDsn, Passwords};
@@ -40,7 +39,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     let cx = cx;
     let _project = lock::acquire_project(&cx)?;
     let stores = store::of(&cx, &super::products(&cx, &[])?)?;
-    super::backup::start_servers(&cx, &stores)?;
+    super::start_servers(&cx, &stores)?;
     if options.dry_run && stores.iter().any(|store| !runs(&cx, store)) {
         return print_questions(&cx, &stores);
     }
@@ -51,8 +50,9 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     for store in &stores {
         let mut is_known = false;
         for deployment in &store.deployments {
-            match split::state(&cx, deployment)? {
-                State::Own => is_known |= split::memory(&cx, deployment)?.note.is_some(),
+            let memory = split::memory(&cx, deployment)?;
+            match split::state(&cx, deployment, &memory)? {
+                State::Own => is_known |= memory.note.is_some(),
                 State::Waiting(way) => waiting.push((deployment, way)),
                 State::Moved(_) => moved.push(deployment.product),
             }
@@ -77,11 +77,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
             return Ok(());
         }
         let stores: Vec<_> = plans.iter().map(|plan| plan.shared.store).collect();
-        let made = backup::take(&cx, &stores, &super::backup::folder(&cx, &args.folder))?;
-        for dump in &made.manifest.dumps {
-            made.check(&cx, dump)?;
-            cx.out.say(super::backup::line(dump));
-        }
+        let made = super::backup::before(&cx, &stores, &args.folder)?;
         cx.out.say(format!("the backup is {}", made.folder.display()));
     }
     let mut new = Vec::new();
@@ -214,7 +210,7 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
         cx.out.say(format!("{}: in {kind} of their own", plan.names()));
         return Ok(());
     };
-    let exit = cx.options.interrupt.failure().map_or(Exit::Failed, |failure| failure.exit);
+    let exit = cx.options.interrupt.exit();
     let undone = cx.options.interrupt.clean_up(|| {
         let is_undone = split_databases::undo(cx, shared, division)?;
         if is_undone {
@@ -316,7 +312,7 @@ fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[
             Way::Schemas => Output::data(format!("# {}, in one transaction", plan.goal()))?,
             Way::Databases => {
                 for part in division.there() {
-                    let line = split_databases::line(cx, shared, division, part)?;
+                    let line = split_databases::dump_command(cx, shared, division, part)?;
                     Output::data(format!(
                         "{line}  # copies {} into a new database, and compares it",
                         part.product

@@ -16,7 +16,7 @@ pub fn run(cx: &Context, stores: &[Store], args: &Split) -> Result<()> {
     let mut old: Vec<(&Deployment, String)> = Vec::new();
     for deployment in stores.iter().flat_map(|store| &store.deployments) {
         let product = deployment.product;
-        match split::state(cx, deployment)? {
+        match split::state(cx, deployment, &split::memory(cx, deployment)?)? {
             State::Own => {}
             State::Waiting(_) => {
                 let message = format!("{product}'s DSN is still the old one");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::dependents::{self, Dependent};
 use super::{Division, FROM, NETWORKS, OLD, Part, SETTINGS, VERSIONS, Way, table};
 use crate::product::Product;
-use crate::sql::{identifier, literal};
-use crate::swap::Swap;
+use crate::sql::{UNLOGGED, identifier, literal};
+use crate::swap::{self, Swap};
 
 /// What the comment of a role says that was made for a product.
 const ROLE: &str = "made by cargo xtask split";
@@ -102,10 +102,8 @@ pub fn role(name: &str, password: &str) -> String {
     let create = format!("create role {role} login password {password}");
     let alter = format!("alter role {role} login password {password}");
     let comment = format!("comment on role {role} is {}", literal(ROLE));
-    // The passwords may not reach the server's log.
     format!(
-        "set log_statement = 'none'; set log_min_error_statement = 'panic';\n\
-         select {} {of} and shobj_description(oid, 'pg_authid') = {} \\gexec\n\
+        "{UNLOGGED}select {} {of} and shobj_description(oid, 'pg_authid') = {} \\gexec\n\
          select not exists (select {of}) as is_missing \\gset\n\
          \\if :is_missing\nbegin;\n{create};\n{comment};\ncommit;\n\\endif\n",
         literal(&alter),
@@ -138,13 +136,9 @@ pub fn name(product: Product) -> String {
     )
 }
 
-/// Removes new databases that didn't get to their names.
+/// Removes a new database that didn't get to its name.
 pub fn remove(product: Product) -> String {
-    let new = unfinished(product);
-    format!(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{new}' \\g /dev/null\n\
-         drop database if exists {new};\n"
-    )
+    swap::remove(&unfinished(product))
 }
 
 /// Asks whose a product's new database is.
