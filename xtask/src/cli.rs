@@ -147,6 +147,9 @@ pub struct Databases {
     /// Create roles and databases that a DSN names and the server lacks
     #[arg(long)]
     pub create_databases: bool,
+    /// Back up first what has migrations pending, and go on only if that is good
+    #[arg(long)]
+    pub backup: bool,
 }
 
 #[derive(Debug, Args)]

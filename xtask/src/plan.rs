@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::commands::backup;
 use crate::summary;
 use ory_environment::carried;
 use ory_environment::compose;
@@ -40,6 +41,8 @@ pub enum Step<'a> {
     StartServer { server: &'a Service, recreate: bool, meanwhile: Vec<&'a Service> },
     /// Create the roles and databases that the stack asks for and the server lacks.
     CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>>, may_create: MayCreate },
+    /// Back up what has migrations pending.
+    Backup(&'a [Deployment<'a>]),
     /// Apply what is pending; where forced, also where nothing is. Then start a service beside what follows.
     Migrate { deployment: &'a Deployment<'a>, is_forced: bool, then_start: Option<&'a Service> },
     /// Stop with exit 3 where migrations are pending.
@@ -122,6 +125,7 @@ impl Step<'_> {
                 let query = postgres::create_query(cx, &container(server), server, deployments, may_create);
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
+            Self::Backup(deployments) => backup::lines_before_migration(cx, deployments)?,
             Self::Migrate { deployment, then_start, .. } => {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
@@ -184,6 +188,8 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
             }
+            Self::Backup(deployments) => backup::before_migration(cx, deployments)
+                .context("failed to back up, so nothing was migrated"),
             Self::Migrate { deployment, is_forced, then_start } => {
                 let outcome = migrations::migrate(cx, deployment, *is_forced, begun);
                 let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;

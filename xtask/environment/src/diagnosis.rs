@@ -5,6 +5,7 @@ use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
 
+use crate::backup;
 use crate::context::Context;
 use crate::postgres;
 use ory_stack::stack::Deployment;
@@ -121,9 +122,19 @@ fn words(cx: &Context, deployment: &Deployment) -> Words {
         ("database", dsn.database.clone()),
         ("schema", dsn.schema().unwrap_or("public").into()),
         ("server", deployment.server_name().into()),
+        ("dump", newest_dump(cx, deployment)),
         ("restore", format!("{restore} --clean --if-exists -d {}", dsn.database)),
         ("psql", psql),
     ]
+}
+
+/// The file of a product's newest backup; where there is none, where one is looked for.
+fn newest_dump(cx: &Context, deployment: &Deployment) -> String {
+    let product = deployment.product;
+    let all = backup::all(&backup::folder(cx)).unwrap_or_default().into_iter().rev();
+    let mut whole = all.filter_map(|(_, backup)| backup.ok());
+    let dump = whole.find_map(|backup| Some(backup.path(backup.manifest.dump_of(product)?)));
+    dump.map_or(format!("backups/BACKUP/{product}.dump"), |path| path.display().to_string())
 }
 
 /// The commands for a database server; for one elsewhere, what tells whether it answers.

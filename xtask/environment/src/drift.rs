@@ -64,7 +64,7 @@ pub fn first_sight(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Ve
 pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> String {
     match &difference.remedy {
         Remedy::Reindex => format!("cargo xtask repair {}", deployment.product),
-        Remedy::Restore => format!("restore a backup of {}", deployment.dsn.database),
+        Remedy::Restore => format!("cargo xtask restore latest {}", deployment.product),
         Remedy::Sql(statements) => {
             let each = statements.iter().flat_map(|statement| ["-c", statement]);
             let psql = diagnosis::admin_psql(cx, deployment);

@@ -176,8 +176,10 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
         counted(ahead, "migration")
     );
     Err(Failure::new(Exit::Ahead, message)
-        .hint(
-            "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before",
-        )
+        .hint(format!(
+            "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before: \
+             cargo xtask restore BACKUP {}",
+            deployment.product
+        ))
         .into())
 }

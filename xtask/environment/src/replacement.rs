@@ -135,7 +135,7 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
     }
     let done = replacements.iter().try_for_each(Replacement::swap_in).and_then(|()| {
         cx.known.forget();
-        stopped.start(cx)?;
+        stopped.start_current(cx)?;
         stopped.wait(cx)
     });
     let Err(error) = done else {
@@ -147,7 +147,7 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
     let back = cx.options.interrupt.clean_up(|| {
         let each: Vec<_> = replacements.iter().map(Replacement::swap_back).collect();
         cx.known.forget();
-        each.into_iter().collect::<Result<()>>().and(stopped.start(cx))
+        each.into_iter().collect::<Result<()>>().and(stopped.start_again(cx))
     });
     let names: Vec<_> = replacements.iter().map(|replacement| replacement.swap.current.as_str()).collect();
     let message = format!("nothing was replaced: {} as before", names.join(", "));

@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use ory_facts::product::Product;
+use ory_stack::container::Container;
+use xtask_runner::failure::{Exit, Failure};
 
 use crate::context::Context;
+use crate::convergence;
 use crate::diagnosis;
 use crate::readiness;
 
@@ -13,14 +16,19 @@ use crate::readiness;
 pub struct Stopped {
     services: Vec<String>,
     ids: Vec<String>,
+    /// Those that are no longer as the stack says, as where an image of before is to serve again.
+    changed: Vec<Container>,
 }
 
 /// Stops the running containers that serve these products.
 pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
     let serving: Vec<_> = products.iter().filter_map(|product| cx.stack.serving(*product).ok()?).collect();
-    let mut listed = cx.listed()?;
+    let mut listed = cx.containers()?;
     listed.retain(|c| c.is_running() && serving.iter().any(|service| service.name == c.service));
+    let work = convergence::compare(cx, &serving)?;
+    let changed = listed.iter().filter(|container| work.make.contains(&container.service.as_str()));
     let stopped = Stopped {
+        changed: changed.cloned().collect(),
         services: listed.iter().map(|container| container.service.clone()).collect(),
         ids: listed.into_iter().map(|container| container.id).collect(),
     };
@@ -45,6 +53,34 @@ impl Stopped {
     /// Starts them again, as they were.
     pub fn start(&self, cx: &Context) -> Result<()> {
         self.run(cx, "start")
+    }
+
+    /// Starts them again as the stack says: those that changed are made anew.
+    pub fn start_current(&self, cx: &Context) -> Result<()> {
+        if !self.changed.is_empty() {
+            let names = self.changed.iter().map(|container| container.service.as_str());
+            let make = cx.engine.compose(["up", "-d"].into_iter().chain(names));
+            cx.run_logged("start", &make).map_err(diagnosis::of_engine)?;
+        }
+        self.without_changed().start(cx)
+    }
+
+    /// Starts them again after [`Stopped::start_current`] failed. Fails where one that was made anew can't be as it was.
+    pub fn start_again(&self, cx: &Context) -> Result<()> {
+        let there = cx.containers()?;
+        let is_gone = |container: &&Container| !there.iter().any(|other| other.id == container.id);
+        let Some(gone) = self.changed.iter().find(is_gone) else { return self.start(cx) };
+        self.without_changed().start(cx)?;
+        let Container { service, image, .. } = gone;
+        let message =
+            format!("{service} was made anew as the stack says now; what was there is served by {image}");
+        let hint = "name that image again, in .env, and: cargo xtask up";
+        Err(Failure::new(Exit::Failed, message).hint(hint).into())
+    }
+
+    fn without_changed(&self) -> Self {
+        let ids = self.ids.iter().filter(|id| !self.changed.iter().any(|container| container.id == **id));
+        Self { services: vec![], ids: ids.cloned().collect(), changed: vec![] }
     }
 
     /// Waits until they are ready.

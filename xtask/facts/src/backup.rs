@@ -62,6 +62,11 @@ impl Dump {
 }
 
 impl Manifest {
+    /// The dump that has a product's tables.
+    pub fn dump_of(&self, product: Product) -> Option<&Dump> {
+        self.dumps.iter().find(|dump| dump.products.iter().any(|content| content.product == product))
+    }
+
     /// The manifest's text.
     pub fn write(&self) -> String {
         let dumps: Vec<_> = self.dumps.iter().map(write_dump).collect();

@@ -6,12 +6,15 @@ use crate::cli::Images;
 use crate::data_args::{Backup, Folder};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
+use ory_environment::diagnosis;
 use ory_environment::lock;
+use ory_environment::migrations;
 use ory_environment::postgres;
 use ory_environment::replacement::Replacement;
 use ory_environment::snapshot;
 use ory_environment::store::{self, Store};
 use ory_facts::backup::Dump;
+use ory_stack::stack::Deployment;
 use xtask_runner::output::{Output, counted, size};
 
 pub fn run(options: &Options, args: &Backup) -> Result<()> {
@@ -65,9 +68,50 @@ pub fn before(cx: &Context, stores: &[&Store], folder: &Folder) -> Result<backup
     Ok(made)
 }
 
-/// The command line of a dump.
+/// Backs up the databases that a migration will change, and that have something to lose.
+pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> {
+    let mut pending = Vec::new();
+    for deployment in deployments {
+        if is_pending(cx, deployment).map_err(|error| diagnosis::of_product(cx, deployment, error))? {
+            pending.push(deployment.product);
+        }
+    }
+    let mut stores = Vec::new();
+    for store in store::of(cx, &pending)? {
+        if !snapshot::contents(cx, &store, store.database())?.rows.is_empty() {
+            stores.push(store);
+        }
+    }
+    if stores.is_empty() {
+        return Ok(());
+    }
+    let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None })?;
+    Ok(Output::data(made.folder.display().to_string())?)
+}
+
+fn is_pending(cx: &Context, deployment: &Deployment) -> Result<bool> {
+    let state = migrations::state(cx, deployment)?;
+    migrations::refuse_ahead(cx, deployment, &state)?;
+    Ok(state.pending() != Some(0))
+}
+
+/// What [`before_migration`] runs.
+pub fn lines_before_migration(cx: &Context, deployments: &[Deployment]) -> Result<Vec<String>> {
+    let products: Vec<_> = deployments.iter().map(|deployment| deployment.product).collect();
+    let stores = store::of(cx, &products)?;
+    stores
+        .iter()
+        .map(|store| Ok(format!("{}, where migrations are pending", line_of_dump(cx, store)?)))
+        .collect()
+}
+
+/// Prints the command line of a dump.
 pub fn print_dump(cx: &Context, store: &Store) -> Result<()> {
+    Ok(Output::data(line_of_dump(cx, store)?)?)
+}
+
+fn line_of_dump(cx: &Context, store: &Store) -> Result<String> {
     let place = postgres::place(cx, &cx.listed()?, store.main()?);
     let dump = snapshot::dump(cx, store, &place, "SNAPSHOT", false)?;
-    Ok(Output::data(format!("{dump}  # dumps {}, in the snapshot that it is counted in", store.database()))?)
+    Ok(format!("{dump}  # dumps {}, in the snapshot that it is counted in", store.database()))
 }

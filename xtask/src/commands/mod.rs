@@ -132,7 +132,7 @@ fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
     Ok(pull.into_iter().chain(build).collect())
 }
 
-/// Migrates products, their roles and databases created before where the stack asks for it.
+/// Migrates products; their roles and databases are created, and backed up, before where that is asked for.
 fn migrate<'a>(
     cx: &Context,
     deployments: &'a [Deployment<'a>],
@@ -152,7 +152,8 @@ fn migrate<'a>(
         let serves = |service: &&&Service| cx.stack.product_of(service) == Some(deployment.product);
         Step::Migrate { deployment, is_forced, then_start: early.iter().find(serves).copied() }
     });
-    create.chain(migrate).collect()
+    let backup = databases.backup.then_some(Step::Backup(deployments));
+    create.chain(backup).chain(migrate).collect()
 }
 
 /// The database services behind some products, each once.

@@ -13,7 +13,7 @@ use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::{self, Store};
-use ory_facts::backup::Dump;
+use ory_facts::backup::{Dump, Manifest};
 use ory_facts::carried::State;
 use ory_facts::product::Product;
 use xtask_runner::failure::{Exit, Failure};
@@ -23,7 +23,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
-    let backup = open(&cx, &args.backup)?;
+    let backup = open(&cx, &args.backup, &args.products)?;
     let dumps = dumps(&cx, &backup, &args.products)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
@@ -69,13 +69,17 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     Ok(())
 }
 
-/// By its name, or by its folder.
-fn open(cx: &Context, backup: &PathBuf) -> Result<Backup> {
+/// By its name, or by its folder; the latest is the newest that has these products. One that is damaged is told, not
+/// passed over for an older one.
+fn open(cx: &Context, backup: &PathBuf, products: &[Product]) -> Result<Backup> {
     let all = backup::folder(cx);
     if backup.as_os_str() == "latest" {
-        let newest = backup::all(&all)?.pop().map(|(_, backup)| backup);
+        let has = |manifest: &Manifest| products.iter().all(|product| manifest.dump_of(*product).is_some());
+        let mut newest = backup::all(&all)?.into_iter().rev().map(|(_, backup)| backup);
+        let newest = newest.find(|backup| backup.as_ref().map_or(true, |backup| has(&backup.manifest)));
         return newest.unwrap_or_else(|| {
-            let message = format!("there is no backup in {}", all.display());
+            let names: String = products.iter().map(|product| format!(" of {product}")).collect();
+            let message = format!("there is no backup{names} in {}", all.display());
             Err(Failure::new(Exit::Missing, message).hint("cargo xtask backup").into())
         });
     }
@@ -85,18 +89,18 @@ fn open(cx: &Context, backup: &PathBuf) -> Result<Backup> {
 
 /// What of the backup is to be restored.
 fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Product]) -> Result<Vec<&'a Dump>> {
-    let has =
-        |dump: &&Dump, product: &Product| dump.products.iter().any(|content| content.product == *product);
-    let all: Vec<_> = backup.manifest.dumps.iter().collect();
-    for product in super::products(cx, products)? {
-        if !products.is_empty() && !all.iter().any(|dump| has(dump, &product)) {
+    let all = &backup.manifest.dumps;
+    super::products(cx, products)?;
+    for product in products {
+        if backup.manifest.dump_of(*product).is_none() {
             let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
             let message = format!("the backup {} has no {product}", backup.name());
             bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
         }
     }
-    let is_asked = |dump: &&Dump| products.is_empty() || products.iter().any(|product| has(dump, product));
-    Ok(all.into_iter().filter(is_asked).collect())
+    let has = |dump: &Dump, product| dump.products.iter().any(|content| content.product == product);
+    let is_asked = |dump: &&Dump| products.is_empty() || products.iter().any(|product| has(dump, *product));
+    Ok(all.iter().filter(is_asked).collect())
 }
 
 /// Each dump with the database that it goes to: one with the same products.

@@ -281,7 +281,7 @@ fn start(cx: &Context, products: &[Product]) -> Result<()> {
         return Ok(());
     }
     let deployments = super::deployments(cx, products)?;
-    let create = Create { create_databases: false };
+    let create = Create { create_databases: false, backup: false };
     let mut steps = super::migrate(cx, &deployments, &create, false, &[]);
     let serving = products.iter().map(|product| cx.stack.serving(*product));
     let services: Vec<_> = serving.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();

@@ -192,7 +192,10 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
     let is_alone = |row: &&Row| cx.stack.sharing(&row.deployment).is_empty();
     if let Some(row) = rows.iter().filter(is_alone).find(|row| some(row, 2)) {
         let message = format!("{}'s database is ahead of {}", row.deployment.product, row.image());
-        bail!(Failure::new(Exit::Ahead, message).hint("name the newer image, or restore a backup of before"));
+        bail!(Failure::new(Exit::Ahead, message).hint(format!(
+            "name the newer image, or restore a backup of before: cargo xtask restore BACKUP {}",
+            row.deployment.product
+        )));
     }
     if let Some(row) = rows.iter().find(|row| some(row, 1)) {
         let message = format!("{} has migrations pending", row.deployment.product);

@@ -1,12 +1,13 @@
 //! Backups on a real engine: what is restored is what was backed up, and what can't be restored changes nothing.
 
 use crate::end_to_end::rows_of_a_user;
-use crate::stack::{Compose, Stack, scenarios};
+use crate::stack::{Compose, OLD, Stack, scenarios};
 
 scenarios! {
     a_backup_is_restored_row_for_row_and_what_was_there_is_kept
     a_backup_that_is_damaged_or_unreadable_changes_nothing
     a_reset_backs_up_and_starts_empty
+    a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
 }
 
 /// The name of the newest backup.
@@ -131,4 +132,35 @@ fn a_reset_backs_up_and_starts_empty(compose: Compose) {
     stack.run(&format!("restore {} keto --yes", newest(&stack))).exits(0);
     assert_eq!(stack.rows(), rows);
     stack.run("migrate-all").exits(0).says("keto: up to date");
+}
+
+fn a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup(compose: Compose) {
+    let stack = Stack::new(compose);
+    let fresh = stack.run_release(OLD, "up --backup").exits(0);
+    assert!(!fresh.stderr.contains("backed up"), "an empty database: {fresh}");
+    let rows = rows_of_a_user(&stack);
+    let [kratos, hydra, keto] = ["kratos", "hydra", "keto"].map(|product| stack.applied(product));
+
+    // A file is in the way of the folder.
+    stack.project.write("backups", "");
+    let failed =
+        stack.run("migrate-all --backup").exits(1).says("failed to back up, so nothing was migrated");
+    failed.says("backups can't be written");
+    assert_eq!(["kratos", "hydra", "keto"].map(|product| stack.applied(product)), [kratos, hydra, keto]);
+    stack.project.remove("backups");
+
+    let up = stack.run("up --backup").exits(0).says("kratos: backed up");
+    assert!(up.stderr.contains("hydra: backed up") && !up.stderr.contains("keto: backed up"), "{up}");
+    assert!(up.stdout.starts_with(&*stack.project.dir.join("backups").to_string_lossy()), "{up}");
+    assert!(stack.applied("kratos") > kratos && stack.applied("hydra") > hydra);
+    let name = newest(&stack);
+    let again = stack.run("migrate-all --backup").exits(0).says("kratos: up to date");
+    assert!(!again.stderr.contains("backed up"), "nothing is pending: {again}");
+    assert_eq!(newest(&stack), name);
+
+    // The way back, with the images of before.
+    stack.run_release(OLD, &format!("restore {name} --yes")).exits(0);
+    assert_eq!(stack.applied("kratos"), kratos);
+    assert_eq!(stack.rows(), rows);
+    stack.run_release(OLD, "status --check").exits(0);
 }

@@ -178,8 +178,7 @@ fn five_causes_of_already_exists(compose: Compose) {
     let migrate = "migrate-kratos";
     let insert = "insert into networks values (gen_random_uuid(), now(), now())";
     let rows = || stack.sql("kratos", "select count(*) from networks");
-    stack.project.write("backups/.keep", "");
-    stack.type_line("docker compose exec -T db pg_dump -U postgres -Fc kratos > backups/kratos.dump", &[]);
+    stack.run("backup kratos").exits(0);
     stack.sql("kratos", insert);
     let before = rows();
 
@@ -202,7 +201,8 @@ fn five_causes_of_already_exists(compose: Compose) {
     assert_eq!(rows(), before, "rows of after the backup are gone");
 
     stack.sql("kratos", "drop table schema_migration, sessions cascade");
-    fails(&stack, migrate, "has some of kratos's tables").then_its_hint_repairs();
+    fails(&stack, migrate, "has some of kratos's tables")
+        .then_its_hint_repairs_with(&[("[y/N]", "y\n".into())]);
     stack.sql("kratos", insert);
 
     // Another session makes the table of the bookkeeping while this one waits for it.

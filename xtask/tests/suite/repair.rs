@@ -53,7 +53,7 @@ fn a_step_killed_between_statement_and_note_is_repaired(compose: Compose) {
     stack.sql("kratos", other);
     let refused = stack.run("repair kratos --yes").exits(1).says("external_id of the table identities is");
     assert_eq!((refused.stdout.as_str(), stack.applied("kratos")), ("", all - 1));
-    refused.says("hint: restore a backup of kratos");
+    refused.says("hint: cargo xtask restore latest kratos");
 }
 
 /// Kills the migration's container after a step, before it can note it.

@@ -47,8 +47,8 @@ pub struct Cause {
 
 /// What xtask fills in: names, then commands. `psql` is typed as the server's administrator; `file` is the
 /// one found in the text, `config` the product's own, both as this machine names them.
-pub const WORDS: [&str; 15] = [
-    "product", "service", "role", "database", "schema", "server", "psql", "restore", "logs", "start",
+pub const WORDS: [&str; 16] = [
+    "product", "service", "role", "database", "schema", "server", "psql", "restore", "dump", "logs", "start",
     "unpause", "chown", "compose", "file", "config",
 ];
 

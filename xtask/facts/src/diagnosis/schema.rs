@@ -84,7 +84,7 @@ pub const ROWS: &[Row] = &[
         when: Some(evidence::lost_its_rows),
         message: "the database {database} has {product}'s tables, and has lost what was applied: schema_migration",
         hint: "restore that table from a backup: {restore} -t schema_migration -I schema_migration_version_idx \
-               -I schema_migration_version_self_idx < backups/{product}.dump",
+               -I schema_migration_version_self_idx < {dump}",
         ..ROW
     },
     Row {
@@ -92,7 +92,7 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::is_half_there),
         message: "the database {database} has some of {product}'s tables, among them {1}, and lacks others",
-        hint: "restore a backup: {restore} < backups/{product}.dump",
+        hint: "cargo xtask restore latest {product}",
         ..ROW
     },
     Row {
@@ -100,7 +100,7 @@ pub const ROWS: &[Row] = &[
         any: NO_TABLE,
         when: Some(evidence::is_migrated),
         message: "the database {database} is migrated, and a table of {product} is gone: networks",
-        hint: "restore a backup: {restore} < backups/{product}.dump",
+        hint: "cargo xtask restore latest {product}",
         ..ROW
     },
     Row {
@@ -114,7 +114,7 @@ pub const ROWS: &[Row] = &[
         id: "table-missing",
         any: &["relation \"*\" does not exist (SQLSTATE 42P01)"],
         message: "a table of {product} is gone from the database {database}: {1}",
-        hint: "restore a backup: {restore} < backups/{product}.dump",
+        hint: "cargo xtask restore latest {product}",
         ..ROW
     },
     Row {
