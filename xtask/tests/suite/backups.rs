@@ -163,4 +163,16 @@ fn a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup(co
     assert_eq!(stack.applied("kratos"), kratos);
     assert_eq!(stack.rows(), rows);
     stack.run_release(OLD, "status --check").exits(0);
+
+    // What the stack says by now can't serve it: the database is as before, and so is the other server.
+    stack.insert_rows();
+    let rows = stack.rows();
+    let served = stack.container("keto");
+    let (file, command) = ("docker-compose.yml", "command: serve --config /etc/config/kratos/kratos.yml --dev");
+    stack.project.replace(file, command, "entrypoint: sleep\n    command: infinity");
+    let failed = stack.run_release(OLD, "--timeout 3 restore latest --yes").exits(1);
+    let failed = failed.says("kratos was made anew as the stack says now; what was there is served by ");
+    assert_eq!((stack.rows(), stack.container("keto")), (rows, served), "{failed}");
+    stack.project.replace(file, "entrypoint: sleep\n    command: infinity", command);
+    stack.run_release(OLD, "up").exits(0);
 }
