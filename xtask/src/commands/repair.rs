@@ -57,7 +57,7 @@ fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
     psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets).map_err(|error| {
         let message = format!("{product} could not be repaired as a whole; what was done stays done");
         let hint = format!(
-            "mend what PostgreSQL says, then cargo xtask repair {product}; or restore a backup of {database}"
+            "mend what PostgreSQL says, then cargo xtask repair {product}; or: cargo xtask restore latest {product}"
         );
         error.context(Failure::new(Exit::Failed, message).hint(hint))
     })?;
@@ -72,7 +72,7 @@ fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
     let pending = expected.versions.difference(&actual.versions).cloned().collect();
     repair::statements(deployment.product, &pending, &expected, &actual).map_err(|other| {
         let message = format!("{} isn't as a killed migration leaves it: {other}", deployment.product);
-        let hint = format!("restore a backup of {}", deployment.dsn.database);
+        let hint = format!("cargo xtask restore latest {}", deployment.product);
         Failure::new(Exit::Failed, message).hint(hint).into()
     })
 }

@@ -168,11 +168,12 @@ fn a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup(co
     stack.insert_rows();
     let rows = stack.rows();
     let served = stack.container("keto");
-    let (file, command) = ("docker-compose.yml", "command: serve --config /etc/config/kratos/kratos.yml --dev");
-    stack.project.replace(file, command, "entrypoint: sleep\n    command: infinity");
+    let (file, command, other) =
+        ("docker-compose.yml", "serve --config /etc/config/kratos/", "serve --config /etc/config/no/");
+    stack.project.replace(file, command, other);
     let failed = stack.run_release(OLD, "--timeout 3 restore latest --yes").exits(1);
     let failed = failed.says("kratos was made anew as the stack says now; what was there is served by ");
     assert_eq!((stack.rows(), stack.container("keto")), (rows, served), "{failed}");
-    stack.project.replace(file, "entrypoint: sleep\n    command: infinity", command);
+    stack.project.replace(file, other, command);
     stack.run_release(OLD, "up").exits(0);
 }
