@@ -5,21 +5,21 @@
 
 // What the tests know of a stack is more than is needed here.
 #[allow(dead_code)]
-#[path = "../tests/suite/project.rs"]
+#[path = "../../tests/suite/project.rs"]
 mod project;
+mod side;
 #[allow(dead_code, unused_imports, unused_macros)]
-#[path = "../tests/suite/stack.rs"]
+#[path = "../../tests/suite/stack.rs"]
 mod stack;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use project::{outcome, workspace};
-use stack::{Compose, NEW, Stack, docker, is_real};
+use side::Side;
+use stack::{Compose, is_real};
 
 const PRODUCTS: [&str; 3] = ["kratos", "hydra", "keto"];
 const RUNS: [&str; 3] = [
@@ -45,6 +45,7 @@ fn main() {
     bench.everyday(Compose::V2);
     bench.everyday(Compose::V1);
     bench.first_time();
+    bench.backup();
     bench.builds();
     bench.growth();
 }
@@ -163,6 +164,32 @@ impl Bench {
         );
     }
 
+    /// A large database, of rows that compress to about half, as tokens and JSON do.
+    fn backup(&self) {
+        let name = "backup, 500 MB";
+        if !self.wants(name) {
+            return;
+        }
+        let side = Side::new(Compose::V2);
+        let text = (0..16).map(|part| format!("md5((n + {part}000000)::text)")).collect::<Vec<_>>();
+        let rows = format!("select n, {} from generate_series(1, 850000) n", text.join(" || "));
+        side.stack.sql("kratos", &format!("create table filler as {rows}"));
+        side.stack.sql("kratos", "alter table filler owner to kratos; analyze; checkpoint");
+        let size = side.stack.sql("kratos", "select pg_size_pretty(pg_database_size('kratos'))");
+        println!("the database of 500 MB has {}", size.trim());
+        let raw = "docker compose exec -T db pg_dump -U postgres -Fc kratos > raw.dump";
+        self.row(
+            name,
+            1.15,
+            || {
+                let time = timed(|| side.xtask("backup kratos"));
+                std::fs::remove_dir_all(side.stack.project.dir.join("backups")).expect("a backup");
+                time
+            },
+            || timed(|| run(side.stack.project.command("sh").args(["-c", raw]))),
+        );
+    }
+
     /// The program itself: how long it takes to be built, and to be started.
     fn builds(&self) {
         let names = ["cold build", "cargo xtask --help"];
@@ -221,104 +248,6 @@ impl Bench {
     }
 }
 
-/// A stack that both sides work on.
-struct Side {
-    stack: Stack,
-    compose: &'static str,
-}
-
-impl Side {
-    /// Up and migrated, its images in `.env`, so that both sides take the same.
-    fn new(compose: Compose) -> Self {
-        let stack = Stack::new(compose);
-        stack.run("up").exits(0);
-        let mut env = stack.project.read(".env");
-        for product in PRODUCTS {
-            let name = format!("{}_IMAGE=", product.to_uppercase());
-            if !env.contains(&name) {
-                env += &format!("{name}oryd/{product}:{NEW}\n");
-            }
-        }
-        stack.project.write(".env", &env);
-        let side = Self {
-            stack,
-            compose: if let Compose::V1 = compose { "docker-compose" } else { "docker compose" },
-        };
-        side.xtask("up");
-        side
-    }
-
-    /// `cargo xtask`, as it is typed.
-    fn xtask(&self, args: &str) {
-        let mut command = self.stack.project.command("cargo");
-        command.current_dir(workspace()).arg("xtask").args(args.split_whitespace());
-        if self.compose != "docker compose" {
-            command.env("XTASK_COMPOSE", self.compose);
-        }
-        run(&mut command);
-    }
-
-    fn compose(&self, args: &str) {
-        let words: Vec<_> = self.compose.split(' ').chain(args.split_whitespace()).collect();
-        run(self.stack.project.command(words[0]).args(&words[1..]));
-    }
-
-    /// Runs, and waits until all endpoints answer 200.
-    fn until_ready(&self, work: impl FnOnce()) {
-        work();
-        thread::scope(|scope| {
-            for (_, port) in &self.stack.ports {
-                scope.spawn(move || {
-                    while !is_ready(*port) {
-                        thread::sleep(Duration::from_millis(10));
-                    }
-                });
-            }
-        });
-    }
-
-    fn wait_for_server(&self) {
-        let container = self.stack.container("db").1;
-        let ready = ["exec", &container, "pg_isready", "-q", "-h", "127.0.0.1"];
-        while outcome(Command::new("docker").args(ready)).code != Some(0) {
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn create_databases(&self) {
-        let env = self.stack.project.read(".env");
-        for product in PRODUCTS {
-            let name = format!("{}_DB_PASSWORD=", product.to_uppercase());
-            let password = env.lines().find_map(|line| line.strip_prefix(&name)).expect("a password");
-            self.stack.sql("postgres", &format!("create role {product} login password '{password}'"));
-            self.stack.sql("postgres", &format!("create database {product} owner {product}"));
-        }
-    }
-
-    fn empty_databases(&self) {
-        for product in PRODUCTS {
-            self.stack.sql("postgres", &format!("drop database {product} with (force)"));
-            self.stack.sql("postgres", &format!("create database {product} owner {product}"));
-        }
-    }
-
-    /// As if the image carried this many versions, all of them applied.
-    fn pretend_versions(&self, product: &str, count: usize) {
-        let image = docker(&["image", "inspect", "--format", "{{.Id}}", &self.stack.container(product).0]);
-        let id = image.trim().trim_start_matches("sha256:");
-        let version = |number: usize| format!("2015{number:016}");
-        let rows: String = (0..count).map(|number| format!("{}\tstep\n", version(number))).collect();
-        let path = images_folder().join(format!("{product}-{id}.versions"));
-        std::fs::write(path, rows + "end").expect("a file written");
-        let fill = "insert into schema_migration (version) select '2015' || lpad(n::text, 16, '0')";
-        let script = format!(
-            "truncate schema_migration; {fill} from generate_series(0, {}) n",
-            count.saturating_sub(1)
-        );
-        self.stack.sql(product, &script);
-    }
-}
-
 /// Where xtask keeps what it knows of images.
 fn images_folder() -> PathBuf {
     workspace().join("target/ory/images")
@@ -326,18 +255,6 @@ fn images_folder() -> PathBuf {
 
 fn forget_images() {
     _ = std::fs::remove_dir_all(images_folder());
-}
-
-fn is_ready(port: u16) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_millis(200)))?;
-        stream.write_all(b"GET /health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
-    ask().is_ok_and(|answer| answer.ends_with(" 200"))
 }
 
 /// A crate in a folder of its own that needs these packages, of the versions that xtask is locked to.
