@@ -195,9 +195,15 @@ pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: 
     psql(cx, place, owner(deployment), script)
 }
 
+/// The database to be in while no session may be in the product's.
+pub fn beside(deployment: &Deployment) -> &'static str {
+    // Nobody stays there: who makes a database copies it.
+    if deployment.dsn.database == MAINTENANCE_DATABASE { "template1" } else { MAINTENANCE_DATABASE }
+}
+
 /// The same while no session may be in the product's database.
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    psql(cx, place, with(owner(deployment), &[("PGDATABASE", MAINTENANCE_DATABASE)]), script)
+    psql(cx, place, with(owner(deployment), &[("PGDATABASE", beside(deployment))]), script)
 }
 
 /// psql in a product's database as who may alter what others own there. It takes as long as it takes.

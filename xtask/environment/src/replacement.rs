@@ -7,7 +7,8 @@ use anyhow::{Context as _, Error, Result, bail};
 use ory_facts::backup::Dump;
 use ory_facts::contents::{self, Contents};
 use ory_facts::sql::{identifier, literal};
-use ory_facts::swap::Swap;
+use ory_facts::swap::{self, Swap};
+use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::counted;
@@ -40,7 +41,8 @@ impl<'a> Replacement<'a> {
         let place = postgres::running_place(cx, deployment)?;
         let swap = Swap::of(store.database());
         let maintain = |script: String| postgres::maintain(cx, &place, deployment, script).read(&cx.secrets);
-        let rights = maintain(rights(store.database())).map_err(|error| no_maintenance(store, error))?;
+        let rights =
+            maintain(rights(store.database())).map_err(|error| no_maintenance(store, deployment, error))?;
         refuse_without_rights(store, &rights)?;
         let is_there = rights.lines().any(|line| line == "there");
         if is_there {
@@ -60,6 +62,22 @@ impl<'a> Replacement<'a> {
         self.is_made = true;
         self.maintain(script)?;
         Ok(())
+    }
+
+    /// Gives it, while it is empty, the rights that what is made in it will have: those that the current one gives, as to
+    /// a serving role.
+    pub fn copy_rights(&self) -> Result<()> {
+        if self.current.is_none() {
+            return Ok(());
+        }
+        let deployment = self.store.main()?;
+        let run = |database: &str, script: &str| {
+            let variables = [("PGDATABASE", database)];
+            let psql = postgres::as_owner(self.cx, &self.place, deployment, &variables);
+            psql.stdin(script).read(&self.cx.secrets)
+        };
+        let rights = run(&self.swap.current, swap::RIGHTS)?;
+        run(&self.swap.new, &rights).map(|_| ())
     }
 
     /// Fills it from a dump, and compares what it holds then with what was counted when the dump was made.
@@ -259,10 +277,13 @@ fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
     bail!(Failure::new(Exit::Failed, message).hint(hint))
 }
 
-fn no_maintenance(store: &Store, error: Error) -> Error {
+fn no_maintenance(store: &Store, deployment: &Deployment, error: Error) -> Error {
+    let beside = postgres::beside(deployment);
     let message =
-        format!("{} can't be replaced: it takes a session in the database postgres", store.database());
-    let hint = "have an administrator run: grant connect on database postgres to public; or make an empty database, \
-                and: cargo xtask restore BACKUP --into NAME";
+        format!("{} can't be replaced: it takes a session in the database {beside}", store.database());
+    let hint = format!(
+        "have an administrator run: grant connect on database {beside} to public; or make an empty database, and: \
+         cargo xtask restore BACKUP --into NAME"
+    );
     error.context(Failure::new(Exit::Failed, message).hint(hint))
 }

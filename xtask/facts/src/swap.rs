@@ -10,6 +10,30 @@ use crate::sql::{self, identifier, literal};
 const LISTS: &str = "('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries', \
                      'shared_preload_libraries', 'unix_socket_directories')";
 
+/// Prints the statements that give an empty database the rights of this one: those on the schema `public`, and those
+/// that what roles make there gets by default. A dump has them too, but a reset restores none.
+/// Source: <https://www.postgresql.org/docs/17/catalog-pg-default-acl.html>.
+pub const RIGHTS: &str = "\
+with given as (
+  select acl.*, format('on schema %I', nspname) as whereon, '' as beginning
+  from pg_namespace, aclexplode(nspacl) acl
+  where nspname = 'public' and acl.grantee <> nspowner
+  union all
+  select acl.*, 'on ' || case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
+      when 'f' then 'functions' when 'T' then 'types' else 'schemas' end,
+    format('alter default privileges for role %I%s ', pg_get_userbyid(defaclrole),
+      case when nspname is null then '' else format(' in schema %I', nspname) end)
+  from pg_default_acl left join pg_namespace n on n.oid = defaclnamespace, aclexplode(defaclacl) acl
+  where acl.grantee <> defaclrole and coalesce(nspname, 'public') = 'public'
+)
+select 'revoke all on schema public from public;' from pg_namespace where nspname = 'public' and nspacl is not null
+union all
+select format('%sgrant %s %s to %s%s;', beginning, privilege_type, whereon,
+  case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
+  case when is_grantable then ' with grant option' else '' end)
+from given;
+";
+
 /// The databases of a replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swap {

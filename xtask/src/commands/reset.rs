@@ -40,6 +40,7 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
     let mut migrations = Vec::new();
     for (store, replacement) in stores.iter().zip(&mut replacements) {
         replacement.make()?;
+        replacement.copy_rights()?;
         replacement.migrate()?;
         let empty = replacement.contents()?;
         if let Some(current) = replacement.current.as_ref().filter(|_| !args.force) {

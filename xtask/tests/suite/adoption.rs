@@ -130,6 +130,28 @@ impl Adopted<'_> {
         self.holds(&outcome);
     }
 
+    /// A backup is put in the place of what was written after it, and of what a reset has emptied.
+    #[track_caller]
+    fn backs_up_and_restores(&self) {
+        let folder = self.stack.project.dir.with_file_name("backups");
+        let made = self.stack.run(&format!("backup --verify --output {}", folder.display())).exits(0);
+        let restore = format!("restore {} --yes", made.stdout.trim());
+        for server in self.servers {
+            self.stack.sql_on(server.on, server.database, "truncate networks cascade");
+        }
+        let restored = self.stack.run(&restore).exits(0);
+        self.holds(&restored);
+        let products: Vec<_> = self.servers.iter().map(|server| server.product).collect();
+        let reset = format!("reset {} --yes --output {}", products.join(" "), folder.display());
+        let reset = self.stack.run(&reset).exits(0);
+        for (server, rows) in self.servers.iter().zip(&self.rows) {
+            assert!(self.stack.is_ready(server.service, server.ports()), "{reset}");
+            assert!(!server.rows(self.stack).contains(rows.as_str()), "it isn't empty\n{reset}");
+        }
+        let restored = self.stack.run(&restore).exits(0);
+        self.holds(&restored);
+    }
+
     /// Fails unless every server is ready, with its rows, and the files are as they were.
     #[track_caller]
     fn holds(&self, outcome: &Outcome) {
@@ -162,7 +184,7 @@ fn a_server_a_product(compose: Compose) {
         server("hydra", "hydra-db", "postgres"),
         server("keto", "keto-db", "keto"),
     ];
-    adopt(&stack, &servers);
+    adopt(&stack, &servers).backs_up_and_restores();
 }
 
 fn one_database_with_hydra_in_it_is_refused_before_anything_runs(compose: Compose) {
@@ -221,7 +243,9 @@ fn passwords_with_dollars_and_percent_encoding(compose: Compose) {
         server("hydra", "postgres", "hydra"),
         server("keto", "postgres", "keto"),
     ];
-    adopt(&stack, &servers).learns_its_schemas();
+    let adopted = adopt(&stack, &servers);
+    adopted.learns_its_schemas();
+    adopted.backs_up_and_restores();
 }
 
 fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose: Compose) {
@@ -231,13 +255,15 @@ fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose:
         server("hydra", "postgresd", "hydra"),
         server("keto", "postgresd", "keto"),
     ];
-    adopt(&stack, &servers).learns_its_schemas();
+    let adopted = adopt(&stack, &servers);
+    adopted.learns_its_schemas();
     for server in &servers {
         let owner = "select distinct tableowner from pg_tables where schemaname = 'public'";
         assert_eq!(stack.sql_on(server.on, server.database, owner), "owner\n", "{}", server.product);
         let [_, _, ended] = &stack.containers()[&format!("{}-migrate", server.product)];
         assert_eq!(ended, "exited:0");
     }
+    adopted.backs_up_and_restores();
 }
 
 fn entrypoints_that_are_a_shell(compose: Compose) {
@@ -251,8 +277,10 @@ fn entrypoints_that_are_a_shell(compose: Compose) {
 
 fn built_images_without_entrypoint(compose: Compose) {
     let stack = Stack::of_others("no-entrypoint", compose);
-    adopt(&stack, &[server("kratos", "postgres", "kratos"), server("keto", "keto-postgres", "keto")])
-        .learns_its_schemas();
+    let servers = [server("kratos", "postgres", "kratos"), server("keto", "keto-postgres", "keto")];
+    let adopted = adopt(&stack, &servers);
+    adopted.learns_its_schemas();
+    adopted.backs_up_and_restores();
 }
 
 fn several_files_profiles_and_env_files_in_a_folder_below(compose: Compose) {
