@@ -26,16 +26,17 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     if options.dry_run {
         return stores.iter().try_for_each(|store| print_dump(&cx, store));
     }
+    // What a role may not do is said before anything is done.
+    let verified = if args.verify { &stores[..] } else { &[] };
+    let replacements = verified.iter().map(|store| Replacement::new(&cx, store));
+    let replacements = replacements.collect::<Result<Vec<_>>>()?;
     let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder(&cx, &args.folder))?;
     made.manifest.dumps.iter().for_each(|dump| cx.out.say(line(dump)));
-    if args.verify {
-        for (store, dump) in stores.iter().zip(&made.manifest.dumps) {
-            made.check(&cx, dump)?;
-            let mut replacement = Replacement::new(&cx, store)?;
-            replacement.make()?;
-            replacement.restore(dump, &made.path(dump))?;
-            cx.out.say(format!("{}: restored and compared", dump.names()));
-        }
+    for (mut replacement, dump) in replacements.into_iter().zip(&made.manifest.dumps) {
+        made.check(&cx, dump)?;
+        replacement.make()?;
+        replacement.restore(dump, &made.path(dump))?;
+        cx.out.say(format!("{}: restored and compared", dump.names()));
     }
     Ok(Output::data(made.folder.display().to_string())?)
 }

@@ -8,6 +8,7 @@ scenarios! {
     a_server_elsewhere_is_asked_through_a_client_container
     a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at
     a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other
+    a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_databases
     drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases
 }
 
@@ -83,4 +84,39 @@ fn a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_othe
         managed.sql("identity", "select tablename from pg_tables where schemaname = 'public'"),
         "orders\n"
     );
+}
+
+fn a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_databases(compose: Compose) {
+    let mut stack = Stack::of_others("server-elsewhere", compose);
+    let managed = managed(&mut stack);
+    stack.run("up").exits(0);
+    let insert = "insert into networks values (gen_random_uuid(), now(), now())";
+    managed.sql("identity", insert);
+    let rows = |database: &str| managed.sql(database, "select id from networks order by 1");
+    let before = rows("identity");
+    stack.run("backup").exits(0).says("kratos: backed up ").hides("s3cret-of-managed");
+    managed.sql("identity", insert);
+    let after = rows("identity");
+    for command in ["backup --verify", "restore latest --yes", "reset kratos --yes --force"] {
+        let refused =
+            stack.run(command).exits(1).says("the role identity may not create the database that would take");
+        refused.says("alter role \"identity\" createdb").hides("s3cret-of-managed");
+        assert_eq!(rows("identity"), after, "{command}");
+    }
+    managed.sql("postgres", "create database other owner identity");
+    stack.run("restore latest --into other").exits(0).says("restored ");
+    assert_eq!(rows("other"), before);
+
+    managed.sql("postgres", "alter role identity createdb");
+    stack.run("backup --verify").exits(0).says("kratos: restored and compared");
+    stack.run("restore latest --yes").exits(0).hides("s3cret-of-managed");
+    assert_eq!(rows("identity"), after);
+    stack.run("reset kratos --yes").exits(1).says("kratos could be in production: the server");
+    assert_eq!(rows("identity"), after);
+    stack.run("reset kratos --yes --force").exits(0).says("kratos: empty, with");
+    assert!(!rows("identity").contains(after.trim()));
+    assert!(stack.is_ready("kratos", [4433, 4434]), "it doesn't serve");
+    stack.run("restore latest --yes").exits(0);
+    assert_eq!(rows("identity"), after);
+    stack.run("up").exits(0).says("kratos: up to date");
 }
