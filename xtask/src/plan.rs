@@ -21,6 +21,7 @@ use ory_environment::migrations::{self, Ahead, Outcome};
 use ory_environment::one_off;
 use ory_environment::postgres::{self, MayCreate};
 use ory_environment::readiness;
+use ory_environment::services;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
@@ -137,7 +138,7 @@ impl Step<'_> {
                     migrations::known_pending(cx, deployment).map(|count| counted(count, "migration"));
                 let count = count.unwrap_or("an unknown number of migrations".into());
                 let migrate = format!("{migrate}  # {count} pending");
-                let start = then_start.map(|service| compose::start(&cx.engine, service));
+                let start = then_start.map(|service| services::start(cx, &containers, service));
                 let start = start.map(|start| format!("{start}  # beside what follows"));
                 [has].into_iter().chain(ask).chain([migrate]).chain(start).collect()
             }
@@ -159,8 +160,14 @@ impl Step<'_> {
                 commands.into_iter().map(print).chain(wait_line(cx, services)).collect()
             }
             Self::Restart(services) => {
-                let commands = restart_commands(cx, &convergence::compare(cx, services)?);
-                commands.into_iter().map(print).chain(wait_line(cx, services)).collect()
+                let work = convergence::compare(cx, services)?;
+                let restart = services::restart_commands(cx, &work.keep)?;
+                start_commands(cx, &work)
+                    .into_iter()
+                    .chain(restart)
+                    .map(print)
+                    .chain(wait_line(cx, services))
+                    .collect()
             }
             Self::Down { volumes } => vec![print(down(cx, *volumes))],
         })
@@ -208,7 +215,10 @@ impl Step<'_> {
                     }
                 });
                 if let Some(service) = then_start {
-                    beside.add(|| cx.run_beside(&compose::start(&cx.engine, service)));
+                    beside.add(|| {
+                        let containers = cx.listed().unwrap_or_default();
+                        cx.run_beside(&services::start(cx, &containers, service));
+                    });
                 }
                 Ok(())
             }
@@ -216,23 +226,22 @@ impl Step<'_> {
             Self::Start { services, started } => {
                 beside.finish();
                 let clock = Instant::now();
-                let work = convergence::compare(cx, services)?;
+                let work = convergence::compare_others(cx, services, started)?;
                 let commands = start_commands(cx, &work);
                 if !commands.is_empty() {
                     let servers = cx.stack.servers();
                     servers.into_iter().try_for_each(|server| postgres::wait_until_healthy(cx, server))?;
                 }
                 commands.iter().try_for_each(|command| run_compose(cx, "start", command))?;
-                let is_started = |name: &&str| started.iter().any(|service| service.name == **name);
-                let kept: Vec<_> = work.keep.iter().copied().filter(|name| !is_started(name)).collect();
-                finish(cx, services, &work, &kept, clock)
+                finish(cx, services, &work, &work.keep, clock)
             }
             Self::Restart(services) => {
                 let clock = Instant::now();
                 let work = convergence::compare(cx, services)?;
-                restart_commands(cx, &work)
+                start_commands(cx, &work)
                     .iter()
                     .try_for_each(|command| run_compose(cx, "restart", command))?;
+                services::restart(cx, &work.keep)?;
                 finish(cx, services, &work, &[], clock)
             }
             Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
@@ -266,13 +275,6 @@ fn start_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
         cx.engine.compose(args.iter().copied().chain(named))
     });
     commands.collect()
-}
-
-/// What restarts services: those that changed are made anew.
-fn restart_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
-    let restart = cx.engine.compose(["restart"].into_iter().chain(work.keep.iter().copied()));
-    let restart = (!work.keep.is_empty()).then_some(restart);
-    start_commands(cx, work).into_iter().chain(restart).collect()
 }
 
 /// Waits for services, and prints them; `kept` are those that ran before and weren't touched.

@@ -274,11 +274,6 @@ pub fn create(engine: &Engine, services: &[&Service]) -> Invocation {
 /// Starts the containers of services as they are, and of no other service.
 pub const START: &[&str] = &["up", "-d", "--no-deps", "--no-recreate"];
 
-/// [`START`] of one service.
-pub fn start(engine: &Engine, service: &Service) -> Invocation {
-    engine.compose(START.iter().copied()).arg(&service.name)
-}
-
 /// What `compose config` printed, with `$$` made `$` again.
 pub fn read_config(text: &str) -> Result<Yaml> {
     let documents = YamlLoader::load_from_str(&text.replace("$$", "$"))

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use yaml_rust2::Yaml;
 
 use crate::compose::{self, Engine, Found};
+use crate::hashes;
 use crate::known::Known;
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
@@ -59,7 +60,7 @@ pub struct Context {
     pub stack: Stack,
     pub secrets: Secrets,
     /// The configuration as Compose printed it. It holds secrets.
-    resolved: String,
+    pub resolved: String,
     pub known: Known,
 }
 
@@ -145,9 +146,28 @@ impl Context {
         }
     }
 
-    /// Compose's hash of each service's configuration.
-    pub fn hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.known.hashes.get(|| self.engine.config_hashes(&self.resolved))
+    /// Whether this is Compose's hash of a service's configuration, which its container carries. Those that Compose told
+    /// of the very same configuration are kept; one that another Compose would tell otherwise is no longer carried.
+    pub fn has_hash(&self, service: &str, hash: &String) -> Result<bool> {
+        Ok(self.kept_hashes()?.get(service) == Some(hash) || self.hashes()?.get(service) == Some(hash))
+    }
+
+    /// Asks for them where none are kept: they will be needed.
+    pub fn ask_hashes(&self) -> Result<()> {
+        if self.kept_hashes()?.is_empty() { self.hashes().map(|_| ()) } else { Ok(()) }
+    }
+
+    fn kept_hashes(&self) -> Result<BTreeMap<String, String>> {
+        self.known.kept_hashes.get(|| Ok(hashes::kept(self).unwrap_or_default()))
+    }
+
+    /// Compose's hash of each service's configuration, as it tells it now.
+    fn hashes(&self) -> Result<BTreeMap<String, String>> {
+        self.known.hashes.get(|| {
+            let hashes = self.engine.config_hashes(&self.resolved)?;
+            hashes::keep(self, &hashes)?;
+            Ok(hashes)
+        })
     }
 
     /// The container of a service: the one there is, else the name Compose would give it.

@@ -6,6 +6,7 @@
 use anyhow::Result;
 
 use crate::context::Context;
+use ory_stack::container::Listed;
 use ory_stack::service::Service;
 
 /// The services asked for, by what is to be done.
@@ -25,20 +26,22 @@ pub struct Work<'a> {
 
 /// Compares services with their containers.
 pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
-    let containers = cx.containers()?;
     let mut work = Work::default();
+    if services.is_empty() {
+        return Ok(work);
+    }
+    let containers = cx.containers()?;
     if containers.is_empty() {
         work.make = services.iter().map(|service| service.name.as_str()).collect();
         return Ok(work);
     }
-    let hashes = cx.hashes()?;
     for service in services {
         let name = service.name.as_str();
         let Some(container) = containers.iter().find(|container| container.service == name) else {
             work.make.push(name);
             continue;
         };
-        let is_current = hashes.get(name) == Some(&container.config_hash)
+        let is_current = cx.has_hash(name, &container.config_hash)?
             && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
         // A server that was stopped ended well too.
         if container.is_finished() && cx.stack.product_of(service).is_none() {
@@ -54,4 +57,16 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         }
     }
     Ok(work)
+}
+
+/// Compares what this run hasn't made: what it has made, and runs, is as the stack says.
+pub fn compare_others<'a>(cx: &Context, services: &[&'a Service], made: &[&Service]) -> Result<Work<'a>> {
+    let listed = cx.listed()?;
+    let runs = |name: &str| {
+        let mut own = listed.iter().filter(|container| container.service == name).peekable();
+        own.peek().is_some() && own.all(Listed::is_running)
+    };
+    let is_made = |service: &Service| made.iter().any(|other| other.name == service.name);
+    let others = services.iter().filter(|service| !is_made(service) || !runs(&service.name));
+    compare(cx, &others.copied().collect::<Vec<_>>())
 }

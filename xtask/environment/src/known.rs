@@ -31,6 +31,8 @@ pub struct Known {
     pub images: Answer<Vec<Image>>,
     /// Compose's hash of each service's configuration.
     pub hashes: Answer<BTreeMap<String, String>>,
+    /// Those that an earlier run was told of the same configuration.
+    pub kept_hashes: Answer<BTreeMap<String, String>>,
     /// The versions that products' databases have, and the servers that told them.
     seen: Answer<Seen>,
     carried: [Answer<Option<Carried>>; Product::ALL.len()],
@@ -97,7 +99,7 @@ pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployme
             scope.spawn(|| cx.containers());
         }
         if extent >= Extent::Changes && cx.listed().is_ok_and(|listed| !listed.is_empty()) {
-            scope.spawn(|| cx.hashes());
+            scope.spawn(|| cx.ask_hashes());
         }
         let asked: Vec<_> = places(cx, &deployments)
             .into_iter()

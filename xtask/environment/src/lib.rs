@@ -8,6 +8,7 @@ pub mod context;
 pub mod convergence;
 pub mod diagnosis;
 pub mod drift;
+mod hashes;
 pub mod known;
 pub mod lock;
 pub mod migrations;

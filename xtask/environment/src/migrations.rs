@@ -13,6 +13,7 @@ use crate::server_lock::ServerLock;
 use crate::{diagnosis, drift, one_off, postgres, server_lock, split};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
+use ory_facts::split::{MEMORY, Memory};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -38,10 +39,18 @@ pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
     State { applied, carried: Some(carried) }.pending()
 }
 
-/// The lock of a database, and what the database has.
+/// The lock of a database, what the database has, and what it remembers of a split.
 pub struct Ahead<'a> {
     lock: ServerLock<'a>,
     applied: BTreeSet<String>,
+    memory: Memory,
+}
+
+impl<'a> Ahead<'a> {
+    fn read(cx: &Context, deployment: &Deployment, lock: ServerLock<'a>) -> Result<Self> {
+        let (applied, memory) = postgres::applied_and(cx, deployment, MEMORY)?;
+        Ok(Self { lock, applied, memory: Memory::read(&memory) })
+    }
 }
 
 /// Locks and reads a database while another one is migrated. None where anything is in the way: that is dealt
@@ -58,8 +67,7 @@ pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> 
     }
     let mut lock = server_lock::acquire_free(cx, deployment).ok()??;
     let is_left = one_off::is_left(cx, deployment, &mut lock).ok()?;
-    let applied = postgres::applied(cx, deployment).ok()?;
-    (!is_left).then_some(Ahead { lock, applied })
+    if is_left { None } else { Ahead::read(cx, deployment, lock).ok() }
 }
 
 /// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
@@ -71,7 +79,7 @@ pub fn migrate(
     ahead: Option<Ahead>,
 ) -> Result<Outcome> {
     let product = deployment.product;
-    let Ahead { lock: _lock, applied: before } = match ahead {
+    let Ahead { lock: _lock, applied: before, memory } = match ahead {
         Some(ahead) => ahead,
         None => {
             let seen = cx.known.applied(product);
@@ -83,13 +91,13 @@ pub fn migrate(
             let mut lock = server_lock::acquire(cx, deployment)?;
             one_off::take_over(cx, deployment, &mut lock)?;
             // What was waited for may have done it.
-            Ahead { lock, applied: postgres::applied(cx, deployment)? }
+            Ahead::read(cx, deployment, lock)?
         }
     };
     if is_up_to_date(cx, deployment, &before)? && !is_forced {
         return Ok(Outcome::UpToDate { total: before.len() });
     }
-    split::refuse_old_dsn(cx, deployment)?;
+    split::refuse_old_dsn(deployment, memory)?;
     let start = Instant::now();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));

@@ -126,13 +126,26 @@ pub fn applied_query(cx: &Context, place: &Place, products: &[&Deployment]) -> I
 
 /// What a product's database has, now.
 pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
-    let ask = || applied_query(cx, &running_place(cx, deployment)?, &[deployment]).read(&cx.secrets);
+    Ok(applied_and(cx, deployment, "")?.0)
+}
+
+/// The same, and what a script prints that is run in the same session: rows of two columns or more.
+pub fn applied_and(
+    cx: &Context,
+    deployment: &Deployment,
+    script: &str,
+) -> Result<(BTreeSet<String>, String)> {
+    let script = applied::script(&[(deployment.product, &deployment.dsn)]) + script;
+    let ask = || query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read(&cx.secrets);
     let rows = ask().or_else(|error| {
         // The server may have stopped since it was looked at.
         cx.known.forget();
         running_place(cx, deployment).and(Err(error))
     })?;
-    Ok(applied::of_one(&rows))
+    // All that follows is the script's: a comment of a database can have several lines.
+    let lines: Vec<_> = rows.lines().collect();
+    let (versions, printed) = lines.split_at(lines.iter().take_while(|row| !row.contains('|')).count());
+    Ok((applied::of_one(&versions.join("\n")), printed.join("\n")))
 }
 
 /// Where to ask about a product, whose server must be running.

@@ -1,11 +1,15 @@
 //! Services held still while their database is put in another one's place, and set going again.
 
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::Result;
 use ory_facts::product::Product;
-use ory_stack::container::Container;
+use ory_stack::container::{Container, Listed};
+use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::Invocation;
 
 use crate::context::Context;
 use crate::convergence;
@@ -37,6 +41,46 @@ pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
         return Err(cx.options.interrupt.clean_up_after(error, || stopped.start(cx)));
     }
     Ok(stopped)
+}
+
+/// Starts a service's containers as they are; where there is none, the one that is being made.
+pub fn start(cx: &Context, containers: &[Listed], service: &Service) -> Invocation {
+    let own = containers.iter().filter(|container| container.service == service.name);
+    let mut names: Vec<_> = own.map(|container| container.name.clone()).collect();
+    if names.is_empty() {
+        names.push(cx.container_name(containers, service));
+    }
+    cx.engine.docker(["start"]).args(names)
+}
+
+/// Restarts the containers of services, all at the same time. Compose takes longer, and does no more where nothing
+/// depends on them.
+pub fn restart(cx: &Context, names: &[&str]) -> Result<()> {
+    let commands = restart_commands(cx, names)?;
+    let _progress = cx.out.progress("restarting".to_string());
+    cx.known.forget_containers();
+    let all = thread::scope(|scope| {
+        let each = commands.iter().map(|command| scope.spawn(|| command.read(&cx.secrets)));
+        let each: Vec<_> = each.collect();
+        let join = |one: ScopedJoinHandle<_>| one.join().unwrap_or_else(|panic| resume_unwind(panic));
+        each.into_iter().map(join).collect::<Vec<Result<String>>>()
+    });
+    cx.known.forget_containers();
+    let failed = all.into_iter().find_map(Result::err);
+    failed.map_or(Ok(()), |error| Err(diagnosis::of_engine(error).context("failed to restart")))
+}
+
+/// What [`restart`] runs.
+pub fn restart_commands(cx: &Context, names: &[&str]) -> Result<Vec<Invocation>> {
+    let names_one =
+        |service: &Service| service.depends_on.keys().any(|other| names.contains(&other.as_str()));
+    let unlimited = |command: Invocation| command.until(&cx.options.interrupt, None);
+    if cx.stack.services.values().any(names_one) {
+        return Ok(vec![unlimited(cx.engine.compose(["restart"].into_iter().chain(names.iter().copied())))]);
+    }
+    let listed = cx.listed()?;
+    let containers = names.iter().flat_map(|name| listed.iter().filter(|c| c.service == **name));
+    Ok(containers.map(|container| unlimited(cx.engine.docker(["restart", &container.name]))).collect())
 }
 
 impl Stopped {

@@ -65,8 +65,8 @@ pub fn memory_query(cx: &Context, deployment: &Deployment) -> Result<Invocation>
 }
 
 /// A migration there would make the tables anew, empty, beside those that were split off.
-pub fn refuse_old_dsn(cx: &Context, deployment: &Deployment) -> Result<()> {
-    let note = memory(cx, deployment)?.note.filter(|note| note.products.contains(&deployment.product));
+pub fn refuse_old_dsn(deployment: &Deployment, memory: Memory) -> Result<()> {
+    let note = memory.note.filter(|note| note.products.contains(&deployment.product));
     let Some(note) = note else { return Ok(()) };
     if note.way == Way::Schemas && is_in_schema(deployment) {
         return Ok(());
