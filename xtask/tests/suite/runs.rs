@@ -118,7 +118,35 @@ fn a_database_ahead_of_its_image_is_exit_4() {
 fn restart_is_refused_with_exit_3_while_migrations_are_pending() {
     let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1", "2"]));
     golden("restart_pending", &fake.run("restart"));
-    assert!(!fake.calls().contains("compose restart"), "{}", fake.calls());
+    assert!(!fake.calls().contains("restart "), "{}", fake.calls());
+}
+
+#[test]
+fn what_compose_told_of_a_configuration_is_kept_until_a_container_says_otherwise() {
+    let of_hash = |hash: &str| {
+        let own = r#""Config":{"Image":"image-of-keto","Labels":{"#;
+        let label = format!(r#""Image":"sha256:cafe",{own}"com.docker.compose.config-hash":"{hash}","#);
+        container("k1", "keto", "running").replace(own, &label)
+    };
+    let both = listed("db1", "db", "running") + &listed("k1", "keto", "running");
+    let fake = Fake::new()
+        .with_database("1\n")
+        .answers(STATUS, &carries(&["1"]))
+        .answers("docker ps --all *", &both)
+        .answers("docker container inspect *k1*", &of_hash("told"))
+        .answers("docker compose -f - config --hash *", "keto told\n");
+    let restart = |fake: &Fake, command: &str| {
+        let plan = fake.run("--dry-run restart keto").exits(0);
+        assert!(plan.stdout.contains(command), "{plan}");
+        fake.calls().contains("config --hash")
+    };
+    assert!(restart(&fake, "docker restart stack-keto-1"));
+    assert!(!restart(&fake, "docker restart stack-keto-1"), "{}", fake.calls());
+    fake.project.write("target/ory/configurations/stack.hashes", "cut off");
+    assert!(restart(&fake, "docker restart stack-keto-1"));
+
+    let fake = fake.answers("docker container inspect *k1*", &of_hash("of another configuration"));
+    assert!(restart(&fake, "docker compose up -d keto"));
 }
 
 #[test]
