@@ -206,6 +206,7 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
         Way::Schemas => split_schemas::run(cx, shared, division),
     };
     let Err(error) = done else {
+        stopped.leave(cx)?;
         let kind = if *way == Way::Databases { "databases" } else { "schemas" };
         cx.out.say(format!("{}: in {kind} of their own", plan.names()));
         return Ok(());
@@ -248,7 +249,7 @@ fn go_on(cx: &Context, passwords: &mut Passwords, deployment: &Deployment, way: 
         split_databases::make_role(cx, &place, deployment, &first.dsn)?;
         split_databases::give_names(cx, &place, deployment, [deployment.product])?;
     }
-    services::stop(cx, &[deployment.product])?;
+    services::stop(cx, &[deployment.product])?.leave(cx)?;
     new.retain(|new| new.old != new.dsn.url());
     Ok(new)
 }
