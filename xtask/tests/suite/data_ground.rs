@@ -81,7 +81,7 @@ pub fn is_whole(folder: &Path) -> Result<(), String> {
     backup.manifest.dumps.iter().try_for_each(compare)
 }
 
-/// Somebody in a transaction, for a minute, who keeps others waiting.
+/// Somebody in a transaction, for minutes, who keeps others waiting.
 pub struct Holder(Child);
 
 impl Holder {
@@ -96,7 +96,7 @@ impl Holder {
     }
 
     fn start(ground: &Ground, database: &str, sql: &str) -> Self {
-        let script = format!("begin; {sql}; select pg_sleep(60); rollback");
+        let script = format!("begin; {sql}; select pg_sleep(300); rollback");
         let db = ground.stack.container("db").1;
         let psql = r#"exec psql -XqAt -U "${POSTGRES_USER:-postgres}" -d "$0" -c "$1""#;
         let mut command = Command::new("docker");
@@ -131,11 +131,11 @@ impl Drop for Holder {
     }
 }
 
-/// Waits until a question has an answer, for half a minute.
+/// Waits until a question has an answer, for two minutes.
 fn wait_for(ground: &Ground, question: &str) -> bool {
     let script = format!(
         "\\set ON_ERROR_STOP on
-         do $$ begin for try in 1..3000 loop
+         do $$ begin for try in 1..12000 loop
            if exists ({question}) then return; end if;
            perform pg_stat_clear_snapshot();
            perform pg_sleep(0.01);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Instant, SystemTime};
 
 use crate::ground::{Ground, Run, unpause};
@@ -46,7 +46,7 @@ impl Fault {
             Self::PauseDatabase => {
                 docker(&["pause", &db]);
                 random.wait(6000);
-                unpause(Command::new("docker").args(["unpause", &db]), &db);
+                unpause(Command::new("docker").args(["unpause", &db]).stdout(Stdio::null()), &db);
             }
         }
     }
