@@ -46,6 +46,9 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     if args.finish {
         return super::split_finish::run(&cx, &stores, args);
     }
+    if !options.dry_run {
+        stores.iter().try_for_each(|store| split::settle(&cx, store))?;
+    }
     let (mut plans, mut waiting, mut moved) = (vec![], vec![], vec![]);
     for store in &stores {
         let mut is_known = false;
