@@ -207,7 +207,8 @@ impl Bench {
         };
         let there = "select id from keto_uuid_mappings where string_representation = 'written'";
         let there: BTreeSet<_> = self.ground.stack.sql(&keto, there).lines().map(String::from).collect();
-        if *written != there {
+        // One more is there where the writer was cut off before it was told.
+        if !written.is_subset(&there) || there.len() > written.len() + 1 {
             wrong.push(format!("{} of {} written rows are there", there.len(), written.len()));
         }
         wrong.extend(self.refused());
