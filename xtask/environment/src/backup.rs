@@ -107,9 +107,17 @@ impl Backup {
 
     /// Fails unless every byte of a dump is as it was written.
     pub fn check(&self, cx: &Context, dump: &Dump) -> Result<()> {
-        let path = self.path(dump);
         let read = Arc::new(AtomicU64::new(0));
         let _progress = cx.out.progress_of(format!("checking {}", dump.file), Arc::clone(&read));
+        self.compare(dump, |length| {
+            read.fetch_add(length as u64, Ordering::Relaxed);
+            cx.options.interrupt.check()
+        })
+    }
+
+    /// The same. `each` is told the length of each piece, and may end it.
+    pub fn compare(&self, dump: &Dump, mut each: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        let path = self.path(dump);
         let mut file = File::open(&path).map_err(|error| damaged(&self.folder, error.to_string()))?;
         let (mut sum, mut buffer) = (Sum::default(), vec![0; 1 << 18]);
         loop {
@@ -119,8 +127,7 @@ impl Backup {
                 break;
             }
             sum.add(&buffer[..length]);
-            read.fetch_add(length as u64, Ordering::Relaxed);
-            cx.options.interrupt.check()?;
+            each(length)?;
         }
         if sum.finish() != dump.sha256 {
             return Err(damaged(&self.folder, format!("{} isn't as it was written", dump.file)));

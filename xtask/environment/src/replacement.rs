@@ -45,11 +45,9 @@ impl<'a> Replacement<'a> {
             maintain(rights(store.database())).map_err(|error| no_maintenance(store, deployment, error))?;
         refuse_without_rights(store, &rights)?;
         let is_there = rights.lines().any(|line| line == "there");
-        if is_there {
-            // A run that was killed may have left it refusing.
-            maintain(swap.heal())?;
-        }
         let lock = server_lock::acquire(cx, deployment)?;
+        // A run that was killed may have left it refusing, or goes on in the server. Not one that holds the lock.
+        maintain(swap.heal())?;
         let explain = |error| diagnosis::of_product(cx, deployment, error);
         let current = is_there.then(|| snapshot::contents(cx, store, store.database()).map_err(explain));
         Ok(Self { cx, store, place, swap, current: current.transpose()?, is_made: false, _lock: lock })

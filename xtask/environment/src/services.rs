@@ -1,17 +1,19 @@
 //! Services held still while their database is put in another one's place, and set going again.
 
+use std::fs;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use ory_facts::product::Product;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::Invocation;
 
-use crate::context::Context;
+use crate::context::{Context, work_file};
 use crate::convergence;
 use crate::diagnosis;
 use crate::readiness;
@@ -24,11 +26,14 @@ pub struct Stopped {
     changed: Vec<Container>,
 }
 
-/// Stops the running containers that serve these products.
+/// Stops the running containers that serve these products. Those that a killed run has left stopped are among them.
 pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
     let serving: Vec<_> = products.iter().filter_map(|product| cx.stack.serving(*product).ok()?).collect();
     let mut listed = cx.containers()?;
-    listed.retain(|c| c.is_running() && serving.iter().any(|service| service.name == c.service));
+    listed.retain(|c| {
+        let was_running = c.is_running() || note(cx, &c.id).is_ok_and(|note| note.exists());
+        was_running && serving.iter().any(|service| service.name == c.service)
+    });
     let work = convergence::compare(cx, &serving)?;
     let changed = listed.iter().filter(|container| work.make.contains(&container.service.as_str()));
     let stopped = Stopped {
@@ -36,6 +41,10 @@ pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
         services: listed.iter().map(|container| container.service.clone()).collect(),
         ids: listed.into_iter().map(|container| container.id).collect(),
     };
+    for id in &stopped.ids {
+        let note = note(cx, id)?;
+        fs::write(&note, "").with_context(|| format!("failed to write {}", note.display()))?;
+    }
     if let Err(error) = stopped.run(cx, "stop") {
         // Some of them may have stopped before.
         return Err(cx.options.interrupt.clean_up_after(error, || stopped.start(cx)));
@@ -96,7 +105,14 @@ impl Stopped {
 
     /// Starts them again, as they were.
     pub fn start(&self, cx: &Context) -> Result<()> {
-        self.run(cx, "start")
+        self.run(cx, "start")?;
+        self.leave(cx)
+    }
+
+    /// Leaves them stopped, also for the runs that follow.
+    pub fn leave(&self, cx: &Context) -> Result<()> {
+        // Where it is gone already, all the better.
+        self.ids.iter().try_for_each(|id| note(cx, id).map(|note| drop(fs::remove_file(note))))
     }
 
     /// Starts them again as the stack says: those that changed are made anew.
@@ -106,7 +122,8 @@ impl Stopped {
             let make = cx.engine.compose(["up", "-d"].into_iter().chain(names));
             cx.run_logged("start", &make).map_err(diagnosis::of_engine)?;
         }
-        self.without_changed().start(cx)
+        self.without_changed().start(cx)?;
+        self.leave(cx)
     }
 
     /// Starts them again after [`Stopped::start_current`] failed. Fails where one that was made anew can't be as it was.
@@ -115,6 +132,7 @@ impl Stopped {
         let is_gone = |container: &&Container| !there.iter().any(|other| other.id == container.id);
         let Some(gone) = self.changed.iter().find(is_gone) else { return self.start(cx) };
         self.without_changed().start(cx)?;
+        self.leave(cx)?;
         let Container { service, image, .. } = gone;
         let message =
             format!("{service} was made anew as the stack says now; what was there is served by {image}");
@@ -142,4 +160,9 @@ impl Stopped {
         cx.known.forget();
         done.map(|_| ())
     }
+}
+
+/// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.
+fn note(cx: &Context, id: &str) -> Result<PathBuf> {
+    work_file(&format!("stopped/{}-{id}", cx.stack.project))
 }

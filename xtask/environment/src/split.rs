@@ -186,6 +186,17 @@ impl Shared<'_> {
     }
 }
 
+/// Lets another run on a database come to its end, and ends what a killed one has left: who looks while it goes on
+/// would see one product split and the next one not.
+pub fn settle(cx: &Context, store: &Store) -> Result<()> {
+    let main = store.main()?;
+    let settle = || {
+        let _lock = server_lock::acquire(cx, main)?;
+        end_leftovers(cx, &postgres::running_place(cx, main)?, main)
+    };
+    settle().map_err(|error| diagnosis::of_product(cx, main, error))
+}
+
 /// What the sessions of a split are called in PostgreSQL.
 pub fn application(cx: &Context) -> String {
     format!("xtask-{}-split", cx.stack.project)

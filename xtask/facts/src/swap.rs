@@ -128,7 +128,8 @@ impl Swap {
     /// Puts the new database in the current one's place: connections refused, sessions ended, all renamed at once.
     pub fn swap(&self) -> String {
         format!(
-            "{}{}begin;\n{}{}{}commit;\n",
+            "set application_name = {};\n{}{}begin;\n{}{}{}commit;\n",
+            literal(&self.session()),
             allow_connections(&self.current, false),
             end_sessions(&self.current),
             rename(&self.replaced, &self.before, &self.current),
@@ -146,8 +147,9 @@ impl Swap {
             back += &rename(&self.before, &self.replaced, &self.before);
         }
         format!(
-            "select not exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
+            "{}select not exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
              \\if :is_swapped\n{}{}begin;\n{back}commit;\n\\endif\n{}",
+            self.end_swap(),
             literal(&self.new),
             allow_connections(&self.current, false),
             end_sessions(&self.current),
@@ -157,7 +159,19 @@ impl Swap {
 
     /// Lets the current database be connected to again, after a run that was killed when it had begun to swap.
     pub fn heal(&self) -> String {
-        allow_connections(&self.current, true)
+        self.end_swap() + &allow_connections(&self.current, true)
+    }
+
+    /// Ends what a run that was ended has left of [`Swap::swap`]: else it would swap later, whatever is there then.
+    fn end_swap(&self) -> String {
+        let is_its = format!("application_name = {}", literal(&self.session()));
+        sql::end_sessions(&is_its, &format!("that swaps the database {}", self.current))
+    }
+
+    /// What the session is called that swaps. Of letters that aren't ASCII PostgreSQL would make something else there.
+    fn session(&self) -> String {
+        let name = format!("xtask_swap_{}", self.current);
+        name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
     }
 
     /// Removes the new one, which did not get to its place.

@@ -46,6 +46,9 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     if args.finish {
         return super::split_finish::run(&cx, &stores, args);
     }
+    if !options.dry_run {
+        stores.iter().try_for_each(|store| split::settle(&cx, store))?;
+    }
     let (mut plans, mut waiting, mut moved) = (vec![], vec![], vec![]);
     for store in &stores {
         let mut is_known = false;
@@ -206,6 +209,7 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
         Way::Schemas => split_schemas::run(cx, shared, division),
     };
     let Err(error) = done else {
+        stopped.leave(cx)?;
         let kind = if *way == Way::Databases { "databases" } else { "schemas" };
         cx.out.say(format!("{}: in {kind} of their own", plan.names()));
         return Ok(());
@@ -248,7 +252,7 @@ fn go_on(cx: &Context, passwords: &mut Passwords, deployment: &Deployment, way: 
         split_databases::make_role(cx, &place, deployment, &first.dsn)?;
         split_databases::give_names(cx, &place, deployment, [deployment.product])?;
     }
-    services::stop(cx, &[deployment.product])?;
+    services::stop(cx, &[deployment.product])?.leave(cx)?;
     new.retain(|new| new.old != new.dsn.url());
     Ok(new)
 }

@@ -1,11 +1,20 @@
 //! Backups on a real engine: what is restored is what was backed up, and what can't be restored changes nothing.
 
+use std::path::PathBuf;
+
+use ory_environment::backup;
+use ory_facts::backup::{MANIFEST, MANIFEST_SUM};
+
 use crate::end_to_end::rows_of_a_user;
-use crate::stack::{Compose, OLD, Stack, scenarios};
+use crate::project::outcome;
+use crate::random::Random;
+use crate::stack::{Compose, NEW, OLD, Stack, scenarios};
 
 scenarios! {
     a_backup_is_restored_row_for_row_and_what_was_there_is_kept
     a_backup_that_is_damaged_or_unreadable_changes_nothing
+    a_backup_of_which_any_byte_has_changed_is_refused
+    a_backup_that_cannot_be_written_to_its_end_leaves_nothing
     a_reset_backs_up_and_starts_empty
     a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
 }
@@ -38,7 +47,7 @@ fn a_backup_is_restored_row_for_row_and_what_was_there_is_kept(compose: Compose)
     let database = stack.sql("postgres", of_database);
 
     let made = stack.run("backup --verify").exits(0).says("kratos: restored and compared");
-    let folder = std::path::PathBuf::from(made.stdout.trim());
+    let folder = PathBuf::from(made.stdout.trim());
     #[cfg(unix)]
     for entry in std::fs::read_dir(&folder).expect("a backup") {
         use std::os::unix::fs::PermissionsExt;
@@ -83,7 +92,7 @@ fn a_backup_that_is_damaged_or_unreadable_changes_nothing(compose: Compose) {
     let stack = Stack::new(compose);
     stack.run("up").exits(0);
     stack.insert_rows();
-    let folder = std::path::PathBuf::from(stack.run("backup").exits(0).stdout.trim());
+    let folder = PathBuf::from(stack.run("backup").exits(0).stdout.trim());
     let name = newest(&stack);
     stack.insert_rows();
     let (rows, containers) = (stack.rows(), stack.containers());
@@ -109,6 +118,68 @@ fn a_backup_that_is_damaged_or_unreadable_changes_nothing(compose: Compose) {
     assert_eq!((stack.rows(), stack.containers()), (rows, containers));
     let left = "select count(*) from pg_database where datname like 'xtask%'";
     assert_eq!(stack.sql("postgres", left), "0\n");
+}
+
+fn a_backup_of_which_any_byte_has_changed_is_refused(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    rows_of_a_user(&stack);
+    let folder = PathBuf::from(stack.run("backup").exits(0).stdout.trim());
+    // As `restore` does it: what it says of a changed byte is tried above.
+    let check = || {
+        let backup = backup::open(&folder)?;
+        backup.manifest.dumps.iter().try_for_each(|dump| backup.compare(dump, |_| Ok(())))
+    };
+    check().expect("it is whole");
+    let is_refused = |path: &PathBuf, bytes: &mut [u8], at: usize, bit: u8| {
+        bytes[at] ^= bit;
+        std::fs::write(path, &bytes).expect("written");
+        let refused = check().expect_err("it isn't whole").to_string();
+        assert!(refused.contains(" is damaged: "), "bit {bit} of byte {at} of {}: {refused}", path.display());
+        bytes[at] ^= bit;
+    };
+    // Always the same places.
+    let mut random = Random(7);
+    for file in ["kratos.dump", "hydra.dump", "keto.dump", MANIFEST, MANIFEST_SUM] {
+        let path = folder.join(file);
+        let mut bytes = std::fs::read(&path).expect("a file");
+        let length = bytes.len();
+        if file.ends_with(".dump") {
+            (0..200).for_each(|_| is_refused(&path, &mut bytes, random.below(length), 1 << random.below(8)));
+        } else {
+            (0..length).for_each(|at| is_refused(&path, &mut bytes, at, 1 << random.below(8)));
+        }
+        std::fs::write(&path, &bytes).expect("written");
+        check().expect("it is whole again");
+    }
+}
+
+fn a_backup_that_cannot_be_written_to_its_end_leaves_nothing(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    // Kratos's dump fits, Hydra's doesn't.
+    let many = "insert into networks select gen_random_uuid(), now(), now() from generate_series(1, 60000)";
+    stack.sql("hydra", many);
+    let backup = stack.command(NEW, "backup --output kept");
+    // As a full disk does, but for the number of the error: a file gets no longer than 512 KiB.
+    let limited = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"";
+    let mut sh = stack.project.command("sh");
+    sh.args(["-c", limited]).arg(backup.get_program()).args(backup.get_args());
+    sh.envs(backup.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let refused = outcome(&mut sh).exits(1).says("hydra.dump can't be written").says("File too large");
+    refused.says("hint: free some space, or name another folder: cargo xtask backup --output DIR");
+    let kept = stack.project.dir.join("kept");
+    let names = || {
+        let entries = std::fs::read_dir(&kept).expect("a folder");
+        entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(), [".gitignore"]);
+    let sessions = "select count(*) from pg_stat_activity where application_name like 'xtask%'";
+    assert_eq!(stack.sql("postgres", sessions), "0\n");
+    stack.run("backup --output kept").exits(0);
+    assert_eq!(names().len(), 2);
 }
 
 fn a_reset_backs_up_and_starts_empty(compose: Compose) {

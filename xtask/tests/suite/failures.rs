@@ -107,6 +107,8 @@ fn what_is_wrong_with_a_role_or_a_database(compose: Compose) {
     fails(&stack, migrate, "the role kratos may not log in").then_its_hint_repairs();
     stack.sql("postgres", "revoke connect on database kratos from public, kratos");
     fails(&stack, migrate, "the role kratos may not connect to the database kratos").then_its_hint_repairs();
+    stack.sql("postgres", "alter database kratos allow_connections false");
+    fails(&stack, migrate, "the database kratos takes no connections").then_its_hint_repairs();
     stack.sql("postgres", "alter role kratos connection limit 0");
     fails(&stack, migrate, "`db` has no connection left for kratos").hints("pg_stat_activity", |stack| {
         _ = stack.sql("postgres", "alter role kratos connection limit -1")

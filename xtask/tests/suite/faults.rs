@@ -1,17 +1,12 @@
 //! Faults at random moments of `migrate-*`, `up` and `restart`: after each, the same command run again ends well,
 //! nothing is lost and nothing is left behind.
-//!
-//! XTASK_TEST_FAULTS is how many, over both generations of Compose. The seed is printed; XTASK_TEST_SEED
-//! repeats it. Each fault prints a line, and the last line has the totals.
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::io::Write;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
 
 use crate::ground::{Ended, Ground, PRODUCTS, Run, unpause};
 use crate::project::outcome;
+use crate::random::Random;
+use crate::round::{self, Report, Round, say};
 use crate::stack::{Compose, NEW, docker, scenarios};
 use crate::templates::{Start, Templates, remove_services};
 
@@ -19,29 +14,10 @@ scenarios! { a_fault_at_any_moment_is_mended_by_the_same_command_run_again }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
-    /// To the whole group of processes, as a terminal does, or to xtask alone.
-    Signal {
-        name: &'static str,
-        to_group: bool,
-    },
+    Any(round::Fault),
     KillMigration,
-    KillDatabase,
-    PauseDatabase,
     EightRuns,
 }
-
-const FAULTS: [Fault; 10] = [
-    Fault::Signal { name: "INT", to_group: true },
-    Fault::Signal { name: "INT", to_group: false },
-    Fault::Signal { name: "TERM", to_group: true },
-    Fault::Signal { name: "TERM", to_group: false },
-    Fault::Signal { name: "KILL", to_group: true },
-    Fault::Signal { name: "KILL", to_group: false },
-    Fault::KillMigration,
-    Fault::KillDatabase,
-    Fault::PauseDatabase,
-    Fault::EightRuns,
-];
 
 /// Where a fault is to hit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,27 +32,6 @@ enum Aim {
 /// In this order, so that however many there are, at least half are inside a migration.
 const AIMS: [Aim; 5] = [Aim::Held, Aim::Anywhere, Aim::Held, Aim::LetGo, Aim::Held];
 
-/// Random numbers that a seed repeats: splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-
-    fn wait(&mut self, milliseconds: usize) {
-        std::thread::sleep(Duration::from_millis(self.below(milliseconds) as u64));
-    }
-}
-
 /// What faults are tried on.
 struct Bench {
     ground: Ground,
@@ -84,60 +39,23 @@ struct Bench {
     templates: Templates,
 }
 
-/// One fault: where it hit, and what became of it.
-#[derive(Default)]
-struct Report {
-    phase: String,
-    is_inside: bool,
-    ended: String,
-    converged: String,
-    /// What is wrong after it; empty where all is well.
-    problems: Vec<String>,
-}
-
 fn a_fault_at_any_moment_is_mended_by_the_same_command_run_again(compose: Compose) {
-    let setting = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs();
-    let seed = setting("XTASK_TEST_SEED").unwrap_or(now);
-    let both = setting("XTASK_TEST_FAULTS").unwrap_or(20) as usize;
-    let (count, salt) = match compose {
-        Compose::V2 => (both.div_ceil(2), 2),
-        Compose::V1 => (both / 2, 1),
-    };
-    say(format!("{compose:?}: {count} faults, XTASK_TEST_SEED={seed} repeats them"));
-    let clock = Instant::now();
+    let mut round = Round::new(compose, 20, 1, "inside a migration");
     let ground = Ground::new(compose);
     let templates = Templates::new(&ground);
-    let mut bench = Bench { ground, templates, random: Random(seed ^ salt) };
-    let (mut left, mut bad, mut totals) = (vec![], vec![], BTreeMap::<String, usize>::new());
-    for number in 1..=count {
+    let mut bench = Bench { ground, templates, random: round.random() };
+    let mut left = vec![];
+    for number in 0..round.count {
         if left.is_empty() {
-            left = FAULTS.to_vec();
+            left = round::FAULTS.map(Fault::Any).to_vec();
+            left.extend([Fault::KillMigration, Fault::EightRuns]);
         }
         let fault = left.swap_remove(bench.random.below(left.len()));
-        let clock = Instant::now();
-        let (what, report) = bench.try_one(fault, AIMS[(number - 1) % AIMS.len()]);
-        let Report { phase, is_inside, ended, converged, problems } = report;
-        let took = clock.elapsed().as_secs_f64();
-        let line = format!("{compose:?} {number:3}: {what}; {phase}; {ended}; {converged}; {took:.1} s");
-        say(&line);
-        for total in [if is_inside { "inside a migration" } else { "outside" }, &converged] {
-            *totals.entry(total.into()).or_default() += 1;
-        }
-        if !problems.is_empty() {
-            bad.push(format!("{line}\n  {}", problems.join("\n  ")));
-        }
+        round.begin();
+        let (what, report) = bench.try_one(fault, AIMS[number % AIMS.len()]);
+        round.end(&what, report);
     }
-    say(format!("{compose:?}: {count} faults in {:.0} s: {totals:?}", clock.elapsed().as_secs_f64()));
-    let total = |name| totals.get(name).copied().unwrap_or_default();
-    assert!(bad.is_empty(), "seed {seed}:\n{}", bad.join("\n"));
-    assert!(total("inside a migration") * 2 >= count, "too few were inside a migration: {totals:?}");
-    assert!(total("plain re-run") * 100 >= count * 98, "too few converged by the plain re-run: {totals:?}");
-}
-
-/// Prints a line that no test runner holds back.
-fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    round.finish();
 }
 
 impl Bench {
@@ -176,8 +94,7 @@ impl Bench {
             report.is_inside = !run.has_ended() && self.ground.migrating().is_some();
         }
         let ended = self.commit(fault, &command, run, &mut report);
-        let code = ended.code.map_or("killed".into(), |code| format!("exit {code}"));
-        report.ended = format!("{code} after {:.1} s", ended.took.as_secs_f64());
+        report.ended = ended.in_words();
         if aim == Aim::Held && report.is_inside {
             report.problems.extend(wrong_end(fault, &ended));
         }
@@ -209,15 +126,9 @@ impl Bench {
 
     /// Where a command is, in words, and whether that is inside a running migration.
     fn phase(&self, run: &mut Run) -> (String, bool) {
-        if run.has_ended() {
-            return ("after the end".into(), false);
-        }
-        match self.ground.migrating() {
+        match self.ground.migrating().filter(|_| !run.has_ended()) {
             Some(product) => (format!("inside {product}'s migration"), true),
-            None => match run.said().lines().last() {
-                Some(line) => (format!("after \"{line}\""), false),
-                None => ("at its beginning".into(), false),
-            },
+            None => (run.phase(), false),
         }
     }
 
@@ -225,7 +136,6 @@ impl Bench {
     fn commit(&mut self, fault: Fault, command: &str, run: Run, report: &mut Report) -> Ended {
         let (_, db) = self.ground.stack.container("db");
         match fault {
-            Fault::Signal { name, to_group } => run.signal(name, to_group),
             Fault::KillMigration => {
                 for product in PRODUCTS {
                     let name = format!("name={}", self.ground.migration(product));
@@ -233,21 +143,21 @@ impl Bench {
                     running.lines().for_each(|id| drop(docker(&["kill", id])));
                 }
             }
-            Fault::KillDatabase => drop(docker(&["kill", &db])),
-            Fault::PauseDatabase => {
+            Fault::Any(round::Fault::PauseDatabase) if report.is_inside && self.random.below(2) == 0 => {
                 docker(&["pause", &db]);
-                if report.is_inside && self.random.below(2) == 0 {
-                    let ended = run.end();
-                    report.phase += ", unpaused by the hint";
-                    if !ended.hint().starts_with("docker unpause ") {
-                        report.problems.push(format!("no hint to unpause: {}", ended.said));
-                    }
-                    unpause(&mut self.typed(ended.hint()), &db);
-                    return ended;
+                let ended = run.end();
+                report.phase += ", unpaused by the hint";
+                if !ended.hint().starts_with("docker unpause ") {
+                    report.problems.push(format!("no hint to unpause: {}", ended.said));
                 }
-                self.random.wait(6000);
-                unpause(Command::new("docker").args(["unpause", &db]), &db);
-                self.ground.let_go();
+                unpause(&mut self.typed(ended.hint()), &db);
+                return ended;
+            }
+            Fault::Any(fault) => {
+                fault.commit(&self.ground, &run, &mut self.random);
+                if fault == round::Fault::PauseDatabase {
+                    self.ground.let_go();
+                }
             }
             Fault::EightRuns => {
                 let others = [(); 7].map(|()| self.ground.start(command));
@@ -297,11 +207,11 @@ impl Bench {
 /// How a command ends that was held in a migration, where it doesn't.
 fn wrong_end(fault: Fault, ended: &Ended) -> Option<String> {
     let (code, text) = match fault {
-        Fault::Signal { name: "INT", .. } => (130, "interrupted: "),
-        Fault::Signal { name: "TERM", .. } => (143, "interrupted: "),
+        Fault::Any(round::Fault::Signal { name: "INT", .. }) => (130, "interrupted: "),
+        Fault::Any(round::Fault::Signal { name: "TERM", .. }) => (143, "interrupted: "),
         Fault::EightRuns => (0, ""),
-        Fault::KillMigration | Fault::KillDatabase => (1, "error: failed to migrate "),
-        Fault::Signal { .. } | Fault::PauseDatabase => return None,
+        Fault::KillMigration | Fault::Any(round::Fault::KillDatabase) => (1, "error: failed to migrate "),
+        Fault::Any(_) => return None,
     };
     let is_right = ended.code == Some(code) && ended.said.contains(text);
     (!is_right).then(|| format!("it should end with {code}, {text:?}: {}", ended.said))
@@ -309,11 +219,8 @@ fn wrong_end(fault: Fault, ended: &Ended) -> Option<String> {
 
 fn name(fault: Fault) -> String {
     match fault {
-        Fault::Signal { name, to_group: true } => format!("SIG{name} to the group"),
-        Fault::Signal { name, to_group: false } => format!("SIG{name} to xtask alone"),
+        Fault::Any(fault) => fault.to_string(),
         Fault::KillMigration => "docker kill of the migration".into(),
-        Fault::KillDatabase => "docker kill of the database".into(),
-        Fault::PauseDatabase => "docker pause of the database".into(),
         Fault::EightRuns => "eight runs at once".into(),
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ const HOLD: &str = "
 
 /// A stack to try faults on.
 pub struct Ground {
-    pub stack: Stack,
+    pub stack: Rc<Stack>,
 }
 
 /// A run of xtask in a group of processes of its own, and what it has said so far.
@@ -69,7 +70,7 @@ impl Ground {
         stack.run("up db").exits(0);
         // From here on the images are named, not built: that would only cost time.
         stack.set("XTASK_TEST", "faults");
-        let ground = Self { stack };
+        let ground = Self { stack: Rc::new(stack) };
         // Faults end processes, not the machine: the disk may be lazy.
         ground.psql(&format!(
             "alter system set fsync = off; select pg_reload_conf();\n\\connect template1\n{HOLD}"
@@ -84,7 +85,8 @@ impl Ground {
             return String::new();
         }
         let mut psql = Command::new("docker");
-        psql.args(["exec", "-i", &db, "psql", "-XqAt", "-U", "postgres"]);
+        let line = r#"exec psql -XqAt -U "${POSTGRES_USER:-postgres}" -d postgres"#;
+        psql.args(["exec", "-i", &db, "sh", "-c", line]);
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut psql = psql.spawn().expect("docker starts");
         // Where it has ended, what it said on its standard error is shown.
@@ -171,9 +173,14 @@ impl Ground {
         let mut script = String::from(
             "select concat_ws(' ', 'session', datname, application_name, state, query) from pg_stat_activity
                where application_name like 'xtask%';
-             select 'advisory lock of ' || pid from pg_locks where locktype = 'advisory';\n",
+             select 'advisory lock of ' || pid from pg_locks where locktype = 'advisory';
+             select 'database ' || datname from pg_database
+               where datname ~ '^xtask_' and datname !~ '^xtask_replaced_';
+             select 'database ' || datname || ' that takes no connections' from pg_database
+               where not datallowconn and not datistemplate and datname !~ '^xtask_';\n",
         );
-        for product in PRODUCTS {
+        let there = self.psql("select datname from pg_database where datallowconn");
+        for product in PRODUCTS.iter().filter(|product| there.lines().any(|there| there == **product)) {
             let invalid =
                 "select 'invalid index ' || indexrelid::regclass from pg_index where not indisvalid";
             script += &format!("\\connect {product}\n{invalid};\n");
@@ -199,14 +206,16 @@ impl Ground {
     /// Temporary files, and locks that are held.
     fn files(&self) -> Vec<String> {
         let is_temporary = |path: &PathBuf| path.to_string_lossy().ends_with(".tmp");
-        let mut found: Vec<PathBuf> = self.stack.project.files().into_keys().filter(is_temporary).collect();
-        for folder in ["", "images", "logs", "locks"] {
+        let mut found: Vec<PathBuf> = self.stack.project.paths().into_iter().filter(is_temporary).collect();
+        let of_stack = |path: &PathBuf| path.to_string_lossy().contains(&format!("/{}-", self.stack.name));
+        for folder in ["", "images", "logs", "locks", "split", "stopped"] {
+            // What these two have of a stack is only there while it is needed.
+            let is_passing = ["split", "stopped"].contains(&folder);
             let folder = workspace().join("target/ory").join(folder);
             let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-            found.extend(paths.filter(is_temporary));
+            found.extend(paths.filter(|path| is_temporary(path) || is_passing && of_stack(path)));
         }
         let locks = std::fs::read_dir(std::env::temp_dir().join("xtask-locks")).into_iter().flatten();
-        let of_stack = |path: &PathBuf| path.to_string_lossy().contains(&format!("/{}-", self.stack.name));
         let is_held = |path: &PathBuf| std::fs::File::open(path).is_ok_and(|file| file.try_lock().is_err());
         found.extend(locks.flatten().map(|entry| entry.path()).filter(of_stack).filter(is_held));
         found.into_iter().map(|path| format!("file {}", path.display())).collect()
@@ -269,6 +278,15 @@ impl Run {
         self.child.try_wait().expect("a child").is_some()
     }
 
+    /// Where it is, in words.
+    pub fn phase(&mut self) -> String {
+        if self.has_ended() {
+            return "after the end".into();
+        }
+        let at = format!("at {:.1} s", self.started.elapsed().as_secs_f64());
+        self.said().lines().last().map_or(at.clone(), |line| format!("{at}, after {line:?}"))
+    }
+
     /// Waits until it says something.
     #[track_caller]
     pub fn wait_until_said(&mut self, text: &str) {
@@ -315,6 +333,12 @@ impl Ended {
     pub fn says(self, text: &str) -> Self {
         assert!(self.said.contains(text), "it doesn't say: {text}\n{}", self.said);
         self
+    }
+
+    /// With which code, and when.
+    pub fn in_words(&self) -> String {
+        let code = self.code.map_or("killed".into(), |code| format!("exit {code}"));
+        format!("{code} after {:.1} s", self.took.as_secs_f64())
     }
 
     /// The next command to type.

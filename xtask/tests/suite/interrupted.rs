@@ -1,11 +1,13 @@
 //! Runs that are interrupted, doubled, killed or kept waiting: what is said, what is left, and when they end.
 
 use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::data_ground::{Holder, wait_until_ready};
 use crate::ground::{Ground, PRODUCTS, Run};
 use crate::project::outcome;
-use crate::stack::{Compose, NEW, OLD, docker, scenarios};
+use crate::stack::{Compose, NEW, OLD, Stack, docker, scenarios};
 
 scenarios! {
     a_signal_ends_a_migration_in_order_and_the_state_is_told
@@ -14,6 +16,7 @@ scenarios! {
     another_machine_waits_for_the_database_and_says_who_holds_it
     a_lock_that_is_not_given_is_given_up_and_its_holder_is_named
     a_frozen_database_ends_each_migration_in_seconds
+    a_restore_that_is_ended_while_it_swaps_swaps_nothing_later
 }
 
 const NOTHING: [&str; 0] = [];
@@ -155,5 +158,49 @@ fn a_frozen_database_ends_each_migration_in_seconds(compose: Compose) {
         ground.let_go();
         ground.run(&format!("migrate-{product}")).exits(0).says(&format!("{product}: applied"));
     }
+    assert_eq!(ground.leftovers(), NOTHING);
+}
+
+fn a_restore_that_is_ended_while_it_swaps_swaps_nothing_later(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    stack.insert_rows();
+    let rows = stack.rows();
+    stack.run("backup").exits(0);
+    stack.insert_rows();
+    let changed = stack.rows();
+    let ground = Ground { stack: Rc::new(stack) };
+    let serves = || {
+        for (service, ports) in [("kratos", [4433, 4434]), ("hydra", [4444, 4445]), ("keto", [4466, 4467])] {
+            wait_until_ready(&ground.stack, service, ports).expect("it serves");
+        }
+    };
+    let held = |signal| {
+        let holder = Holder::of_database(&ground, "kratos");
+        let run = ground.start("restore latest --yes");
+        assert!(Holder::holds(&ground), "{}", run.said());
+        run.signal(signal, true);
+        (run.end(), holder)
+    };
+
+    let (ended, holder) = held("INT");
+    ended.exits(130).says("nothing was replaced: kratos, hydra, keto as before");
+    Holder::let_go(&ground);
+    drop(holder);
+    assert_eq!(ground.stack.rows(), changed);
+    serves();
+    assert_eq!(ground.leftovers(), NOTHING);
+
+    // Killed, it can tell nobody; the next command does.
+    let (_, holder) = held("KILL");
+    let end =
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'xtask_swap_kratos'";
+    assert_eq!(ground.psql(end), "t\n");
+    Holder::let_go(&ground);
+    drop(holder);
+    ground.run("migrate-kratos").exits(1).says("the database kratos takes no connections");
+    ground.run("restore latest --yes").exits(0);
+    assert_eq!(ground.stack.rows(), rows);
+    serves();
     assert_eq!(ground.leftovers(), NOTHING);
 }

@@ -11,13 +11,22 @@ mod elsewhere;
 mod end_to_end;
 mod managed;
 mod project;
+mod random;
 mod repair;
+mod shared;
 mod split;
 mod stack;
 
+// Linux's `/proc` tells the arguments of all processes.
+#[cfg(target_os = "linux")]
+mod argv;
 // The fake engine is a shell script.
 #[cfg(unix)]
 mod bad_input;
+#[cfg(unix)]
+mod data_faults;
+#[cfg(unix)]
+mod data_ground;
 #[cfg(unix)]
 mod docs;
 #[cfg(unix)]
@@ -46,9 +55,13 @@ mod plans;
 #[cfg(unix)]
 mod production;
 #[cfg(unix)]
+mod round;
+#[cfg(unix)]
 mod runs;
 #[cfg(unix)]
 mod shared_schemas;
+#[cfg(unix)]
+mod split_faults;
 #[cfg(unix)]
 mod templates;
 #[cfg(unix)]

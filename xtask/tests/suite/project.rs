@@ -61,13 +61,18 @@ impl Project {
 
     /// Every file with its content, to be compared before and after.
     pub fn files(&self) -> BTreeMap<PathBuf, String> {
-        let mut found = BTreeMap::new();
+        let text = |path: &PathBuf| if path.is_dir() { String::new() } else { self.read_at(path) };
+        self.paths().into_iter().map(|path| (path.clone(), text(&path))).collect()
+    }
+
+    /// Every file and folder.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
         let mut folders = vec![self.dir.clone()];
         while let Some(folder) = folders.pop() {
             for path in self.shell.read_dir(&folder).expect("a folder") {
-                let text = if path.is_dir() { String::new() } else { self.read_at(&path) };
                 folders.extend(path.is_dir().then(|| path.clone()));
-                found.insert(path, text);
+                found.push(path);
             }
         }
         found

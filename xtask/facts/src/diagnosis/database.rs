@@ -51,6 +51,15 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "no-connections",
+        any: &["database \"*\" is not currently accepting connections"],
+        stays: true,
+        message: "the database {database} takes no connections: it is set so, as by a `restore` or `reset` that was killed \
+                  while it swapped databases",
+        hint: "where nothing is at work on it: {psql} -c 'alter database \"{database}\" allow_connections true'",
+        ..ROW
+    },
+    Row {
         id: "dsn-parameter",
         any: &["parameter \"*\" cannot be changed now", "unrecognized configuration parameter \"*\""],
         stays: true,
