@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
 use crate::context::Context;
 use crate::diagnosis;
@@ -186,6 +186,18 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
                   order by xact_start;\n";
     let rows = as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets)?;
     Ok(rows.lines().map(String::from).collect())
+}
+
+/// Who else uses the tables that something is to be done to, where that is in the way.
+pub fn explain_lock(cx: &Context, deployment: Option<&Deployment>, error: Error, done: &str) -> Error {
+    let text = format!("{error:#}");
+    if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
+        return error;
+    }
+    let holders = deployment.and_then(|deployment| lock_holders(cx, deployment).ok());
+    let holders = holders.unwrap_or_default().join("; ");
+    let message = format!("others use the tables that are to be {done}: {holders}");
+    error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
 }
 
 /// Runs a script in a product's database, or in another one as the product.

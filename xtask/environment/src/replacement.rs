@@ -1,6 +1,7 @@
-//! A new database in the place of a product's: made beside it, filled, and swapped in only when it is good. Until then,
-//! and after any failure, the one that was there serves.
+//! A new database in the place of a product's, or a new schema: made in a database beside it, filled, and swapped in only
+//! when it is good. Until then, and after any failure, the one that was there serves.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Error, Result, bail};
@@ -17,17 +18,22 @@ use crate::context::Context;
 use crate::diagnosis;
 use crate::one_off;
 use crate::postgres::{self, Place};
+use crate::schema::{self, Schema};
 use crate::server_lock::{self, ServerLock};
 use crate::services;
 use crate::snapshot;
 use crate::store::Store;
 
-/// A database that is to take another one's place.
+/// A database, or a schema, that is to take another one's place.
 pub struct Replacement<'a> {
     cx: &'a Context,
     store: &'a Store<'a>,
     place: Place,
+    /// The new database. A schema is made in one too, and brought from there.
     swap: Swap,
+    schema: Option<Schema<'a>>,
+    /// The extensions of a schema's database.
+    extensions: BTreeMap<String, String>,
     /// What the current one holds; none where there is none.
     pub current: Option<Contents>,
     is_made: bool,
@@ -39,42 +45,71 @@ impl<'a> Replacement<'a> {
     pub fn new(cx: &'a Context, store: &'a Store<'a>) -> Result<Self> {
         let deployment = store.main()?;
         let place = postgres::running_place(cx, deployment)?;
-        let swap = Swap::of(store.database());
+        let schema = Schema::of(cx, store, &place);
+        let swap = match &store.schema {
+            None => Swap::of(store.database()),
+            Some(schema) => Swap {
+                current: store.database().into(),
+                ..Swap::of(&format!("{}_{schema}", store.database()))
+            },
+        };
+        let explain = |error| diagnosis::of_product(cx, deployment, error);
         let maintain = |script: String| postgres::maintain(cx, &place, deployment, script).read(&cx.secrets);
-        let rights =
-            maintain(rights(store.database())).map_err(|error| no_maintenance(store, deployment, error))?;
+        let mut rights = maintain(rights(store)).map_err(|error| no_maintenance(store, deployment, error))?;
+        if let Some(schema) = &schema {
+            rights += &schema.rights().map_err(explain)?;
+        }
         refuse_without_rights(store, &rights)?;
         let is_there = rights.lines().any(|line| line == "there");
         let lock = server_lock::acquire(cx, deployment)?;
         // A run that was killed may have left it refusing, or goes on in the server. Not one that holds the lock.
-        maintain(swap.heal())?;
-        let explain = |error| diagnosis::of_product(cx, deployment, error);
-        let current = is_there.then(|| snapshot::contents(cx, store, store.database()).map_err(explain));
-        Ok(Self { cx, store, place, swap, current: current.transpose()?, is_made: false, _lock: lock })
+        match &schema {
+            None => _ = maintain(swap.heal())?,
+            Some(schema) => schema.end()?,
+        }
+        let current = (is_there || schema.is_some()).then(|| snapshot::contents(cx, store, store.database()));
+        let current = current.transpose().map_err(explain)?;
+        let extensions = current.as_ref().map(|current| current.extensions.clone()).unwrap_or_default();
+        let current = current.filter(|_| is_there);
+        Ok(Self { cx, store, place, swap, schema, extensions, current, is_made: false, _lock: lock })
+    }
+
+    /// Fails with what of others couldn't come along.
+    pub fn refuse_obstacles(&self) -> Result<()> {
+        self.schema.as_ref().map_or(Ok(()), Schema::refuse_obstacles)
     }
 
     /// Makes the new database, empty, with the rights and settings of the current one.
     pub fn make(&mut self) -> Result<()> {
         let role = &self.store.main()?.dsn.user;
-        let script = self.swap.create(role) + &self.swap.copy_settings();
+        // One for a schema is the product's, whosever the database is that the schema is in.
+        let script = match self.schema {
+            None => self.swap.create(role) + &self.swap.copy_settings(),
+            Some(_) => self.swap.create_for(role),
+        };
         self.is_made = true;
         self.maintain(script)?;
+        if self.schema.is_some() {
+            schema::prepare(self.cx, &self.place, self.store, &self.swap.new, &self.extensions)?;
+        }
         Ok(())
     }
 
     /// Gives it, while it is empty, the rights that what is made in it will have: those that the current one gives, as to
     /// a serving role.
     pub fn copy_rights(&self) -> Result<()> {
+        self.make_schema()?;
         if self.current.is_none() {
             return Ok(());
         }
         let deployment = self.store.main()?;
+        let schema = self.store.schema.as_deref().unwrap_or("public");
         let run = |database: &str, script: &str| {
             let variables = [("PGDATABASE", database)];
             let psql = postgres::as_owner(self.cx, &self.place, deployment, &variables);
             psql.stdin(script).read(&self.cx.secrets)
         };
-        let rights = run(&self.swap.current, swap::RIGHTS)?;
+        let rights = run(&self.swap.current, &swap::rights(schema, schema))?;
         run(&self.swap.new, &rights).map(|_| ())
     }
 
@@ -84,8 +119,17 @@ impl<'a> Replacement<'a> {
         compare(self.cx, self.store, dump, &self.swap.new)
     }
 
+    /// Ory makes no schema.
+    fn make_schema(&self) -> Result<()> {
+        let Some(schema) = &self.store.schema else { return Ok(()) };
+        let create = format!("create schema if not exists {};\n", identifier(schema));
+        let dsn = self.store.main()?.dsn.with_database(&self.swap.new);
+        postgres::query(self.cx, &self.place, &dsn, create).read(&self.cx.secrets).map(|_| ())
+    }
+
     /// Lets the images migrate it.
     pub fn migrate(&self) -> Result<()> {
+        self.make_schema()?;
         for deployment in &self.store.deployments {
             let _progress = self.cx.out.progress(format!("migrating {}", deployment.product));
             let scratch = deployment.scratch(&self.swap.new);
@@ -105,16 +149,30 @@ impl<'a> Replacement<'a> {
     /// What there is to be replaced, in words; none where there is nothing.
     pub fn in_words(&self) -> Option<String> {
         let rows = counted(self.current.as_ref()?.total() as usize, "row");
-        Some(format!("{} ({rows})", self.swap.current))
+        Some(format!("{} ({rows})", self.store.in_words()))
     }
 
-    /// The name of the database that was replaced.
-    pub fn replaced(&self) -> &str {
-        &self.swap.replaced
+    /// What was replaced, by its name.
+    pub fn replaced(&self) -> String {
+        match &self.store.schema {
+            None => self.swap.replaced.clone(),
+            Some(schema) => format!("the schema {} of {}", Swap::of(schema).replaced, self.swap.current),
+        }
+    }
+
+    /// Brings a schema to where it is to take its place.
+    fn bring(&self) -> Result<()> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        let is_there = self.current.is_some();
+        schema.bring(&self.swap.new, &self.contents()?, &self.extensions, is_there)?;
+        self.maintain(self.swap.remove_new()).map(|_| ())
     }
 
     /// Swaps it in.
     fn swap_in(&self) -> Result<()> {
+        if let Some(schema) = &self.schema {
+            return schema.swap();
+        }
         let swapped = self.maintain(self.swap.swap());
         let Swap { new, current, .. } = &self.swap;
         swapped.map(|_| ()).with_context(|| format!("{new} can't take the place of {current}"))
@@ -122,6 +180,9 @@ impl<'a> Replacement<'a> {
 
     /// Puts what was replaced back, where it was replaced.
     fn swap_back(&self) -> Result<()> {
+        if let Some(schema) = &self.schema {
+            return schema.swap_back(self.current.is_some());
+        }
         let back = self.maintain(self.swap.swap_back(self.current.is_some()));
         let database = &self.swap.current;
         back.map(|_| ())
@@ -131,6 +192,9 @@ impl<'a> Replacement<'a> {
     /// It has its place, and is no longer to be removed.
     fn finish(&mut self, keeps: bool) -> Result<()> {
         self.is_made = false;
+        if let Some(schema) = &self.schema {
+            return schema.finish(keeps);
+        }
         let replaced = if keeps { String::new() } else { self.swap.remove_replaced() };
         self.maintain(self.swap.remove_before() + &replaced).map(|_| ())
     }
@@ -145,6 +209,7 @@ impl<'a> Replacement<'a> {
 pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: bool) -> Result<()> {
     let deployments = replacements.iter().flat_map(|replacement| &replacement.store.deployments);
     let products: Vec<_> = deployments.map(|deployment| deployment.product).collect();
+    replacements.iter().try_for_each(Replacement::bring)?;
     let stopped = services::stop(cx, &products)?;
     if !stopped.is_empty() {
         cx.out.say(format!("{}: stopped", stopped.names()));
@@ -165,7 +230,7 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
         cx.known.forget();
         each.into_iter().collect::<Result<()>>().and(stopped.start_again(cx))
     });
-    let names: Vec<_> = replacements.iter().map(|replacement| replacement.swap.current.as_str()).collect();
+    let names: Vec<_> = replacements.iter().map(|replacement| replacement.store.in_words()).collect();
     let message = format!("nothing was replaced: {} as before", names.join(", "));
     Err(match back {
         Ok(()) => {
@@ -194,8 +259,14 @@ pub fn restore_into(cx: &Context, store: &Store, dump: &Dump, path: &Path, datab
 /// all or nothing.
 fn fill(cx: &Context, store: &Store, place: &Place, dump: &Dump, path: &Path, database: &str) -> Result<()> {
     let deployment = store.main()?;
-    let database = format!("--dbname={database}");
-    let mut words = [&postgres::RESTORE[..], &[&database]].concat();
+    let into = format!("--dbname={database}");
+    let mut words = [&postgres::RESTORE[..], &[&into]].concat();
+    let within = store.schema.as_ref().map(|schema| format!("--schema={schema}"));
+    if let Some(within) = &within {
+        // Where the schema is there, it isn't made anew.
+        let is_there = schema::prepare(cx, place, store, database, &dump.contents.extensions)?;
+        words.extend(is_there.then_some(within.as_str()));
+    }
     let is_own = dump.contents.owners.iter().all(|owner| *owner == deployment.dsn.user);
     let name = snapshot::application(cx, store);
     let variables = [("PGAPPNAME", name.as_str())];
@@ -213,7 +284,12 @@ fn fill(cx: &Context, store: &Store, place: &Place, dump: &Dump, path: &Path, da
 
 /// Fails unless a database holds what was counted when the dump was made.
 fn compare(cx: &Context, store: &Store, dump: &Dump, database: &str) -> Result<()> {
-    let differences = contents::differences(&dump.contents, &snapshot::contents(cx, store, database)?);
+    let mut expected = dump.contents.clone();
+    if store.schema.is_some() {
+        // Others in the database have some too; without its own, a schema can't be restored.
+        expected.extensions.clear();
+    }
+    let differences = contents::differences(&expected, &snapshot::contents(cx, store, database)?);
     if !differences.is_empty() {
         let message = format!("what was restored isn't what was dumped: {}", differences.join("; "));
         bail!(Failure::new(Exit::Failed, message).hint("take another backup: cargo xtask backups"));
@@ -230,6 +306,9 @@ impl Drop for Replacement<'_> {
         if !self.is_made {
             return;
         }
+        if let Some(Err(error)) = self.schema.as_ref().map(Schema::remove_new) {
+            self.cx.out.warn(format!("a schema is left behind, until this is run again: {error}"));
+        }
         let Ok(deployment) = self.store.main() else { return };
         let remove = postgres::maintain(self.cx, &self.place, deployment, self.swap.remove_new());
         // No signal ends this.
@@ -242,10 +321,15 @@ impl Drop for Replacement<'_> {
 }
 
 /// A line for each thing that the role may do, and for what is there.
-fn rights(database: &str) -> String {
-    let database = literal(database);
+fn rights(store: &Store) -> String {
+    let creates =
+        "select 'creates' from pg_roles where rolname = current_user and (rolcreatedb or rolsuper);\n";
+    if store.schema.is_some() {
+        return creates.into();
+    }
+    let database = literal(store.database());
     format!(
-        "select 'creates' from pg_roles where rolname = current_user and (rolcreatedb or rolsuper);\n\
+        "{creates}\
          select 'owns' from pg_database where datname = {database} and pg_has_role(datdba, 'usage')\n\
          union all select 'owns' where not exists (select from pg_database where datname = {database});\n\
          select 'there' from pg_database where datname = {database};\n"
@@ -253,21 +337,27 @@ fn rights(database: &str) -> String {
 }
 
 fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
-    let deployment = store.main()?;
-    let (role, database) = (&deployment.dsn.user, store.database());
+    let (role, database) = (&store.main()?.dsn.user, store.database());
     let may = |right: &str| rights.lines().any(|line| line == right);
-    let message = match (may("creates"), may("owns")) {
-        (true, true) => return Ok(()),
-        (false, _) => {
-            format!("the role {role} may not create the database that would take the place of {database}")
-        }
-        (true, false) => {
-            format!("the role {role} doesn't own the database {database}, and may not rename it")
-        }
-    };
-    let sql = match may("creates") {
-        false => format!("alter role {} createdb", identifier(role)),
-        true => format!("alter database {} owner to {}", identifier(database), identifier(role)),
+    let named = identifier(role);
+    let (message, sql) = match (may("creates"), may("owns"), &store.schema) {
+        (true, true, _) => return Ok(()),
+        (false, ..) => (
+            format!("the role {role} may not create the database that would take the place of {database}"),
+            format!("alter role {named} createdb"),
+        ),
+        (true, false, None) => (
+            format!("the role {role} doesn't own the database {database}, and may not rename it"),
+            format!("alter database {} owner to {named}", identifier(database)),
+        ),
+        (true, false, Some(schema)) => (
+            format!("the role {role} may not rename {}", store.in_words()),
+            format!(
+                "alter schema {} owner to {named}; grant create on database {} to {named}",
+                identifier(schema),
+                identifier(database)
+            ),
+        ),
     };
     let hint = format!(
         "have an administrator run: {sql}; or make an empty database, and: cargo xtask restore BACKUP --into NAME"
@@ -278,7 +368,7 @@ fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
 fn no_maintenance(store: &Store, deployment: &Deployment, error: Error) -> Error {
     let beside = postgres::beside(deployment);
     let message =
-        format!("{} can't be replaced: it takes a session in the database {beside}", store.database());
+        format!("{} can't be replaced: it takes a session in the database {beside}", store.in_words());
     let hint = format!(
         "have an administrator run: grant connect on database {beside} to public; or make an empty database, and: \
          cargo xtask restore BACKUP --into NAME"

@@ -132,14 +132,7 @@ impl Shared<'_> {
 
     /// Who else uses the tables, where that is in the way.
     pub fn explain_lock(&self, cx: &Context, error: Error) -> Error {
-        let text = format!("{error:#}");
-        if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
-            return error;
-        }
-        let holders = self.store.main().and_then(|main| postgres::lock_holders(cx, main));
-        let holders = holders.unwrap_or_default().join("; ");
-        let message = format!("others use the tables that are to be split: {holders}");
-        error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
+        postgres::explain_lock(cx, self.store.deployments.first(), error, "split")
     }
 
     /// In a database with the name of a product, the product stays.

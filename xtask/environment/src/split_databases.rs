@@ -1,12 +1,6 @@
 //! A database of its own for each product of a shared schema: copied and compared while nothing can write, and the old
 //! tables put away in the same transaction. Until its end, and after any failure, all is as it was.
 
-use std::fs;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use anyhow::{Context as _, Result, bail};
 use ory_facts::catalog::Catalog;
 use ory_facts::difference;
@@ -15,17 +9,17 @@ use ory_facts::product::Product;
 use ory_facts::split::databases;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Part, Way};
-use ory_stack::env_file::private_file;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
 use xtask_runner::process::Invocation;
 use xtask_runner::session::Session;
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
 use crate::new_dsns::NewDsn;
 use crate::postgres::{self, Place};
 use crate::split::{self, Shared};
+use crate::work_dump::WorkDump;
 
 /// A split that is under way.
 pub struct Databases<'a> {
@@ -88,13 +82,12 @@ impl Databases<'_> {
             long.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
         };
         ask(division.prepare(part))?;
-        let dump = Dump::new(cx, product)?;
-        self.dump(part, &dump)?;
+        let dump = WorkDump::take(cx, product.name(), &dump_command(cx, shared, division, part)?)?;
         {
             let _progress = cx.out.progress(format!("restoring {product} into a database of its own"));
             let database = format!("--dbname={}", dsn.database);
             let words = [&postgres::RESTORE[..], &["--no-owner", "--no-acl", &database]].concat();
-            postgres::tool(cx, place, &dsn, &[], &words).stdin_file(&dump.0).read(&cx.secrets)?;
+            postgres::tool(cx, place, &dsn, &[], &words).stdin_file(dump.path()).read(&cx.secrets)?;
         }
         let versions = session.ask(&division.versions(part), &cx.secrets)?.join("");
         ask(division.complete(part, &versions))?;
@@ -111,20 +104,6 @@ impl Databases<'_> {
         let (rows, tables) = (counted(rows, "row"), counted(part.tables.len(), "table"));
         cx.out.say(format!("{product}: copied {rows} in {tables}, and compared them"));
         Ok(())
-    }
-
-    fn dump(&self, part: &Part, dump: &Dump) -> Result<()> {
-        let (cx, product) = (self.cx, part.product);
-        let command = dump_command(cx, self.shared, self.division, part)?;
-        let mut file =
-            private_file(&dump.0).with_context(|| format!("failed to write {}", dump.0.display()))?;
-        let transferred = Arc::new(AtomicU64::new(0));
-        let _progress = cx.out.progress_of(format!("copying {product}"), Arc::clone(&transferred));
-        command.receive(&cx.secrets, |piece| {
-            file.write_all(piece).with_context(|| format!("failed to write {}", dump.0.display()))?;
-            transferred.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            Ok(())
-        })
     }
 
     /// A copy differs from what the image makes in nothing that the original doesn't differ in too.
@@ -216,22 +195,6 @@ fn is_empty(cx: &Context, shared: &Shared, product: Product) -> Result<bool> {
         where nspname <> 'information_schema' and nspname !~ '^pg_' limit 1;\n";
     let ask = postgres::as_owner(cx, &shared.place, main, &database).stdin(script);
     Ok(ask.read(&cx.secrets)?.trim().is_empty())
-}
-
-/// A dump on its way, which is removed whatever happens; one that a killed run has left, by the next.
-struct Dump(PathBuf);
-
-impl Dump {
-    fn new(cx: &Context, product: Product) -> Result<Self> {
-        Ok(Self(work_file(&format!("split/{}-{product}.dump", cx.stack.project))?))
-    }
-}
-
-impl Drop for Dump {
-    fn drop(&mut self) {
-        // It may never have been written.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// The command that dumps a part.

@@ -58,6 +58,14 @@ impl<'a> Store<'a> {
         self.deployments.first().map_or("", |deployment| &deployment.dsn.database)
     }
 
+    /// What it is called: the database, or the schema of it.
+    pub fn in_words(&self) -> String {
+        match &self.schema {
+            None => self.database().into(),
+            Some(schema) => format!("the schema {schema} of {}", self.database()),
+        }
+    }
+
     fn path(&self) -> Option<&str> {
         self.deployments.first()?.dsn.search_path()
     }

@@ -37,7 +37,8 @@ pub fn query(schema: Option<&str>) -> String {
          \\if :is_migrated
          select 'version', version from schema_migration;
          \\endif
-         select 'extension', extname, extnamespace::regnamespace from pg_extension where extname <> 'plpgsql';
+         select 'extension', extname, n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+         where extname <> 'plpgsql';
          select distinct 'owner', pg_get_userbyid(c.relowner) from pg_class c {own};
          select format('select ''table'', count(*), %L from %s', t.name, t.name) from
          (select format('%I.%I', n.nspname, c.relname) as name from pg_class c {own} and c.relkind = 'r') t
@@ -79,6 +80,19 @@ impl Contents {
     /// How many rows all the tables have.
     pub fn total(&self) -> u64 {
         self.rows.values().sum()
+    }
+
+    /// The same with the tables' names alone, to be compared with a schema of another name.
+    pub fn without_schema(self) -> Self {
+        let bare = |name: String| {
+            let mut is_quoted = false;
+            let dot = name.find(|c| {
+                is_quoted ^= c == '"';
+                c == '.' && !is_quoted
+            });
+            dot.map_or(name.clone(), |at| name[at + 1..].into())
+        };
+        Self { rows: self.rows.into_iter().map(|(name, count)| (bare(name), count)).collect(), ..self }
     }
 }
 
@@ -129,6 +143,16 @@ mod tests {
         assert_eq!((contents.total(), contents.postgres.as_str()), (21, "17.1"));
         assert_eq!(read(LINES[..6].iter().copied()), None);
         assert_eq!(read(["ERROR", "end"]), None);
+    }
+
+    #[test]
+    fn a_table_has_the_same_name_in_each_schema() {
+        let named = |name: &str| {
+            let rows = BTreeMap::from([(name.to_string(), 1)]);
+            Contents { rows, ..Contents::default() }.without_schema()
+        };
+        assert_eq!(named("kratos.identities"), named("\"o\"\"d.d\".identities"));
+        assert_eq!(named("kratos.\"a.b\"").rows.keys().collect::<Vec<_>>(), ["\"a.b\""]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod dsn;
 pub mod first_sight;
 pub mod product;
 pub mod repair;
+pub mod schema_swap;
 pub mod secrets;
 pub mod split;
 pub mod sql;

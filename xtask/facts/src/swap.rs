@@ -10,29 +10,34 @@ use crate::sql::{self, identifier, literal};
 const LISTS: &str = "('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries', \
                      'shared_preload_libraries', 'unix_socket_directories')";
 
-/// Prints the statements that give an empty database the rights of this one: those on the schema `public`, and those
-/// that what roles make there gets by default. A dump has them too, but a reset restores none.
+/// Prints the statements that give a schema, in an empty database or beside this one, the rights of this one: those on
+/// itself, and those that what roles make there gets by default. A dump has them too, but a reset restores none.
 /// Source: <https://www.postgresql.org/docs/17/catalog-pg-default-acl.html>.
-pub const RIGHTS: &str = "\
-with given as (
-  select acl.*, format('on schema %I', nspname) as whereon, '' as beginning
+pub fn rights(schema: &str, to: &str) -> String {
+    let [schema, to] = [schema, to].map(literal);
+    format!(
+        "with given as (
+  select acl.*, format('on schema %I', {to}) as whereon, '' as beginning
   from pg_namespace, aclexplode(nspacl) acl
-  where nspname = 'public' and acl.grantee <> nspowner
+  where nspname = {schema} and acl.grantee <> nspowner
   union all
   select acl.*, 'on ' || case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
       when 'f' then 'functions' when 'T' then 'types' else 'schemas' end,
     format('alter default privileges for role %I%s ', pg_get_userbyid(defaclrole),
-      case when nspname is null then '' else format(' in schema %I', nspname) end)
+      case when nspname is null then '' else format(' in schema %I', {to}) end)
   from pg_default_acl left join pg_namespace n on n.oid = defaclnamespace, aclexplode(defaclacl) acl
-  where acl.grantee <> defaclrole and coalesce(nspname, 'public') = 'public'
+  where acl.grantee <> defaclrole and coalesce(nspname, {schema}) = {schema} and pg_has_role(defaclrole, 'usage')
 )
-select 'revoke all on schema public from public;' from pg_namespace where nspname = 'public' and nspacl is not null
+select format('revoke all on schema %I from public;', {to}) from pg_namespace
+where nspname = {schema} and nspacl is not null
 union all
 select format('%sgrant %s %s to %s%s;', beginning, privilege_type, whereon,
   case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
   case when is_grantable then ' with grant option' else '' end)
 from given;
-";
+"
+    )
+}
 
 /// The databases of a replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,9 +162,18 @@ impl Swap {
         )
     }
 
-    /// Lets the current database be connected to again, after a run that was killed when it had begun to swap.
+    /// Ends what a run has left that was killed after it had begun to swap: a database that refuses to be connected to; one
+    /// that was to be removed.
     pub fn heal(&self) -> String {
-        self.end_swap() + &allow_connections(&self.current, true)
+        let drop = format!("drop database {}", identifier(&self.before));
+        format!(
+            "{}{}select {} from pg_database a, pg_database b where a.datname = {} and b.datname = {} \\gexec\n",
+            self.end_swap(),
+            allow_connections(&self.current, true),
+            literal(&drop),
+            literal(&self.before),
+            literal(&self.replaced)
+        )
     }
 
     /// Ends what a run that was ended has left of [`Swap::swap`]: else it would swap later, whatever is there then.

@@ -20,13 +20,13 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
     if !args.force {
         stores.iter().try_for_each(|store| refuse_production(&cx, store))?;
     }
-    stores.iter().try_for_each(refuse_part)?;
     super::start_servers(&cx, &stores)?;
     if options.dry_run {
         return stores.iter().try_for_each(|store| print(&cx, store));
     }
     let mut replacements =
         stores.iter().map(|store| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+    replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
     if !confirm(&cx, &replacements, args)? {
         cx.out.say("nothing was deleted");
         return Ok(());
@@ -68,14 +68,6 @@ fn refuse_production(cx: &Context, store: &Store) -> Result<()> {
     bail!(Failure::new(Exit::Failed, message).hint(format!("where it may be emptied all the same: {line}")))
 }
 
-/// A schema can't be emptied as a whole: others refer to what is in it.
-fn refuse_part(store: &Store) -> Result<()> {
-    let Some(schema) = &store.schema else { return Ok(()) };
-    let (names, database) = (store.names(", "), store.database());
-    let message = format!("{names} has the schema {schema} in {database}, a database that others are in");
-    bail!(Failure::new(Exit::Failed, message).hint(format!("back it up: cargo xtask backup {names}")))
-}
-
 /// What isn't the product's isn't lost with it.
 fn refuse_others(store: &Store, current: &Contents, empty: &Contents) -> Result<()> {
     let others = current.rows.keys().filter(|table| !empty.rows.contains_key(*table));
@@ -83,9 +75,8 @@ fn refuse_others(store: &Store, current: &Contents, empty: &Contents) -> Result<
     if others.is_empty() {
         return Ok(());
     }
-    let (names, database) = (store.names(", "), store.database());
-    let message =
-        format!("{database} has tables that the images of {names} don't make: {}", others.join(", "));
+    let (names, place) = (store.names(", "), store.in_words());
+    let message = format!("{place} has tables that the images of {names} don't make: {}", others.join(", "));
     let line = format!("cargo xtask reset {} --force", store.names(" "));
     bail!(Failure::new(Exit::Failed, message).hint(format!("where they may be lost too: {line}")))
 }
@@ -103,7 +94,7 @@ fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<b
 
 fn print(cx: &Context, store: &Store) -> Result<()> {
     super::backup::print_dump(cx, store)?;
-    let name = store.database();
+    let name = store.in_words();
     Output::data(format!("# makes a new database beside {name}, and lets the image migrate it"))?;
     let names = store.names(", ");
     Ok(Output::data(format!(

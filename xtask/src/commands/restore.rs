@@ -44,6 +44,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     }
     let mut replacements =
         pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+    replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
     let behind = pairs.iter().map(|(store, dump)| is_behind(&cx, store, dump)).collect::<Result<Vec<_>>>()?;
     if !confirm(&cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
@@ -57,7 +58,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         }
     }
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
-    let kept: Vec<_> = there.map(|replacement| replacement.replaced().to_string()).collect();
+    let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
     replacement::put_in_place(&cx, replacements, true)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
@@ -109,22 +110,16 @@ fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(
         let products: Vec<_> = dump.products.iter().map(|content| content.product).collect();
         let is_its = |store: &&Store| {
             store.deployments.iter().map(|deployment| deployment.product).eq(products.iter().copied())
-                && store.schema.is_some() == dump.schema.is_some()
+                && store.schema == dump.schema
         };
         let Some(store) = stores.iter().find(is_its) else {
             let message = format!(
-                "{} had a database of their own, and in this stack it is divided otherwise",
+                "{} had a place of their own, and in this stack it is divided otherwise",
                 dump.names()
             );
             let hint = "restore it in a stack as it was then, with the Compose file of then";
             bail!(Failure::new(Exit::Failed, message).hint(hint));
         };
-        if store.schema.is_some() {
-            let message = format!("{} is in a schema of a database that others are in", dump.names());
-            let hint =
-                format!("restore it by hand, into an empty database: pg_restore -d DATABASE {}", dump.file);
-            bail!(Failure::new(Exit::Failed, message).hint(hint));
-        }
         Ok((store, *dump))
     };
     dumps.iter().map(goes).collect()
@@ -184,7 +179,7 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     if databases.is_empty() {
         return Ok(true);
     }
-    let what = format!("replaces the databases {databases}");
+    let what = format!("replaces {databases}");
     let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
     let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
     let line = format!("cargo xtask restore {}{products} --yes", backup.name());
@@ -192,12 +187,14 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
 }
 
 fn print(store: &Store, dump: &Dump) -> Result<()> {
-    let name = store.database();
-    let size = size(dump.bytes);
+    let (name, size) = (store.in_words(), size(dump.bytes));
     Output::data(format!(
         "# restores {} ({size}) into a new database beside {name}, and compares it",
         dump.file
     ))?;
+    if store.schema.is_some() {
+        Output::data(format!("# brings it from there, beside {name}, and compares it"))?;
+    }
     let names = store.names(", ");
     Ok(Output::data(format!("# then, with {names} stopped, puts it in the place of {name}, which is kept"))?)
 }

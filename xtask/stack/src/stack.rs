@@ -63,6 +63,11 @@ impl Deployment<'_> {
         Self { is_scratch: self.is_scratch, ..self.scratch(database) }
     }
 
+    /// The same product with its tables in another schema of the same database.
+    pub fn with_search_path(&self, path: &str) -> Self {
+        Self { dsn: self.dsn.with_search_path(path), configs: self.configs.clone(), ..*self }
+    }
+
     /// What the server is called in words: its service, or its host.
     pub fn server_name(&self) -> &str {
         self.server.map_or(&self.dsn.host, |service| &service.name)

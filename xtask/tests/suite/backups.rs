@@ -20,7 +20,7 @@ scenarios! {
 }
 
 /// The name of the newest backup.
-fn newest(stack: &Stack) -> String {
+pub fn newest(stack: &Stack) -> String {
     let list = stack.run("backups").exits(0).stdout;
     list.lines().last().and_then(|line| line.split_whitespace().next()).expect("a backup").to_string()
 }
@@ -74,6 +74,12 @@ fn a_backup_is_restored_row_for_row_and_what_was_there_is_kept(compose: Compose)
     let kept =
         "select string_agg(datname, ' ' order by datname) from pg_database where datname like 'xtask%'";
     let replaced = "xtask_replaced_hydra xtask_replaced_keto xtask_replaced_kratos\n";
+    assert_eq!(stack.sql("postgres", kept), replaced);
+
+    // As a run leaves it that is killed before its last step.
+    stack.sql("postgres", "create database xtask_before_keto");
+    stack.run(&format!("restore {name} keto --yes")).exits(0);
+    assert_eq!(stack.rows(), rows);
     assert_eq!(stack.sql("postgres", kept), replaced);
 
     // One product, into a database of another name, of which nothing else is touched.

@@ -10,6 +10,7 @@ scenarios! {
     a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other
     a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_databases
     drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases
+    a_schema_on_a_server_elsewhere_is_replaced_by_a_role_that_owns_it_and_may_create_databases
 }
 
 /// A server with the database of the stack, which joins its network.
@@ -119,4 +120,45 @@ fn a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_da
     stack.run("restore latest --yes").exits(0);
     assert_eq!(rows("identity"), after);
     stack.run("up").exits(0).says("kratos: up to date");
+}
+
+fn a_schema_on_a_server_elsewhere_is_replaced_by_a_role_that_owns_it_and_may_create_databases(
+    compose: Compose,
+) {
+    let mut stack = Stack::of_others("server-elsewhere", compose);
+    let managed = managed(&mut stack);
+    stack.project.replace("docker-compose.yml", "sslmode=disable", "sslmode=disable&search_path=kratos");
+    let sql = |sql: &str| managed.sql("identity", sql);
+    sql("alter database identity owner to postgres; grant create on database identity to identity");
+    sql("create schema kratos authorization identity; create role app");
+    stack.run("up").exits(0);
+    sql("insert into kratos.networks values (gen_random_uuid(), now(), now())");
+    sql("create table orders (buyer uuid references kratos.identities); alter table orders owner to app");
+    stack.run("backup").exits(0);
+    let rows = || sql("select id from kratos.networks order by 1");
+    let before = rows();
+    sql("insert into kratos.networks values (gen_random_uuid(), now(), now())");
+    let changed = rows();
+
+    let refused = |what: &str| _ = stack.run("restore latest --yes").exits(1).says(what);
+    refused("the role identity may not create the database that would take the place of identity");
+    managed.sql("postgres", "alter role identity createdb; revoke create on database identity from identity");
+    refused("the role identity may not rename the schema kratos of identity");
+    refused("grant create on database \"identity\" to \"identity\"");
+    sql("grant create on database identity to identity");
+    refused("without the foreign key orders_buyer_fkey of public.orders, a table of app");
+    assert_eq!(rows(), changed);
+    sql("grant app to identity");
+    stack.run("restore latest --yes").exits(0).hides("s3cret-of-managed");
+    assert_eq!(rows(), before);
+    let key = "select confrelid::regclass from pg_constraint where conname = 'orders_buyer_fkey'";
+    assert_eq!(sql(key), "kratos.identities\n");
+    stack.run("reset kratos --yes").exits(1).says("kratos could be in production");
+    stack.run("reset kratos --yes --force").exits(0).says("kratos: empty, with");
+    assert_eq!(sql(key), "kratos.identities\n");
+    assert_ne!(rows(), before);
+    stack.run("status --check").exits(0);
+    let left = "select nspname from pg_namespace where nspname like 'xtask%' union all \
+                select datname from pg_database where datname like 'xtask%'";
+    assert_eq!(sql(left), "");
 }

@@ -13,6 +13,7 @@ mod managed;
 mod project;
 mod random;
 mod repair;
+mod schemas;
 mod shared;
 mod split;
 mod stack;

@@ -69,7 +69,7 @@ impl Shared {
     }
 
     /// An identity and a relation: through the API of a real server, as a stand-in has none.
-    fn add_identity(&self, email: &str) {
+    pub fn add_identity(&self, email: &str) {
         if is_real() {
             let body = format!(r#"{{"schema_id": "person", "traits": {{"email": "{email}"}}}}"#);
             let url = format!("{}/admin/identities", self.url("kratos", 4434));
@@ -83,11 +83,14 @@ impl Shared {
             assert_eq!(answer.with_timeout(10).send().expect("an answer").status_code, 201);
         } else {
             let network = "11111111-1111-1111-1111-111111111111";
-            self.sql(&format!(
+            // Before a split they are in the first of these.
+            let place = "dbname=acme options=-csearch_path=public,kratos,keto";
+            let insert = |sql: String| self.stack.sql(place, &sql);
+            insert(format!(
                 "insert into identities (id, nid, schema_id, traits)
                  values (gen_random_uuid(), '{network}', 'person', '{{\"email\": \"{email}\"}}')"
             ));
-            self.sql(&format!(
+            insert(format!(
                 "insert into keto_relation_tuples values (gen_random_uuid(), '{network}', 'Document', '{email}', 'view')"
             ));
         }
