@@ -45,8 +45,8 @@ impl<'a> Replacement<'a> {
     pub fn new(cx: &'a Context, store: &'a Store<'a>) -> Result<Self> {
         let deployment = store.main()?;
         let place = postgres::running_place(cx, deployment)?;
-        let schema = Schema::of(cx, store, &place);
-        let swap = match &store.schema {
+        let mut schema = Schema::of(cx, store, &place);
+        let mut swap = match &store.schema {
             None => Swap::of(store.database()),
             Some(schema) => Swap {
                 current: store.database().into(),
@@ -63,10 +63,10 @@ impl<'a> Replacement<'a> {
         let is_there = rights.lines().any(|line| line == "there");
         let lock = server_lock::acquire(cx, deployment)?;
         // A run that was killed may have left it refusing, or goes on in the server. Not one that holds the lock.
-        match &schema {
-            None => _ = maintain(swap.heal())?,
-            Some(schema) => schema.end()?,
-        }
+        swap.is_unfinished = match &mut schema {
+            None => !maintain(swap.heal() + &swap.unfinished())?.is_empty(),
+            Some(schema) => schema.heal()?,
+        };
         let current = (is_there || schema.is_some()).then(|| snapshot::contents(cx, store, store.database()));
         let current = current.transpose().map_err(explain)?;
         let extensions = current.as_ref().map(|current| current.extensions.clone()).unwrap_or_default();
@@ -189,16 +189,6 @@ impl<'a> Replacement<'a> {
             .with_context(|| format!("the database {database} could not be put back in its place"))
     }
 
-    /// It has its place, and is no longer to be removed.
-    fn finish(&mut self, keeps: bool) -> Result<()> {
-        self.is_made = false;
-        if let Some(schema) = &self.schema {
-            return schema.finish(keeps);
-        }
-        let replaced = if keeps { String::new() } else { self.swap.remove_replaced() };
-        self.maintain(self.swap.remove_before() + &replaced).map(|_| ())
-    }
-
     fn maintain(&self, script: String) -> Result<String> {
         postgres::maintain(self.cx, &self.place, self.store.main()?, script).read(&self.cx.secrets)
     }
@@ -210,6 +200,13 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
     let deployments = replacements.iter().flat_map(|replacement| &replacement.store.deployments);
     let products: Vec<_> = deployments.map(|deployment| deployment.product).collect();
     replacements.iter().try_for_each(Replacement::bring)?;
+    for replacement in replacements.iter().filter(|replacement| replacement.swap.is_unfinished) {
+        cx.out.warn(format!(
+            "an earlier run was killed when it had replaced {}: what was there before that run stays, and what is there \
+             now goes",
+            replacement.store.in_words()
+        ));
+    }
     let stopped = services::stop(cx, &products)?;
     if !stopped.is_empty() {
         cx.out.say(format!("{}: stopped", stopped.names()));
@@ -223,7 +220,7 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
         if !stopped.is_empty() {
             cx.out.say(format!("{}: started, ready", stopped.names()));
         }
-        return replacements.iter_mut().try_for_each(|replacement| replacement.finish(keeps));
+        return finish(&mut replacements, keeps);
     };
     let back = cx.options.interrupt.clean_up(|| {
         let each: Vec<_> = replacements.iter().map(Replacement::swap_back).collect();
@@ -239,6 +236,31 @@ pub fn put_in_place(cx: &Context, mut replacements: Vec<Replacement>, keeps: boo
         }
         Err(left) => left.context(format!("{error:#}")),
     })
+}
+
+/// All have their places: what was replaced is kept instead of what was kept until now, or goes. On one server at once: of
+/// a run that was killed in between, what the first had replaced would count as kept, and the next would remove it.
+fn finish(replacements: &mut [Replacement], keeps: bool) -> Result<()> {
+    replacements.iter_mut().for_each(|replacement| replacement.is_made = false);
+    let mut at_once: Vec<(&Replacement, String)> = vec![];
+    for replacement in replacements.iter() {
+        if let Some(schema) = &replacement.schema {
+            schema.finish(keeps)?;
+            continue;
+        }
+        let swap = &replacement.swap;
+        replacement
+            .maintain(swap.remove_kept() + &if keeps { String::new() } else { swap.remove_before() })?;
+        let server = |replacement: &Replacement| Some(replacement.store.main().ok()?.server?.name.clone());
+        let its = server(replacement);
+        match at_once.iter_mut().find(|(first, _)| its.is_some() && server(first) == its) {
+            Some((_, script)) => *script += &swap.keep(),
+            None => at_once.push((replacement, swap.keep())),
+        }
+    }
+    let keep =
+        |(first, script): &(&Replacement, String)| first.maintain(format!("begin;\n{script}commit;\n"));
+    at_once.iter().try_for_each(|one| keep(one).map(|_| ()))
 }
 
 /// Restores a dump into a database that is there, and empty.

@@ -154,10 +154,16 @@ impl<'a> Schema<'a> {
         back.with_context(|| format!("{} could not be put back in its place", self.store.in_words()))
     }
 
-    /// Removes what is no longer needed once the new one has its place.
+    /// Keeps or removes what was replaced, once the new one has its place.
     pub fn finish(&self, keeps: bool) -> Result<()> {
-        let replaced = if keeps { String::new() } else { self.swap.remove_replaced() };
-        self.run(self.swap.remove_before() + &replaced).map(|_| ())
+        self.run(self.swap.finish(keeps)).map(|_| ())
+    }
+
+    /// Ends what a run that was killed has left going on, and says whether it was killed between its swap and its success.
+    pub fn heal(&mut self) -> Result<bool> {
+        self.end()?;
+        self.swap.0.is_unfinished = !self.run(self.swap.unfinished())?.is_empty();
+        Ok(self.swap.0.is_unfinished)
     }
 
     /// Removes what did not get to its place.

@@ -30,6 +30,11 @@ impl SchemaSwap {
         )
     }
 
+    /// A line where a run was killed before its success.
+    pub fn unfinished(&self) -> String {
+        format!("select 'unfinished' from pg_namespace where nspname = {};\n", literal(&self.0.before))
+    }
+
     /// What of others can't come along, a line each.
     pub fn obstacles(&self) -> String {
         let own = namespace(&self.0.current);
@@ -82,12 +87,14 @@ impl SchemaSwap {
 
     /// Puts the new schema in the current one's place, once nobody uses either.
     pub fn swap(&self, limit: Duration) -> String {
-        let Swap { current, new, replaced, before } = &self.0;
+        let Swap { current, new, replaced, is_unfinished, .. } = &self.0;
+        let aside = self.0.aside();
+        // What it was replaced with is not what was replaced.
+        let room = if *is_unfinished { remove_within(replaced) } else { String::new() };
         let moves = [
-            remove_where(before, replaced),
-            rename(replaced, before),
-            make_as(replaced, current),
-            take(current, replaced),
+            room,
+            make_as(aside, current),
+            take(current, aside),
             take(new, current),
             format!("drop schema {};\n", identifier(new)),
         ];
@@ -95,19 +102,19 @@ impl SchemaSwap {
             "select {} is null as is_missing \\gset\n\\if :is_missing\n{}\\else\n{}\\endif\n",
             namespace(current),
             rename(new, current),
-            self.exchange(limit, &moves.concat(), &refuse_needed(replaced)),
+            self.exchange(limit, &moves.concat(), &refuse_needed(aside)),
         )
     }
 
     /// Takes [`SchemaSwap::swap`] back where it was done. `had_current`: there was one to be replaced.
     pub fn swap_back(&self, limit: Duration, had_current: bool) -> String {
-        let Swap { current, new, replaced, before } = &self.0;
+        let Swap { current, new, .. } = &self.0;
+        let aside = self.0.aside();
         let moves = [
             make_as(new, current),
             take(current, new),
-            take(replaced, current),
-            format!("drop schema {};\n", identifier(replaced)),
-            rename(before, replaced),
+            take(aside, current),
+            format!("drop schema {};\n", identifier(aside)),
         ];
         let back = match had_current {
             true => self.exchange(limit, &moves.concat(), ""),
@@ -140,14 +147,10 @@ impl SchemaSwap {
         remove(&self.0.new)
     }
 
-    /// Removes what was replaced before, once what replaces it now is a success.
-    pub fn remove_before(&self) -> String {
-        remove(&self.0.before)
-    }
-
-    /// Removes the one that was replaced.
-    pub fn remove_replaced(&self) -> String {
-        remove(&self.0.replaced)
+    /// It is a success: what was replaced is kept in the place of what was kept until now, or goes.
+    pub fn finish(&self, keeps: bool) -> String {
+        let Swap { replaced, before, .. } = &self.0;
+        remove(replaced) + &if keeps { rename(before, replaced) } else { remove(before) }
     }
 
     /// In the database where the new one was made under the name of the current one, gives it its own.
@@ -238,23 +241,12 @@ fn refuse_needed(schema: &str) -> String {
 
 /// Removes a schema that may be there, with what is in it, and nothing of others.
 fn remove(schema: &str) -> String {
-    format!(
-        "{SETTINGS}; begin;\n{}drop schema if exists {} cascade;\ncommit;\n",
-        refuse_needed(schema),
-        identifier(schema)
-    )
+    format!("{SETTINGS}; begin;\n{}commit;\n", remove_within(schema))
 }
 
-/// The same where another one is there too: a run that was killed had done all but this.
-fn remove_where(schema: &str, other: &str) -> String {
-    let drop = format!("drop schema {} cascade", identifier(schema));
-    format!(
-        "{}select {} from pg_namespace a, pg_namespace b where a.nspname = {} and b.nspname = {} \\gexec\n",
-        refuse_needed(schema),
-        literal(&drop),
-        literal(schema),
-        literal(other)
-    )
+/// The same within a transaction.
+fn remove_within(schema: &str) -> String {
+    format!("{}drop schema if exists {} cascade;\n", refuse_needed(schema), identifier(schema))
 }
 
 /// Renames a schema that may be there.
@@ -313,10 +305,10 @@ mod tests {
             "begin;",
             "lock table",
             "\n:drops\n",
-            "set schema %I', o.oid::regclass, 'xtask_replaced_kratos')",
+            "set schema %I', o.oid::regclass, 'xtask_before_kratos')",
             "set schema %I', o.oid::regclass, 'kratos')",
             "\n:adds\n",
-            "others need what is in the schema xtask_replaced_kratos",
+            "others need what is in the schema xtask_before_kratos",
             "commit;",
         ];
         assert!(order.map(at).is_sorted(), "{sql}");

@@ -48,8 +48,11 @@ pub struct Swap {
     pub new: String,
     /// What the replaced one is called, until the next success.
     pub replaced: String,
-    /// What the one is called that was replaced before that, until this is a success.
+    /// What the one is called that is replaced now, until that is a success.
     pub before: String,
+    /// Whether a run was killed between its swap and its success: what it replaced must stay, whatever it was replaced
+    /// with.
+    pub is_unfinished: bool,
 }
 
 impl Swap {
@@ -67,7 +70,18 @@ impl Swap {
             new: named("new"),
             replaced: named("replaced"),
             before: named("before"),
+            is_unfinished: false,
         }
+    }
+
+    /// What the current one is called once it is replaced.
+    pub fn aside(&self) -> &str {
+        if self.is_unfinished { &self.replaced } else { &self.before }
+    }
+
+    /// A line where a run was killed before its success.
+    pub fn unfinished(&self) -> String {
+        format!("select 'unfinished' from pg_database where datname = {};\n", literal(&self.before))
     }
 
     /// Makes the new database, empty, as the current one is made; where there is none, for this role. What a killed
@@ -132,13 +146,14 @@ impl Swap {
 
     /// Puts the new database in the current one's place: connections refused, sessions ended, all renamed at once.
     pub fn swap(&self) -> String {
+        // What it was replaced with is not what was replaced.
+        let room = if self.is_unfinished { remove(&self.replaced) } else { String::new() };
         format!(
-            "set application_name = {};\n{}{}begin;\n{}{}{}commit;\n",
+            "set application_name = {};\n{room}{}{}begin;\n{}{}commit;\n",
             literal(&self.session()),
             allow_connections(&self.current, false),
             end_sessions(&self.current),
-            rename(&self.replaced, &self.before, &self.current),
-            rename(&self.current, &self.replaced, &self.current),
+            rename(&self.current, self.aside(), &self.current),
             rename(&self.new, &self.current, &self.new),
         )
     }
@@ -148,8 +163,7 @@ impl Swap {
     pub fn swap_back(&self, had_current: bool) -> String {
         let mut back = rename(&self.current, &self.new, &self.current);
         if had_current {
-            back += &rename(&self.replaced, &self.current, &self.replaced);
-            back += &rename(&self.before, &self.replaced, &self.before);
+            back += &rename(self.aside(), &self.current, self.aside());
         }
         format!(
             "{}select not exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
@@ -162,18 +176,24 @@ impl Swap {
         )
     }
 
-    /// Ends what a run has left that was killed after it had begun to swap: a database that refuses to be connected to; one
-    /// that was to be removed.
+    /// Removes what was kept until now, once what replaces the current one is a success.
+    pub fn remove_kept(&self) -> String {
+        remove(&self.replaced)
+    }
+
+    /// Then keeps what was replaced.
+    pub fn keep(&self) -> String {
+        rename(&self.before, &self.replaced, &self.before)
+    }
+
+    /// Or removes it.
+    pub fn remove_before(&self) -> String {
+        remove(&self.before)
+    }
+
+    /// Ends what a run has left that was killed after it had begun to swap: a database that refuses to be connected to.
     pub fn heal(&self) -> String {
-        let drop = format!("drop database {}", identifier(&self.before));
-        format!(
-            "{}{}select {} from pg_database a, pg_database b where a.datname = {} and b.datname = {} \\gexec\n",
-            self.end_swap(),
-            allow_connections(&self.current, true),
-            literal(&drop),
-            literal(&self.before),
-            literal(&self.replaced)
-        )
+        self.end_swap() + &allow_connections(&self.current, true)
     }
 
     /// Ends what a run that was ended has left of [`Swap::swap`]: else it would swap later, whatever is there then.
@@ -191,16 +211,6 @@ impl Swap {
     /// Removes the new one, which did not get to its place.
     pub fn remove_new(&self) -> String {
         remove(&self.new)
-    }
-
-    /// Removes what was replaced before, once what replaces it now is a success.
-    pub fn remove_before(&self) -> String {
-        remove(&self.before)
-    }
-
-    /// Removes the one that was replaced.
-    pub fn remove_replaced(&self) -> String {
-        remove(&self.replaced)
     }
 }
 
@@ -248,6 +258,6 @@ mod tests {
     #[test]
     fn a_quote_in_a_name_stays_inside() {
         let swap = Swap::of("o'r\"y").swap();
-        assert!(swap.contains(r#"'alter database "o''r""y" rename to "xtask_replaced_o''r""y"'"#), "{swap}");
+        assert!(swap.contains(r#"'alter database "o''r""y" rename to "xtask_before_o''r""y"'"#), "{swap}");
     }
 }

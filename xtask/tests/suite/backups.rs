@@ -82,6 +82,15 @@ fn a_backup_is_restored_row_for_row_and_what_was_there_is_kept(compose: Compose)
     assert_eq!(stack.rows(), rows);
     assert_eq!(stack.sql("postgres", kept), replaced);
 
+    // As a run leaves it that is killed after its swap: what it has replaced stays, not what was there afterwards.
+    stack.sql("postgres", "alter database xtask_replaced_kratos rename to xtask_before_kratos");
+    let again = stack.run(&format!("restore {name} kratos --yes")).exits(0);
+    again.says("what was there before that run stays");
+    assert_eq!(stack.sql("postgres", kept), replaced);
+    let networks = "select id from networks order by 1";
+    assert_ne!(stack.sql("xtask_replaced_kratos", networks), stack.sql("kratos", networks));
+    assert_eq!(stack.rows(), rows);
+
     // One product, into a database of another name, of which nothing else is touched.
     stack.sql("postgres", "create database other owner keto");
     stack.run(&format!("restore {name} keto --into other")).exits(0);

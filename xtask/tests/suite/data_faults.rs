@@ -98,9 +98,13 @@ impl Bench {
                  create database {product} template {product}_before owner {product};\n"
             )
         };
-        let replaced = PRODUCTS.map(|product| format!("drop database if exists xtask_replaced_{product};\n"));
+        let replaced = |product| {
+            ["replaced", "before"]
+                .map(|name| format!("drop database if exists xtask_{name}_{product};\n"))
+                .concat()
+        };
         let quietly = "set client_min_messages = warning;\n".to_string();
-        self.ground.psql(&(quietly + &PRODUCTS.map(begin).concat() + &replaced.concat()));
+        self.ground.psql(&(quietly + &PRODUCTS.map(begin).concat() + &PRODUCTS.map(replaced).concat()));
         for (name, folder) in folders(&self.ground) {
             if folder != self.backup {
                 std::fs::remove_dir_all(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -177,6 +181,9 @@ impl Bench {
             report.problems.push(again.said);
         }
         report.problems.extend(self.wrong_at_the_end(name, product));
+        if name == "restore" && ended.code != Some(0) {
+            report.problems.extend(self.not_kept());
+        }
         report.problems.extend(self.ground.leftovers());
         (format!("{command}, {fault}"), report)
     }
@@ -236,12 +243,24 @@ impl Bench {
         wrong
     }
 
+    /// What the run that came to its end has not kept of what the one before it had replaced, or would have.
+    fn not_kept(&self) -> Vec<String> {
+        let kept = self.tables_of("xtask_replaced_");
+        let is_lost = |product: &&&str| kept.get(**product) != self.before.get(**product);
+        PRODUCTS.iter().filter(is_lost).map(|product| format!("what was in {product} isn't kept")).collect()
+    }
+
     /// The tables of each product's database that takes connections.
     fn tables(&self) -> BTreeMap<String, Vec<String>> {
+        self.tables_of("")
+    }
+
+    /// The same of the databases whose name begins otherwise.
+    fn tables_of(&self, prefix: &str) -> BTreeMap<String, Vec<String>> {
         let open = self.ground.psql("select datname from pg_database where datallowconn");
-        let open: Vec<_> =
-            PRODUCTS.into_iter().filter(|name| open.lines().any(|open| open == *name)).collect();
-        let script = open.iter().map(|name| format!("\\connect {name}\n\\echo {name}\n{TABLES}"));
+        let is_open = |name: &&str| open.lines().any(|open| open == format!("{prefix}{name}"));
+        let open: Vec<_> = PRODUCTS.into_iter().filter(is_open).collect();
+        let script = open.iter().map(|name| format!("\\connect {prefix}{name}\n\\echo {name}\n{TABLES}"));
         let mut all = BTreeMap::<String, Vec<String>>::new();
         let text = self.ground.psql(&script.collect::<String>());
         let mut current = String::new();

@@ -105,6 +105,8 @@ fn a_schema_is_restored_row_for_row_and_the_key_of_others_leads_into_it(compose:
     assert_eq!((rows(stack, "acme"), frame(&shared)), (before.clone(), framed));
     assert_serves(&shared);
     assert_eq!(left(&shared), "xtask_replaced_hydra\nxtask_replaced_keto\nxtask_replaced_kratos\n");
+    let kept = "select string_agg(tablename, ' ') from pg_tables where schemaname = 'xtask_replaced_kratos'";
+    assert_eq!(shared.sql(kept), "identities\n", "what the killed run had replaced");
     assert_eq!(shared.served(place), ["ada@acme.example", "bob@acme.example"]);
 
     stack.sql("postgres", "create database other");

@@ -114,8 +114,7 @@ pub fn role(name: &str, password: &str) -> String {
 /// Makes a product's new database, empty, as the shared one is made. What a killed run has left of it goes first.
 pub fn create(shared: &str, product: Product, owner: &str) -> String {
     let name = unfinished(product);
-    let swap =
-        Swap { current: shared.into(), new: name.clone(), replaced: String::new(), before: String::new() };
+    let swap = Swap { current: shared.into(), new: name.clone(), ..Swap::of(&name) };
     format!(
         "{}{}comment on database {name} is {};\n",
         swap.create_for(owner),
