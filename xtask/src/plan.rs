@@ -215,16 +215,14 @@ impl Step<'_> {
                     }
                 });
                 if let Some(service) = then_start {
-                    beside.add(|| {
-                        let containers = cx.listed().unwrap_or_default();
-                        cx.run_beside(&services::start(cx, &containers, service));
-                    });
+                    beside.add(|| services::start_beside(cx, service));
                 }
                 Ok(())
             }
             Self::RequireMigrated(deployments) => require_migrated(cx, deployments),
             Self::Start { services, started } => {
                 beside.finish();
+                cx.known.forget_containers();
                 let clock = Instant::now();
                 let work = convergence::compare_others(cx, services, started)?;
                 let commands = start_commands(cx, &work);
@@ -358,6 +356,10 @@ fn run_create(
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
         (!names.is_empty()).then(|| format!("{}s {}", kind.trim(), names.join(", ")))
     };
+    let is_made =
+        |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
+    let made = deployments.iter().filter(|deployment| is_made(&deployment.dsn.database));
+    made.for_each(|deployment| cx.known.is_new(deployment.product));
     let parts: Vec<_> = ["role ", "database "].into_iter().filter_map(of_kind).collect();
     if !parts.is_empty() {
         cx.out.say(format!("{}: created {}", server.name, parts.join("; ")));

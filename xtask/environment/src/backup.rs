@@ -179,7 +179,7 @@ fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> 
         let contents = counted.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         received.and(contents)
     });
-    let contents = contents.map_err(|error| failed(explain_version(error)))?;
+    let contents = contents.map_err(|error| failed(explain_right(store, explain_version(error))))?;
     output.sync_all().map_err(|error| cannot_write(&path, error))?;
     Ok(Dump {
         file,
@@ -221,6 +221,20 @@ fn explain_version(error: anyhow::Error) -> anyhow::Error {
     let failure =
         Failure::new(Exit::Missing, format!("pg_dump is older than the server, which is PostgreSQL {major}"));
     error.context(failure.hint(format!("XTASK_POSTGRES_IMAGE=postgres:{major}-alpine cargo xtask backup")))
+}
+
+/// What belongs to somebody else is read by a backup, and stays theirs.
+fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let denied = text.split_once("permission denied for ").and_then(|(_, what)| what.lines().next());
+    let Some((kind, name)) = denied.and_then(|what| what.trim().split_once(' ')) else { return error };
+    let Some(main) = store.deployments.first() else { return error };
+    let (role, database, name) = (&main.dsn.user, store.database(), name.trim_end_matches('.'));
+    let message =
+        format!("the role {role} may not read the {kind} {name}, which is backed up with {database}");
+    let right = if kind == "schema" { "usage" } else { "select" };
+    let hint = format!("have its owner run, in {database}: grant {right} on {kind} {name} to {role}");
+    error.context(Failure::new(Exit::Failed, message).hint(hint))
 }
 
 /// Makes the folder of backups, which git ignores wherever it is, and removes what a killed run has left in it.

@@ -50,6 +50,13 @@ impl Known {
         self.containers.set(None);
     }
 
+    /// The database of a product was made just now.
+    pub fn is_new(&self, product: Product) {
+        let mut seen = self.seen();
+        seen.applied.insert(product, BTreeSet::new());
+        self.seen.set(Some(seen));
+    }
+
     /// The databases of these products have changed.
     pub fn forget_versions(&self, products: impl IntoIterator<Item = Product>) {
         let mut seen = self.seen();

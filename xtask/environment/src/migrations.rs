@@ -18,6 +18,7 @@ use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
 use xtask_runner::process::CommandError;
+use xtask_runner::session::Session;
 
 /// What a migration did.
 pub enum Outcome {
@@ -99,13 +100,15 @@ pub fn migrate(
     }
     split::refuse_old_dsn(deployment, memory)?;
     let start = Instant::now();
+    // It connects while the migration starts.
+    let session = postgres::as_product(cx, deployment, &[]).and_then(Session::start).ok();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));
         cx.known.forget_versions(cx.stack.sharing(deployment).into_iter().chain([product]));
         one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, error))?;
     }
     let took = start.elapsed();
-    let (schema, flaws) = drift::first_sight(cx, deployment)?;
+    let (schema, flaws) = drift::first_sight(cx, deployment, session)?;
     let log = cx.log_path(&format!("migrate-{product}"))?;
     let carried = match before.is_empty() {
         true => carried::of_migrated(cx, deployment, &log, &schema.versions)?,

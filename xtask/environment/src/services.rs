@@ -62,6 +62,12 @@ pub fn start(cx: &Context, containers: &[Listed], service: &Service) -> Invocati
     cx.engine.docker(["start"]).args(names)
 }
 
+/// The same beside the steps of a plan, the last of which tells why it fails. What is known of other containers stays so.
+pub fn start_beside(cx: &Context, service: &Service) {
+    let containers = cx.listed().unwrap_or_default();
+    let _ = start(cx, &containers, service).until(&cx.options.interrupt, None).output();
+}
+
 /// Restarts the containers of services, all at the same time. Compose takes longer, and does no more where nothing
 /// depends on them.
 pub fn restart(cx: &Context, names: &[&str]) -> Result<()> {

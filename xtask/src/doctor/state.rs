@@ -73,7 +73,7 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
         let fix = drift::hint(cx, deployment, &difference);
         Finding::failure(subject, difference.text, fix)
     };
-    match drift::first_sight(cx, deployment) {
+    match drift::first_sight(cx, deployment, None) {
         Ok((_, differences)) => differences.into_iter().map(drift).collect(),
         Err(error) => vec![super::of_error(subject, &diagnosis::of_product(cx, deployment, error))],
     }

@@ -120,6 +120,14 @@ fn a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_da
     stack.run("restore latest --yes").exits(0);
     assert_eq!(rows("identity"), after);
     stack.run("up").exits(0).says("kratos: up to date");
+
+    // An application's table, which is its own.
+    managed.sql("identity", "create table orders (id int)");
+    let refused = stack.run("backup").exits(1).says("may not read the table orders, which is backed up with");
+    let hint =
+        refused.stderr.lines().find_map(|line| line.strip_prefix("hint: have its owner run, in identity: "));
+    managed.sql("identity", hint.unwrap_or_else(|| panic!("no hint: {refused}")));
+    stack.run("backup").exits(0);
 }
 
 fn a_schema_on_a_server_elsewhere_is_replaced_by_a_role_that_owns_it_and_may_create_databases(
