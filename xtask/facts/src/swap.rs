@@ -181,9 +181,9 @@ impl Swap {
         remove(&self.replaced)
     }
 
-    /// Then keeps what was replaced.
+    /// Then keeps what was replaced, to be looked at.
     pub fn keep(&self) -> String {
-        rename(&self.before, &self.replaced, &self.before)
+        rename(&self.before, &self.replaced, &self.before) + &allow_connections(&self.replaced, true)
     }
 
     /// Or removes it.
