@@ -359,7 +359,7 @@ fn run_create(
     let is_made =
         |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
     let made = deployments.iter().filter(|deployment| is_made(&deployment.dsn.database));
-    made.for_each(|deployment| cx.known.is_new(deployment.product));
+    made.for_each(|deployment| cx.known.set_new(deployment.product));
     let parts: Vec<_> = ["role ", "database "].into_iter().filter_map(of_kind).collect();
     if !parts.is_empty() {
         cx.out.say(format!("{}: created {}", server.name, parts.join("; ")));
@@ -371,10 +371,7 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     let mut pending = Vec::new();
     for deployment in deployments {
         let product = deployment.product;
-        let state =
-            migrations::state(cx, deployment).map_err(|e| diagnosis::of_product(cx, deployment, e))?;
-        migrations::refuse_ahead(cx, deployment, &state)?;
-        match state.pending() {
+        match migrations::state_not_ahead(cx, deployment)?.pending() {
             Some(0) => {}
             Some(count) => pending.push((product, count)),
             None => {

@@ -51,7 +51,7 @@ impl Known {
     }
 
     /// The database of a product was made just now.
-    pub fn is_new(&self, product: Product) {
+    pub fn set_new(&self, product: Product) {
         let mut seen = self.seen();
         seen.applied.insert(product, BTreeSet::new());
         self.seen.set(Some(seen));

@@ -33,6 +33,13 @@ pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
     Ok(State { applied, carried: carried::of(cx, deployment)? })
 }
 
+/// The same of a database that must not be ahead of its image. Its failure tells the cause.
+pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
+    let state = state(cx, deployment).map_err(|error| diagnosis::of_product(cx, deployment, error))?;
+    refuse_ahead(cx, deployment, &state)?;
+    Ok(state)
+}
+
 /// How many migrations are pending, where that is known without starting anything.
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
     let carried = carried::kept(cx, deployment)??;

@@ -1,4 +1,5 @@
-//! Services held still while their database is put in another one's place, and set going again.
+//! Containers of services started and restarted by the engine itself, and held still while their database is put in
+//! another one's place.
 
 use std::fs;
 use std::panic::resume_unwind;
@@ -45,7 +46,7 @@ pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
         let note = note(cx, id)?;
         fs::write(&note, "").with_context(|| format!("failed to write {}", note.display()))?;
     }
-    if let Err(error) = stopped.run(cx, "stop") {
+    if let Err(error) = run(cx, "stop", &stopped.ids) {
         // Some of them may have stopped before.
         return Err(cx.options.interrupt.clean_up_after(error, || stopped.start(cx)));
     }
@@ -111,7 +112,7 @@ impl Stopped {
 
     /// Starts them again, as they were.
     pub fn start(&self, cx: &Context) -> Result<()> {
-        self.run(cx, "start")?;
+        run(cx, "start", &self.ids)?;
         self.leave(cx)
     }
 
@@ -128,8 +129,7 @@ impl Stopped {
             let make = cx.engine.compose(["up", "-d"].into_iter().chain(names));
             cx.run_logged("start", &make).map_err(diagnosis::of_engine)?;
         }
-        self.without_changed().start(cx)?;
-        self.leave(cx)
+        self.start_unchanged(cx)
     }
 
     /// Starts them again after [`Stopped::start_current`] failed. Fails where one that was made anew can't be as it was.
@@ -137,8 +137,7 @@ impl Stopped {
         let there = cx.containers()?;
         let is_gone = |container: &&Container| !there.iter().any(|other| other.id == container.id);
         let Some(gone) = self.changed.iter().find(is_gone) else { return self.start(cx) };
-        self.without_changed().start(cx)?;
-        self.leave(cx)?;
+        self.start_unchanged(cx)?;
         let Container { service, image, .. } = gone;
         let message =
             format!("{service} was made anew as the stack says now; what was there is served by {image}");
@@ -146,9 +145,10 @@ impl Stopped {
         Err(Failure::new(Exit::Failed, message).hint(hint).into())
     }
 
-    fn without_changed(&self) -> Self {
+    fn start_unchanged(&self, cx: &Context) -> Result<()> {
         let ids = self.ids.iter().filter(|id| !self.changed.iter().any(|container| container.id == **id));
-        Self { services: vec![], ids: ids.cloned().collect(), changed: vec![] }
+        run(cx, "start", ids)?;
+        self.leave(cx)
     }
 
     /// Waits until they are ready.
@@ -156,16 +156,16 @@ impl Stopped {
         let services: Vec<_> = self.services.iter().map(String::as_str).collect();
         readiness::wait(cx, &services, Instant::now()).map(|_| ())
     }
+}
 
-    fn run(&self, cx: &Context, verb: &str) -> Result<()> {
-        if self.ids.is_empty() {
-            return Ok(());
-        }
-        let command = cx.engine.docker([verb]).args(self.ids.iter().cloned());
-        let done = command.read(&cx.secrets).map_err(diagnosis::of_engine);
-        cx.known.forget();
-        done.map(|_| ())
+fn run<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    let ids: Vec<_> = ids.into_iter().cloned().collect();
+    if ids.is_empty() {
+        return Ok(());
     }
+    let done = cx.engine.docker([verb]).args(ids).read(&cx.secrets).map_err(diagnosis::of_engine);
+    cx.known.forget();
+    done.map(|_| ())
 }
 
 /// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.

@@ -6,7 +6,6 @@ use crate::cli::Images;
 use crate::data_args::{Backup, Folder};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
-use ory_environment::diagnosis;
 use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::postgres;
@@ -71,15 +70,19 @@ pub fn before(cx: &Context, stores: &[&Store], folder: &Folder) -> Result<backup
 
 /// Backs up the databases that a migration will change, and that have something to lose.
 pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> {
-    let mut pending = Vec::new();
+    let (mut pending, mut migrated) = (vec![], vec![]);
     for deployment in deployments {
-        if is_pending(cx, deployment).map_err(|error| diagnosis::of_product(cx, deployment, error))? {
+        let state = migrations::state_not_ahead(cx, deployment)?;
+        if state.pending() != Some(0) {
             pending.push(deployment.product);
+            migrated.extend((!state.applied.is_empty()).then_some(deployment.product));
         }
     }
     let mut stores = Vec::new();
     for store in store::of(cx, &pending)? {
-        if !snapshot::contents(cx, &store, store.database())?.rows.is_empty() {
+        // What was migrated has rows, and those of a large database take long to be counted.
+        let is_migrated = store.deployments.iter().any(|deployment| migrated.contains(&deployment.product));
+        if is_migrated || !snapshot::contents(cx, &store, store.database())?.rows.is_empty() {
             stores.push(store);
         }
     }
@@ -88,12 +91,6 @@ pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> 
     }
     let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None })?;
     Ok(Output::data(made.folder.display().to_string())?)
-}
-
-fn is_pending(cx: &Context, deployment: &Deployment) -> Result<bool> {
-    let state = migrations::state(cx, deployment)?;
-    migrations::refuse_ahead(cx, deployment, &state)?;
-    Ok(state.pending() != Some(0))
 }
 
 /// What [`before_migration`] runs.
