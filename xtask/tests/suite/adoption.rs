@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use crate::project::Outcome;
-use crate::stack::{Compose, Stack, scenarios};
+use crate::stack::{Compose, Stack, ports, scenarios};
 
 scenarios! {
     one_server_whose_databases_an_init_script_makes
@@ -43,14 +43,6 @@ const fn server(product: &'static str, on: &'static str, database: &'static str)
 }
 
 impl Server {
-    fn ports(&self) -> [u16; 2] {
-        match self.product {
-            "kratos" => [4433, 4434],
-            "hydra" => [4444, 4445],
-            _ => [4466, 4467],
-        }
-    }
-
     /// The rows of a table that each product has.
     fn rows(&self, stack: &Stack) -> String {
         stack.sql_on(self.on, self.database, "select id from networks order by 1")
@@ -145,7 +137,7 @@ impl Adopted<'_> {
         let reset = format!("reset {} --yes --output {}", products.join(" "), folder.display());
         let reset = self.stack.run(&reset).exits(0);
         for (server, rows) in self.servers.iter().zip(&self.rows) {
-            assert!(self.stack.is_ready(server.service, server.ports()), "{reset}");
+            assert!(self.stack.is_ready(server.service, ports(server.product)), "{reset}");
             assert!(!server.rows(self.stack).contains(rows.as_str()), "it isn't empty\n{reset}");
         }
         let restored = self.stack.run(&restore).exits(0);
@@ -157,7 +149,7 @@ impl Adopted<'_> {
     fn holds(&self, outcome: &Outcome) {
         for (server, rows) in self.servers.iter().zip(&self.rows) {
             assert!(
-                self.stack.is_ready(server.service, server.ports()),
+                self.stack.is_ready(server.service, ports(server.product)),
                 "{} isn't ready\n{outcome}",
                 server.service
             );

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use ory_environment::backup;
 
-use crate::data_ground::{AIMS, Aim, Holder, TABLES, damaged, folders, partial, start, wait_until_ready};
+use crate::data_ground::{
+    AIMS, Aim, Holder, TABLES, damaged, folders, hit, partial, start, wait_until_ready,
+};
 use crate::end_to_end::rows_of_a_user;
 use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
 use crate::round::{FAULTS, Fault, Report, Round};
-use crate::stack::{Compose, Stack, docker, scenarios};
+use crate::stack::{Compose, Stack, docker, ports, scenarios};
 
 scenarios! { a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing }
 
@@ -41,10 +43,7 @@ fn a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing(compose: Compo
     let mut bench = Bench::new(compose, round.random());
     let mut left = vec![];
     for number in 0..round.count {
-        if left.is_empty() {
-            left = FAULTS.to_vec();
-        }
-        let fault = left.swap_remove(bench.random.below(left.len()));
+        let fault = bench.random.draw(&mut left, &FAULTS);
         round.begin();
         let (what, report) = bench.try_one(fault, AIMS[number % AIMS.len()]);
         round.end(&what, report);
@@ -145,26 +144,9 @@ impl Bench {
             }
             Aim::Stopped | Aim::Anywhere => self.random.wait(self.took[name].as_millis() as usize),
         }
-        report.is_inside = !run.has_ended();
-        report.phase += &run.phase();
-        fault.commit(&self.ground, &run, &mut self.random);
-        // Whoever held it lets go while xtask puts all back, afterwards, or during the next run. A table that is held
-        // couldn't be looked at.
-        let lets_go = self.random.below(if name == "backup" { 2 } else { 3 });
-        if fault == Fault::PauseDatabase || lets_go == 0 {
-            Holder::let_go(&self.ground);
-        }
-        let ended = run.end();
-        report.ended = ended.in_words();
-        if report.is_inside && fault.is_polite() && !matches!(ended.code, Some(0 | 130 | 143)) {
-            report.problems.push(format!("it should end with 130 or 143: {}", ended.said));
-        }
-        if lets_go == 1 {
-            Holder::let_go(&self.ground);
-        }
-        if self.random.below(2) == 0 {
-            start(&self.ground, &["db"]);
-        }
+        // A table that is held couldn't be looked at.
+        let ends = if name == "backup" { 2 } else { 3 };
+        let ended = hit(&self.ground, run, fault, &mut self.random, ends, &mut report);
         report.problems.extend(self.wrong_meanwhile(name, product));
         if report.is_inside && fault.is_polite() {
             report.problems.extend(self.wrong_after_putting_back(name, ended.code == Some(0)));
@@ -289,12 +271,7 @@ impl Bench {
 
     /// Fails where a service isn't ready after a while.
     fn wait_until_ready(&self, service: &str) -> Result<(), String> {
-        let ports = match service {
-            "kratos" => [4433, 4434],
-            "hydra" => [4444, 4445],
-            _ => [4466, 4467],
-        };
-        wait_until_ready(&self.ground.stack, service, ports)
+        wait_until_ready(&self.ground.stack, service, ports(service))
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use ory_environment::backup;
 
-use crate::ground::Ground;
+use crate::ground::{Ended, Ground, Run};
+use crate::random::Random;
+use crate::round::{Fault, Report};
 use crate::stack::{Stack, docker};
 
 /// Where a fault is to hit a command that touches data.
@@ -66,6 +68,37 @@ pub fn folders(ground: &Ground) -> Vec<(String, PathBuf)> {
 /// Whether a folder is a backup that isn't done.
 pub fn partial((name, _): &(String, PathBuf)) -> bool {
     name.starts_with(".partial")
+}
+
+/// Commits a fault, and waits for the end of the command. Whoever held it lets go while xtask puts all back, afterwards, or,
+/// of three `ends`, not yet.
+pub fn hit(
+    ground: &Ground,
+    mut run: Run,
+    fault: Fault,
+    random: &mut Random,
+    ends: usize,
+    report: &mut Report,
+) -> Ended {
+    report.is_inside = !run.has_ended();
+    report.phase += &run.phase();
+    fault.commit(ground, &run, random);
+    let lets_go = random.below(ends);
+    if fault == Fault::PauseDatabase || lets_go == 0 {
+        Holder::let_go(ground);
+    }
+    let ended = run.end();
+    report.ended = ended.in_words();
+    if report.is_inside && fault.is_polite() && !matches!(ended.code, Some(0 | 130 | 143)) {
+        report.problems.push(format!("it should end with 130 or 143: {}", ended.said));
+    }
+    if lets_go == 1 {
+        Holder::let_go(ground);
+    }
+    if random.below(2) == 0 {
+        start(ground, &["db"]);
+    }
+    ended
 }
 
 /// What isn't whole of the backups that there are.

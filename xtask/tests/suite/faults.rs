@@ -44,13 +44,10 @@ fn a_fault_at_any_moment_is_mended_by_the_same_command_run_again(compose: Compos
     let ground = Ground::new(compose);
     let templates = Templates::new(&ground);
     let mut bench = Bench { ground, templates, random: round.random() };
+    let all = [&round::FAULTS.map(Fault::Any)[..], &[Fault::KillMigration, Fault::EightRuns]].concat();
     let mut left = vec![];
     for number in 0..round.count {
-        if left.is_empty() {
-            left = round::FAULTS.map(Fault::Any).to_vec();
-            left.extend([Fault::KillMigration, Fault::EightRuns]);
-        }
-        let fault = left.swap_remove(bench.random.below(left.len()));
+        let fault = bench.random.draw(&mut left, &all);
         round.begin();
         let (what, report) = bench.try_one(fault, AIMS[number % AIMS.len()]);
         round.end(&what, report);

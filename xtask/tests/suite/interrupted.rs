@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::data_ground::{Holder, wait_until_ready};
 use crate::ground::{Ground, PRODUCTS, Run};
 use crate::project::outcome;
-use crate::stack::{Compose, NEW, OLD, Stack, docker, scenarios};
+use crate::stack::{Compose, NEW, OLD, SERVERS, Stack, docker, scenarios};
 
 scenarios! {
     a_signal_ends_a_migration_in_order_and_the_state_is_told
@@ -171,7 +171,7 @@ fn a_restore_that_is_ended_while_it_swaps_swaps_nothing_later(compose: Compose) 
     let changed = stack.rows();
     let ground = Ground { stack: Rc::new(stack) };
     let serves = || {
-        for (service, ports) in [("kratos", [4433, 4434]), ("hydra", [4444, 4445]), ("keto", [4466, 4467])] {
+        for (service, ports) in SERVERS {
             wait_until_ready(&ground.stack, service, ports).expect("it serves");
         }
     };

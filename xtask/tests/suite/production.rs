@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::ground::{PRODUCTS, Run};
 use crate::managed::{Authority, HOST, Managed, OTHER_HOST};
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, NEW, OLD, Stack, docker, is_real, scenarios};
+use crate::stack::{Compose, NEW, OLD, SERVERS, Stack, docker, is_real, scenarios};
 
 scenarios! {
     production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says
@@ -181,7 +181,7 @@ fn production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says(compose
     assert!(found.stdout.lines().all(|line| line.starts_with("ok ")), "{found}");
     let up = production.typed(OLD, "cargo xtask up");
     PRODUCTS.iter().for_each(|product| assert!(up.stderr.contains(&format!("{product}: applied")), "{up}"));
-    for (service, ports) in [("kratos", [4433, 4434]), ("hydra", [4444, 4445]), ("keto", [4466, 4467])] {
+    for (service, ports) in SERVERS {
         assert!(stack.is_ready(service, ports), "{service}");
     }
     is_hardened(&production);

@@ -17,6 +17,14 @@ impl Random {
         of[self.below(of.len())]
     }
 
+    /// One of those that are left; of all, once none is.
+    pub fn draw<T: Copy>(&mut self, left: &mut Vec<T>, all: &[T]) -> T {
+        if left.is_empty() {
+            left.extend(all);
+        }
+        left.swap_remove(self.below(left.len()))
+    }
+
     pub fn wait(&mut self, milliseconds: usize) {
         std::thread::sleep(Duration::from_millis(self.below(milliseconds.max(1)) as u64));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backups::newest;
 use crate::project::{Outcome, outcome};
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, docker, is_real, scenarios};
+use crate::stack::{Compose, SERVERS, Stack, docker, is_real, scenarios};
 
 scenarios! {
     a_schema_is_restored_row_for_row_and_the_key_of_others_leads_into_it
@@ -58,7 +58,7 @@ fn frame(shared: &Shared) -> String {
 }
 
 fn assert_serves(shared: &Shared) {
-    for (service, ports) in [("kratos", [4433, 4434]), ("hydra", [4444, 4445]), ("keto", [4466, 4467])] {
+    for (service, ports) in SERVERS {
         assert!(shared.stack.is_ready(service, ports), "{service} isn't ready");
     }
     shared.stack.run("status --check --drift").exits(0);

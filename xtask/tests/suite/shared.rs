@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, Stack, docker, is_real};
+use crate::stack::{Compose, SERVERS, Stack, docker, is_real};
 
 /// Where a product's tables are once it has a database, as psql names it.
 pub fn own_database(product: &str) -> String {
@@ -153,7 +153,7 @@ impl Shared {
         self.put_new_dsns();
         let done = self.hides_passwords(self.stack.run("split").exits(0));
         assert!(done.stderr.contains("hydra: applied "), "{done}");
-        for (service, ports) in [("kratos", [4433, 4434]), ("hydra", [4444, 4445]), ("keto", [4466, 4467])] {
+        for (service, ports) in SERVERS {
             assert!(self.stack.is_ready(service, ports), "{service} isn't ready");
         }
         assert_eq!(self.served(place), self.emails);

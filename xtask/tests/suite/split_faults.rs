@@ -6,19 +6,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::data_faults::{BY_DEFAULT, SHARES};
-use crate::data_ground::{AIMS, Aim, Holder, TABLES, damaged, folders, partial, start, wait_until_ready};
+use crate::data_ground::{
+    AIMS, Aim, Holder, TABLES, damaged, folders, hit, partial, start, wait_until_ready,
+};
 use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
 use crate::round::{FAULTS, Fault, Report, Round};
 use crate::shared::{Shared, Writer, own_database};
-use crate::stack::{Compose, docker, scenarios};
+use crate::stack::{Compose, SERVERS, docker, scenarios};
 
 scenarios! { a_fault_at_any_moment_of_split_loses_nothing }
 
 const WAYS: [&str; 2] = ["--drop-foreign-keys", "--in-place"];
 
 /// The services that run while nothing is split.
-const SERVING: [(&str, [u16; 2]); 2] = [("kratos", [4433, 4434]), ("keto", [4466, 4467])];
+const SERVING: [(&str, [u16; 2]); 2] = [SERVERS[0], SERVERS[2]];
 
 /// Tables of which each place has its own part, that are the application's, or that somebody writes to.
 const OTHERS: [&str; 4] = ["networks", "schema_migration", "orders", "keto_uuid_mappings"];
@@ -40,10 +42,7 @@ fn a_fault_at_any_moment_of_split_loses_nothing(compose: Compose) {
     let mut bench = Bench::new(compose, round.random());
     let (mut left, mut way) = (vec![], "");
     for number in 0..round.count {
-        if left.is_empty() {
-            left = FAULTS.to_vec();
-        }
-        let fault = left.swap_remove(bench.random.below(left.len()));
+        let fault = bench.random.draw(&mut left, &FAULTS);
         way = WAYS[number % WAYS.len()];
         round.begin();
         let (what, report) = bench.try_one(fault, AIMS[number % AIMS.len()], way);
@@ -134,25 +133,7 @@ impl Bench {
                 drop(holder);
             }
         }
-        report.is_inside = !run.has_ended();
-        report.phase += &run.phase();
-        fault.commit(&self.ground, &run, &mut self.random);
-        // Whoever held it lets go while xtask puts all back, afterwards, or during the next run.
-        let lets_go = self.random.below(3);
-        if fault == Fault::PauseDatabase || lets_go == 0 {
-            Holder::let_go(&self.ground);
-        }
-        let ended = run.end();
-        report.ended = ended.in_words();
-        if report.is_inside && fault.is_polite() && !matches!(ended.code, Some(0 | 130 | 143)) {
-            report.problems.push(format!("it should end with 130 or 143: {}", ended.said));
-        }
-        if lets_go == 1 {
-            Holder::let_go(&self.ground);
-        }
-        if self.random.below(2) == 0 {
-            start(&self.ground, &["db"]);
-        }
+        let ended = hit(&self.ground, run, fault, &mut self.random, 3, &mut report);
         report.problems.extend(damaged(&self.ground));
         if fault.is_polite() && ended.said.contains("nothing was split: acme as before") {
             report.problems.extend(self.wrong_after_putting_back());

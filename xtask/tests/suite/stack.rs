@@ -29,6 +29,15 @@ pub(crate) use scenarios;
 pub const NEW: &str = "v26.2.0";
 pub const OLD: &str = "v25.4.0";
 
+/// Ory's services by their usual names, with the ports that tell whether they are ready.
+pub const SERVERS: [(&str, [u16; 2]); 3] =
+    [("kratos", [4433, 4434]), ("hydra", [4444, 4445]), ("keto", [4466, 4467])];
+
+/// Those ports of a product.
+pub fn ports(product: &str) -> [u16; 2] {
+    SERVERS.into_iter().find(|(name, _)| *name == product).expect("a product").1
+}
+
 /// The Compose generation under test.
 #[derive(Debug, Clone, Copy)]
 pub enum Compose {
