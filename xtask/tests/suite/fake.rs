@@ -159,8 +159,12 @@ impl Fake {
             script += "case \"$call\" in docker\\ exec*PGAPPNAME*) while read -r line; do case \"$line\" in\n\
                 *try_advisory_lock*) echo t ;; '\\echo '*) echo '-- end of rows --' ;;\n\
                 esac; done; exit ;; esac\n";
-            // What psql is to run belongs to the call, but isn't noted with it.
-            script += "[ \"$2\" = -i ] && sql=$(/bin/cat) && printf '%s\\n' \"$sql\" >>\"$FAKE/scripts\"\n";
+            // What psql is to run belongs to the call, but isn't noted with it. Where psql stays connected, it is up
+            // to a line that is to be printed after the answer.
+            script += "request() { while IFS= read -r line; do printf '%s\\n' \"$line\"\n\
+                case \"$line\" in '\\echo \"-- end of rows'*) break ;; esac; done; }\n\
+                end() { case \"$sql\" in *'-- end of rows'*) echo '-- end of rows --' ;; esac; }\n";
+            script += "[ \"$2\" = -i ] && sql=$(request) && printf '%s\\n' \"$sql\" >>\"$FAKE/scripts\"\n";
             // psql prints what it is asked below the heading of each product that the script has.
             script += "answer() { case \"$sql\" in *\"select '-- \"*) printf '%s\\n' \"$sql\" | while read -r line; do case \"$line\" in\n\
                 \"select '-- \"*) line=${line#select \\'}; echo \"${line%%\\'*}\"; /bin/cat \"$1\" ;;\n\
@@ -171,7 +175,7 @@ impl Fake {
                 self.project.write(&format!("err{number}"), &rule.stderr);
                 let pattern = rule.pattern.replace(' ', "\\ ");
                 script += &format!(
-                    "{pattern}) /bin/cat \"$FAKE/err{number}\" >&2; answer \"$FAKE/out{number}\"; exit {} ;;\n",
+                    "{pattern}) /bin/cat \"$FAKE/err{number}\" >&2; answer \"$FAKE/out{number}\"; end; exit {} ;;\n",
                     rule.code
                 );
             }
