@@ -20,6 +20,7 @@ use ory_stack::env_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::Invocation;
 
 /// The database that every server has, to connect to while others are made and removed.
@@ -226,9 +227,11 @@ pub fn beside(deployment: &Deployment) -> &'static str {
     if deployment.dsn.database == MAINTENANCE_DATABASE { "template1" } else { MAINTENANCE_DATABASE }
 }
 
-/// The same while no session may be in the product's database.
+/// The same while no session may be in the product's database. No signal ends it: it takes a moment, and what it has
+/// begun must be known to be done.
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    psql(cx, place, with(owner(deployment), &[("PGDATABASE", beside(deployment))]), script)
+    let psql = psql(cx, place, with(owner(deployment), &[("PGDATABASE", beside(deployment))]), script);
+    psql.until(&Interrupt::default(), Some(cx.options.wait()))
 }
 
 /// psql in a product's database as who may alter what others own there. It takes as long as it takes.

@@ -11,7 +11,6 @@ use ory_facts::sql::{identifier, literal};
 use ory_facts::swap::{self, Swap};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
-use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::counted;
 
 use crate::context::Context;
@@ -333,8 +332,6 @@ impl Drop for Replacement<'_> {
         }
         let Ok(deployment) = self.store.main() else { return };
         let remove = postgres::maintain(self.cx, &self.place, deployment, self.swap.remove_new());
-        // No signal ends this.
-        let remove = remove.until(&Interrupt::default(), Some(self.cx.options.wait()));
         if let Err(error) = remove.read(&self.cx.secrets) {
             let name = &self.swap.new;
             self.cx.out.warn(format!("the database {name} is left behind, until this is run again: {error}"));

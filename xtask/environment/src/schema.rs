@@ -156,7 +156,7 @@ impl<'a> Schema<'a> {
 
     /// Keeps or removes what was replaced, once the new one has its place.
     pub fn finish(&self, keeps: bool) -> Result<()> {
-        self.run(self.swap.finish(keeps)).map(|_| ())
+        self.unending(self.swap.finish(keeps))
     }
 
     /// Ends what a run that was killed has left going on, and says whether it was killed between its swap and its success.
