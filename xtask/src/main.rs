@@ -1,9 +1,10 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
+mod arguments;
 mod cli;
 mod commands;
-mod data_args;
 mod doctor;
+mod global;
 mod install;
 mod plan;
 mod stand_in;
@@ -11,41 +12,19 @@ mod summary;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
-use ory_facts::product::Product;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_line();
-    cli.apply_color();
+    let typed = cli::parse();
+    global::apply_color(&typed);
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(&anyhow::Error::new(error).context("failed to listen for Ctrl-C")),
     };
-    let options = cli.options(interrupt);
-    let result = match &cli.command {
-        Command::Up(args) => commands::up::run(&options, args),
-        Command::Restart(args) => commands::restart::run(&options, args),
-        Command::Down(args) => commands::down::run(&options, args),
-        Command::Logs(args) => commands::logs::run(&options, args),
-        Command::MigrateKratos(args) => commands::migrate::one(&options, Product::Kratos, args),
-        Command::MigrateHydra(args) => commands::migrate::one(&options, Product::Hydra, args),
-        Command::MigrateKeto(args) => commands::migrate::one(&options, Product::Keto, args),
-        Command::MigrateAll(args) => commands::migrate::all(&options, args),
-        Command::Status(args) => commands::status::run(&options, args),
-        Command::Repair(args) => commands::repair::run(&options, args),
-        Command::Backup(args) => commands::backup::run(&options, args),
-        Command::Backups(args) => commands::backups::run(&options, args),
-        Command::Restore(args) => commands::restore::run(&options, args),
-        Command::Reset(args) => commands::reset::run(&options, args),
-        Command::Split(args) => commands::split::run(&options, args),
-        Command::Doctor(args) => commands::doctor::run(&options, args),
-        Command::Completions(args) => commands::completions::run(args),
-        Command::Test(args) => commands::test::run(&options, args),
-    };
-    match result {
+    let options = global::read(&typed, interrupt);
+    match cli::run(&options, &typed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if Output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match options.interrupt.failure() {

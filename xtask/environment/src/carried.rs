@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use jzon::{JsonValue, object};
 
 use crate::context::{Context, work_file};
 use ory_facts::carried::{Carried, plan, read_cache, read_versions, write_versions};
@@ -30,7 +30,7 @@ pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Option<Carried>> {
 
 /// What the image carries, SQL included, where that was asked before.
 pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
-    read_cache(&std::fs::read(path(cx, deployment, "json").ok()??).ok()?)?
+    read_cache(&std::fs::read_to_string(path(cx, deployment, "json").ok()??).ok()?)?
 }
 
 /// What the image carries, maybe without SQL. None where the image is too old to have a status command: a Kratos
@@ -84,10 +84,10 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
         true => ask(cx, deployment)?,
-        false => Value::Null,
+        false => JsonValue::Null,
     };
-    let cache = json!({ "image": name, "carried": rows }).to_string();
-    let carried = read_cache(cache.as_bytes()).with_context(|| format!("{name} lists no migrations"))?;
+    let cache = object! { "image": name, "carried": rows }.dump();
+    let carried = read_cache(&cache).with_context(|| format!("{name} lists no migrations"))?;
     keep(cx, deployment, "json", &cache)?;
     keep(cx, deployment, "versions", &write_versions(carried.as_ref()))?;
     Ok(carried)
@@ -116,14 +116,15 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
         .args(arguments)
 }
 
-fn ask(cx: &Context, deployment: &Deployment) -> Result<Value> {
+fn ask(cx: &Context, deployment: &Deployment) -> Result<JsonValue> {
     let status = status(cx, deployment).until(&cx.options.interrupt, Some(cx.options.wait()));
     let text = status.read(&cx.secrets)?;
-    let rows: Value =
-        serde_json::from_str(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
-    let keep =
-        |row: &Value| json!({"version": row["version"], "name": row["name"], "content": row["content"]});
-    Ok(rows.as_array().into_iter().flatten().map(keep).collect())
+    let rows = jzon::parse(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
+    let keep = |row: &JsonValue| {
+        let [version, name, content] = ["version", "name", "content"].map(|name| row[name].clone());
+        object! { "version": version, "name": name, "content": content }
+    };
+    Ok(rows.members().map(keep).collect::<Vec<_>>().into())
 }
 
 /// The release an image says it is, where its tag doesn't tell.

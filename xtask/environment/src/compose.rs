@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
@@ -234,10 +234,7 @@ impl Engine {
         if ids.is_empty() {
             return Ok(vec![]);
         }
-        let output = self.docker(["container", "inspect"].into_iter().chain(ids)).output()?;
-        let json: Value =
-            serde_json::from_slice(&output.stdout).context("failed to read `docker inspect`")?;
-        let all = json.as_array().map(Vec::as_slice).unwrap_or_default();
+        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids)))?;
         Ok(all.iter().map(Container::read).collect())
     }
 
@@ -247,14 +244,13 @@ impl Engine {
         if names.is_empty() {
             return Ok(vec![]);
         }
-        let output = self.docker(["image", "inspect"].into_iter().chain(names.iter().copied())).output()?;
-        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let all = json.as_array().map(Vec::as_slice).unwrap_or_default();
+        let inspect = self.docker(["image", "inspect"].into_iter().chain(names.iter().copied()));
+        let all = printed(&inspect).unwrap_or_default();
         // They are in the order of their names; where one is absent, which one isn't told.
         if all.len() == names.len() {
             return Ok(names
                 .into_iter()
-                .zip(all)
+                .zip(&all)
                 .filter_map(|(name, json)| Image::read(name, json))
                 .collect());
         }
@@ -263,6 +259,14 @@ impl Engine {
         }
         Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
     }
+}
+
+/// The elements of the array that an inspection prints, whether all was found or not.
+fn printed(inspect: &Invocation) -> Result<Array> {
+    let output = inspect.output()?;
+    let json = jzon::parse(&String::from_utf8_lossy(&output.stdout));
+    let mut json = json.with_context(|| format!("failed to read what `{inspect}` printed"))?;
+    Ok(json.as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
 /// Makes the containers of services that have none.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use jzon::{JsonValue, object};
 
 use crate::contents::Contents;
 use crate::digest;
@@ -70,10 +70,11 @@ impl Manifest {
     /// The manifest's text.
     pub fn write(&self) -> String {
         let dumps: Vec<_> = self.dumps.iter().map(write_dump).collect();
-        let json = json!({
-            "format": FORMAT, "time": self.time, "project": self.project, "salt": self.salt, "dumps": dumps,
-        });
-        format!("{json:#}\n")
+        let json = object! {
+            "format": FORMAT, "time": self.time.as_str(), "project": self.project.as_str(),
+            "salt": self.salt.as_str(), "dumps": dumps,
+        };
+        json.pretty(2) + "\n"
     }
 
     /// The text of the file with the manifest's sum.
@@ -87,8 +88,8 @@ impl Manifest {
         if Self::sum(text).as_bytes() != sum {
             return Err(format!("{MANIFEST} isn't as it was written: its sum is not that of {MANIFEST_SUM}"));
         }
-        let json: Value = serde_json::from_str(text).map_err(|error| format!("{MANIFEST}: {error}"))?;
-        if json["format"] != FORMAT {
+        let json = jzon::parse(text).map_err(|error| format!("{MANIFEST}: {error}"))?;
+        if json["format"].as_u64() != Some(FORMAT) {
             return Err(format!("{MANIFEST} has a format that this xtask doesn't know"));
         }
         let read = || {
@@ -100,25 +101,26 @@ impl Manifest {
     }
 }
 
-fn write_dump(dump: &Dump) -> Value {
+fn write_dump(dump: &Dump) -> JsonValue {
     let Contents { postgres, versions, rows, extensions, owners } = &dump.contents;
     let content = |content: &Content| {
         let Content { product, image, secrets } = content;
-        json!({ "product": product.name(), "image": image, "secrets": secrets })
+        object! { "product": product.name(), "image": image.as_str(), "secrets": secrets.clone() }
     };
-    json!({
-        "file": dump.file, "sha256": dump.sha256, "bytes": dump.bytes,
-        "database": dump.database, "schema": dump.schema, "postgres": postgres,
+    let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
+    object! {
+        "file": dump.file.as_str(), "sha256": dump.sha256.as_str(), "bytes": dump.bytes,
+        "database": dump.database.as_str(), "schema": dump.schema.clone(), "postgres": postgres.as_str(),
         "products": dump.products.iter().map(content).collect::<Vec<_>>(),
-        "owners": owners, "extensions": extensions, "rows": rows, "versions": versions,
-    })
+        "owners": list(owners), "extensions": extensions.clone(), "rows": rows.clone(), "versions": list(versions),
+    }
 }
 
-fn read_dump(json: &Value) -> Option<Dump> {
-    let content = |json: &Value| {
-        let strings = |(name, values): (&String, &Value)| {
+fn read_dump(json: &JsonValue) -> Option<Dump> {
+    let content = |json: &JsonValue| {
+        let strings = |(name, values): (&str, &JsonValue)| {
             let values = values.as_array()?.iter().map(string).collect::<Option<_>>()?;
-            Some((name.clone(), values))
+            Some((name.to_string(), values))
         };
         Some(Content {
             product: Product::named(json["product"].as_str()?)?,
@@ -130,7 +132,7 @@ fn read_dump(json: &Value) -> Option<Dump> {
     let contents = Contents {
         postgres: string(&json["postgres"])?,
         versions: set("versions")?,
-        rows: pairs(&json["rows"], Value::as_u64)?,
+        rows: pairs(&json["rows"], JsonValue::as_u64)?,
         extensions: pairs(&json["extensions"], string)?,
         owners: set("owners")?,
     };
@@ -149,13 +151,13 @@ fn read_dump(json: &Value) -> Option<Dump> {
     })
 }
 
-fn string(json: &Value) -> Option<String> {
+fn string(json: &JsonValue) -> Option<String> {
     json.as_str().map(String::from)
 }
 
-fn pairs<T>(json: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<BTreeMap<String, T>> {
+fn pairs<T>(json: &JsonValue, read: impl Fn(&JsonValue) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let pairs = json.as_object()?.iter();
-    pairs.map(|(name, value)| Some((name.clone(), read(value)?))).collect()
+    pairs.map(|(name, value)| Some((name.to_string(), read(value)?))).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use jzon::JsonValue;
 
 /// A migration of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,18 +25,18 @@ impl Migration {
 pub type Carried = BTreeMap<String, Migration>;
 
 /// A cache that can't be read is as good as none.
-pub fn read_cache(bytes: &[u8]) -> Option<Option<Carried>> {
-    let json: Value = serde_json::from_slice(bytes).ok()?;
+pub fn read_cache(text: &str) -> Option<Option<Carried>> {
+    let json = jzon::parse(text).ok()?;
     match json.get("carried")? {
-        Value::Null => Some(None),
+        JsonValue::Null => Some(None),
         rows => read_rows(rows).map(Some),
     }
 }
 
 /// The rows that the status command prints. None where one isn't as it should be, or there are none.
-pub fn read_rows(rows: &Value) -> Option<Carried> {
-    let text = |value: &Value| value.as_str().map(String::from);
-    let row = |row: &Value| {
+pub fn read_rows(rows: &JsonValue) -> Option<Carried> {
+    let text = |value: &JsonValue| value.as_str().map(String::from);
+    let row = |row: &JsonValue| {
         let sql = text(&row["content"]).unwrap_or_default();
         Some((text(&row["version"])?, Migration { name: text(&row["name"]).unwrap_or_default(), sql }))
     };
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_broken_cache_is_learned_again() {
-        assert_eq!(read_cache(b"{"), None);
-        assert_eq!(read_cache(br#"{"carried":[1]}"#), None);
-        assert_eq!(read_cache(br#"{"carried":[]}"#), None);
-        assert_eq!(read_cache(br#"{"carried":null}"#), Some(None));
+        assert_eq!(read_cache("{"), None);
+        assert_eq!(read_cache(r#"{"carried":[1]}"#), None);
+        assert_eq!(read_cache(r#"{"carried":[]}"#), None);
+        assert_eq!(read_cache(r#"{"carried":null}"#), Some(None));
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_row_is_a_version_its_name_and_its_sql() {
-        let known = read_cache(br#"{"carried":[{"version":"1","name":"networks","content":"select 1"}]}"#);
+        let known = read_cache(r#"{"carried":[{"version":"1","name":"networks","content":"select 1"}]}"#);
         let migration = Migration { name: "networks".into(), sql: "select 1".into() };
         assert_eq!(known, Some(Some(Carried::from([("1".into(), migration)]))));
     }

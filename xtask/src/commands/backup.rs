@@ -1,9 +1,9 @@
 //! `backup`: a dump of each database, and with `--verify` the proof that it can be restored.
 
 use anyhow::Result;
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Images;
-use crate::data_args::{Backup, Folder};
+use crate::arguments::{Arguments, Folder, Images, list, listed, product, switch};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
@@ -13,8 +13,31 @@ use ory_environment::replacement::Replacement;
 use ory_environment::snapshot;
 use ory_environment::store::{self, Store};
 use ory_facts::backup::Dump;
+use ory_facts::product::Product;
 use ory_stack::stack::Deployment;
 use xtask_runner::output::{Output, counted, size};
+
+pub struct Backup {
+    products: Vec<Product>,
+    verify: bool,
+    folder: Folder,
+}
+
+impl Arguments for Backup {
+    fn all() -> Vec<Arg> {
+        let products = list("PRODUCT", "Only these products [default: all of the stack]");
+        let verify = switch("verify", "Restore it too, into a database that is removed again, and compare");
+        [vec![products.value_parser(product()), verify], Folder::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            products: listed(typed, "PRODUCT"),
+            verify: typed.get_flag("verify"),
+            folder: Folder::read(typed),
+        }
+    }
+}
 
 pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let _lock = lock::acquire(options)?;

@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 
-use crate::data_args::Backups;
+use crate::arguments::Folder;
 use ory_environment::backup::{self, Backup};
 use ory_environment::context::{Context, Options};
 use ory_facts::backup::Dump;
 use xtask_runner::output::{Output, size, table};
 
-pub fn run(options: &Options, args: &Backups) -> Result<()> {
+pub fn run(options: &Options, folder: &Folder) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
-    let folder = super::backup::folder(&cx, &args.folder);
+    let folder = super::backup::folder(&cx, folder);
     let mut lines = vec![["BACKUP", "PROJECT", "PRODUCTS", "ROWS", "SIZE"].map(String::from).to_vec()];
     let mut damaged = Vec::new();
     for (name, backup) in backup::all(&folder)? {

@@ -1,14 +1,29 @@
 //! `doctor`: every prerequisite, each ok, a warning or a failure, with what mends it. It changes nothing.
 
 use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use clap::{Arg, ArgMatches};
+use jzon::{JsonValue, object};
 
-use crate::cli::Doctor;
+use crate::arguments::{Arguments, switch};
 use crate::doctor::{self, Report};
 use ory_environment::context::Options;
 use ory_stack::checks::{Finding, Level};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, table};
+
+pub struct Doctor {
+    json: bool,
+}
+
+impl Arguments for Doctor {
+    fn all() -> Vec<Arg> {
+        vec![switch("json", "Print one JSON document")]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { json: typed.get_flag("json") }
+    }
+}
 
 pub fn run(options: &Options, args: &Doctor) -> Result<()> {
     let report = doctor::examine(options);
@@ -16,7 +31,7 @@ pub fn run(options: &Options, args: &Doctor) -> Result<()> {
         return report.commands.iter().try_for_each(Output::data).map_err(Into::into);
     }
     if args.json {
-        Output::data(serde_json::to_string_pretty(&document(&report))?)?;
+        Output::data(document(&report).pretty(2))?;
     } else {
         print(&report.findings)?;
     }
@@ -56,15 +71,15 @@ fn print(findings: &[Finding]) -> Result<()> {
 }
 
 /// The shape is documented in the guide, and kept by a test.
-fn document(report: &Report) -> Value {
+fn document(report: &Report) -> JsonValue {
     let finding = |finding: &Finding| {
-        json!({
+        object! {
             "level": word(finding.level),
             "check": finding.check,
-            "subject": finding.subject,
-            "message": finding.message,
-            "fix": finding.fix,
-        })
+            "subject": finding.subject.as_str(),
+            "message": finding.message.as_str(),
+            "fix": finding.fix.as_deref(),
+        }
     };
-    json!({ "project": report.project, "findings": report.findings.iter().map(finding).collect::<Vec<_>>() })
+    object! { "project": report.project.as_deref(), "findings": report.findings.iter().map(finding).collect::<Vec<_>>() }
 }

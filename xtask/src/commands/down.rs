@@ -1,11 +1,27 @@
 //! `down`: stop and remove the containers; with `--volumes` the data too, which is asked for first.
 
 use anyhow::Result;
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Down;
+use crate::arguments::{Arguments, switch, yes};
 use crate::plan::{self, Step};
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
+
+pub struct Down {
+    volumes: bool,
+    yes: bool,
+}
+
+impl Arguments for Down {
+    fn all() -> Vec<Arg> {
+        vec![switch("volumes", "Remove the volumes too: this deletes the data"), yes()]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { volumes: typed.get_flag("volumes"), yes: typed.get_flag("yes") }
+    }
+}
 
 pub fn run(options: &Options, args: &Down) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;

@@ -1,10 +1,26 @@
 //! `logs`: what the services print, secrets masked.
 
 use anyhow::Result;
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Logs;
+use crate::arguments::{Arguments, list, listed, switch};
 use ory_environment::context::{Context, Options};
 use xtask_runner::output::Output;
+
+pub struct Logs {
+    services: Vec<String>,
+    follow: bool,
+}
+
+impl Arguments for Logs {
+    fn all() -> Vec<Arg> {
+        vec![list("SERVICE", "Only these services"), switch("follow", "Go on with what comes").short('f')]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { services: listed(typed, "SERVICE"), follow: typed.get_flag("follow") }
+    }
+}
 
 pub fn run(options: &Options, args: &Logs) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;

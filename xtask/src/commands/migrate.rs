@@ -3,14 +3,36 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Migrate;
+use crate::arguments::{Arguments, Databases, Images, switch};
 use crate::plan::Step;
 use ory_environment::context::{Context, Options};
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
 use ory_facts::product::Product;
 use xtask_runner::output::seconds;
+
+pub struct Migrate {
+    images: Images,
+    databases: Databases,
+    force: bool,
+}
+
+impl Arguments for Migrate {
+    fn all() -> Vec<Arg> {
+        let force = switch("force", "Run Ory's command even where nothing is pending");
+        [Images::all(), Databases::all(), vec![force]].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            images: Images::read(typed),
+            databases: Databases::read(typed),
+            force: typed.get_flag("force"),
+        }
+    }
+}
 
 /// Migrates one product; that the stack hasn't got it is wrong usage.
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {

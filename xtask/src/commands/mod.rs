@@ -22,7 +22,7 @@ use std::io::IsTerminal;
 
 use anyhow::{Result, bail};
 
-use crate::cli::{Databases, Images};
+use crate::arguments::{Databases, Images};
 use crate::plan::{self, Step};
 use crate::stand_in;
 use ory_environment::context::{Context, Options};

@@ -1,9 +1,11 @@
 //! `repair`: what a killed migration left behind that a re-run doesn't mend.
 
 use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
+use ory_facts::product::Product;
 use ory_facts::repair;
 
-use crate::cli::{Images, Repair};
+use crate::arguments::{Arguments, Images, product, required, value, yes};
 use crate::plan::{self, Step};
 use ory_environment::context::{Context, Options};
 use ory_environment::drift;
@@ -13,6 +15,21 @@ use ory_environment::postgres;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::Output;
+
+pub struct Repair {
+    product: Product,
+    yes: bool,
+}
+
+impl Arguments for Repair {
+    fn all() -> Vec<Arg> {
+        vec![required("PRODUCT", "The product to repair").value_parser(product()), yes()]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { product: value(typed, "PRODUCT"), yes: typed.get_flag("yes") }
+    }
+}
 
 pub fn run(options: &Options, args: &Repair) -> Result<()> {
     let _lock = lock::acquire(options)?;

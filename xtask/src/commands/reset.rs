@@ -1,16 +1,42 @@
 //! `reset`: backs up, and starts anew with an empty database that the images migrate.
 
 use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Images;
-use crate::data_args::Reset;
+use crate::arguments::{Arguments, Folder, Images, list, listed, product, switch, yes};
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::{self, Store};
 use ory_facts::contents::Contents;
+use ory_facts::product::Product;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted};
+
+pub struct Reset {
+    products: Vec<Product>,
+    yes: bool,
+    force: bool,
+    folder: Folder,
+}
+
+impl Arguments for Reset {
+    fn all() -> Vec<Arg> {
+        let products = list("PRODUCT", "The products to reset").required(true).value_parser(product());
+        let force =
+            switch("force", "Also on a remote engine, and on a server that is no service of the stack");
+        [vec![products, yes(), force], Folder::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            products: listed(typed, "PRODUCT"),
+            yes: typed.get_flag("yes"),
+            force: typed.get_flag("force"),
+            folder: Folder::read(typed),
+        }
+    }
+}
 
 pub fn run(options: &Options, args: &Reset) -> Result<()> {
     let _lock = lock::acquire(options)?;

@@ -3,14 +3,30 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Restart;
+use crate::arguments::{Arguments, Images, list, listed};
 use crate::plan::Step;
 use ory_environment::context::Options;
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
 use ory_stack::service::Service;
 use xtask_runner::output::seconds;
+
+pub struct Restart {
+    services: Vec<String>,
+    images: Images,
+}
+
+impl Arguments for Restart {
+    fn all() -> Vec<Arg> {
+        [vec![list("SERVICE", "Only these services [default: those of Ory]")], Images::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { services: listed(typed, "SERVICE"), images: Images::read(typed) }
+    }
+}
 
 pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Images;
-use crate::data_args::Restore;
+use crate::arguments::{Arguments, Images, list, listed, option, product, required, switch, value, yes};
 use ory_environment::backup::{self, Backup};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
@@ -18,6 +18,37 @@ use ory_facts::carried::State;
 use ory_facts::product::Product;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, size};
+
+pub struct Restore {
+    backup: PathBuf,
+    products: Vec<Product>,
+    into: Option<String>,
+    yes: bool,
+    force: bool,
+}
+
+impl Arguments for Restore {
+    fn all() -> Vec<Arg> {
+        vec![
+            required("BACKUP", "The backup: its name as `backups` lists it, `latest`, or its folder")
+                .value_parser(clap::value_parser!(PathBuf)),
+            list("PRODUCT", "Only these products [default: all that are in it]").value_parser(product()),
+            option("into", "DATABASE", "Restore one product into this empty database, and replace nothing"),
+            yes(),
+            switch("force", "Restore also what this stack's secrets can't decrypt"),
+        ]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            backup: value(typed, "BACKUP"),
+            products: listed(typed, "PRODUCT"),
+            into: typed.get_one("into").cloned(),
+            yes: typed.get_flag("yes"),
+            force: typed.get_flag("force"),
+        }
+    }
+}
 
 pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let _lock = lock::acquire(options)?;

@@ -2,9 +2,9 @@
 //! split, what waits for its new DSN is named, what has it is migrated and started.
 
 use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
 
-use crate::cli::{Databases as Create, Images};
-use crate::data_args::Split;
+use crate::arguments::{Arguments, Databases as Create, Folder, Images, switch, yes};
 use crate::plan::{self, Step};
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
@@ -30,6 +30,44 @@ struct Plan<'a> {
     division: Division,
     dependents: Vec<Dependent>,
     new: Vec<NewDsn>,
+}
+
+pub struct Split {
+    in_place: bool,
+    pub drop_foreign_keys: bool,
+    finish: bool,
+    pub yes: bool,
+    pub folder: Folder,
+}
+
+impl Arguments for Split {
+    fn all() -> Vec<Arg> {
+        let in_place =
+            switch("in-place", "A schema each in the same database: nothing of the application is cut off");
+        let drop_foreign_keys = switch(
+            "drop-foreign-keys",
+            "A database each all the same: drop the keys and views of others that lead into the tables",
+        );
+        let finish =
+            switch("finish", "Delete the old tables, once each product is served from its new place");
+        let switches = vec![
+            in_place,
+            drop_foreign_keys.conflicts_with("in-place"),
+            finish.conflicts_with_all(["in-place", "drop-foreign-keys"]),
+            yes(),
+        ];
+        [switches, Folder::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            in_place: typed.get_flag("in-place"),
+            drop_foreign_keys: typed.get_flag("drop-foreign-keys"),
+            finish: typed.get_flag("finish"),
+            yes: typed.get_flag("yes"),
+            folder: Folder::read(typed),
+        }
+    }
 }
 
 pub fn run(options: &Options, args: &Split) -> Result<()> {

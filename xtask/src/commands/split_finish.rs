@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::data_args::Split;
+use super::split::Split;
 use ory_environment::context::Context;
 use ory_environment::migrations;
 use ory_environment::split::{self, State};

@@ -5,9 +5,10 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use clap::{Arg, ArgMatches};
+use jzon::{JsonValue, object};
 
-use crate::cli::Status;
+use crate::arguments::{Arguments, list, listed, product, switch};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
 use ory_environment::diagnosis;
@@ -35,6 +36,36 @@ struct Row<'a> {
     urls: Vec<String>,
 }
 
+pub struct Status {
+    products: Vec<Product>,
+    check: bool,
+    drift: bool,
+    sql: bool,
+    json: bool,
+}
+
+impl Arguments for Status {
+    fn all() -> Vec<Arg> {
+        vec![
+            list("PRODUCT", "Only these products [default: all of the stack]").value_parser(product()),
+            switch("check", "Exit with 3 where migrations are pending, 4 where a database is ahead"),
+            switch("drift", "Compare each schema with what its image makes; exit with 1 where they differ"),
+            switch("sql", "Print the SQL of what is pending").conflicts_with_all(["json", "drift"]),
+            switch("json", "Print one JSON document"),
+        ]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            products: listed(typed, "PRODUCT"),
+            check: typed.get_flag("check"),
+            drift: typed.get_flag("drift"),
+            sql: typed.get_flag("sql"),
+            json: typed.get_flag("json"),
+        }
+    }
+}
+
 pub fn run(options: &Options, args: &Status) -> Result<()> {
     let cx = Context::new(options, vec![])?;
     let products = super::products(&cx, &args.products)?;
@@ -51,7 +82,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
         options.interrupt.check()?;
     }
     match (args.json, args.sql) {
-        (true, _) => Output::data(serde_json::to_string_pretty(&document(&cx, &rows))?)?,
+        (true, _) => Output::data(document(&cx, &rows).pretty(2))?,
         (_, true) => rows.iter_mut().try_for_each(|row| print_sql(&cx, row))?,
         _ => print_table(&cx, &rows)?,
     }
@@ -136,26 +167,26 @@ fn print_drift(cx: &Context, row: &Row) -> Result<()> {
 }
 
 /// The shape is documented in the guide, and kept by a test.
-fn document(cx: &Context, rows: &[Row]) -> Value {
+fn document(cx: &Context, rows: &[Row]) -> JsonValue {
     let product = |row: &Row| {
         let [applied, pending, ahead] = row.counts();
-        let difference = |one: &Difference| json!({ "difference": one.text, "hint": drift::hint(cx, &row.deployment, one) });
+        let difference = |one: &Difference| object! { "difference": one.text.as_str(), "hint": drift::hint(cx, &row.deployment, one) };
         let drift = row.drift.as_ref().and_then(|drift| drift.as_ref().ok());
         let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
-        json!({
+        object! {
             "product": row.deployment.product.name(),
             "image": row.image(),
             "applied": applied,
             "pending": pending,
             "ahead": ahead,
-            "state": row.state,
+            "state": row.state.as_str(),
             "ready": row.is_ready,
-            "urls": row.urls,
+            "urls": row.urls.clone(),
             "drift": drift.map(|found| found.iter().map(difference).collect::<Vec<_>>()),
             "problem": problem.map(|error| format!("{error}")),
-        })
+        }
     };
-    json!({ "project": cx.stack.project, "products": rows.iter().map(product).collect::<Vec<_>>() })
+    object! { "project": cx.stack.project.as_str(), "products": rows.iter().map(product).collect::<Vec<_>>() }
 }
 
 /// The SQL of what is pending, in order.

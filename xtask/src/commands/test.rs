@@ -1,8 +1,9 @@
 //! `test`: every test of xtask, those on a real engine among them.
 
 use anyhow::Result;
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Test;
+use crate::arguments::{Arguments, Install, list, listed};
 use crate::install::{self, Need};
 use crate::stand_in;
 use ory_environment::context::{Context, Options, workspace_root};
@@ -14,6 +15,21 @@ const CRATES: [&str; 5] = ["xtask", "ory-environment", "ory-facts", "ory-stack",
 
 /// The releases that the tests update between.
 const RELEASES: [&str; 2] = ["v25.4.0", "v26.2.0"];
+
+pub struct Test {
+    filter: Vec<String>,
+    install: Install,
+}
+
+impl Arguments for Test {
+    fn all() -> Vec<Arg> {
+        [vec![list("FILTER", "Only the tests whose name contains this")], Install::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { filter: listed(typed, "FILTER"), install: Install::read(typed) }
+    }
+}
 
 pub fn run(options: &Options, args: &Test) -> Result<()> {
     let root = workspace_root()?;

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
 
-use crate::cli::Up;
+use crate::arguments::{Arguments, Databases, Images, Install, list, listed};
 use crate::doctor;
 use crate::install::{self, Need};
 use crate::plan::Step;
@@ -16,6 +17,29 @@ use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, seconds};
+
+pub struct Up {
+    services: Vec<String>,
+    images: Images,
+    databases: Databases,
+    install: Install,
+}
+
+impl Arguments for Up {
+    fn all() -> Vec<Arg> {
+        let services = list("SERVICE", "Only these services, and what they depend on");
+        [vec![services], Images::all(), Databases::all(), Install::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            services: listed(typed, "SERVICE"),
+            images: Images::read(typed),
+            databases: Databases::read(typed),
+            install: Install::read(typed),
+        }
+    }
+}
 
 pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();

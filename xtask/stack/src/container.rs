@@ -1,6 +1,7 @@
 //! Containers and images, as the engine describes them.
 
-use serde_json::Value;
+use jzon::JsonValue;
+use jzon::object::Object;
 
 /// A container as the engine's list has it, of whatever project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +64,11 @@ pub struct Container {
 
 impl Container {
     /// Reads one of what `docker container inspect` prints.
-    pub fn read(json: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-        let published = |(port, addresses): (&String, &Value)| {
+    pub fn read(json: &JsonValue) -> Self {
+        let text = |value: &JsonValue| value.as_str().unwrap_or_default().to_string();
+        let published = |(port, addresses): (&str, &JsonValue)| {
             let port: u16 = port.strip_suffix("/tcp")?.parse().ok()?;
-            let first = addresses.as_array()?.first().filter(|first| first["HostPort"] != "")?;
+            let first = addresses.as_array()?.first().filter(|first| !first["HostPort"].is_empty())?;
             let host = match first["HostIp"].as_str()? {
                 "0.0.0.0" | "" | "::" => "127.0.0.1".to_string(),
                 ip if ip.contains(':') => format!("[{ip}]"),
@@ -78,8 +79,10 @@ impl Container {
         // A container between two restarts has no ports of its own, only those it asked for.
         let asked = json["HostConfig"]["PortBindings"].as_object();
         let networks = json["NetworkSettings"]["Networks"].as_object();
-        let addresses =
-            networks.into_iter().flatten().filter_map(|(_, network)| network["IPAddress"].as_str());
+        let addresses = networks
+            .into_iter()
+            .flat_map(Object::iter)
+            .filter_map(|(_, network)| network["IPAddress"].as_str());
         let ports = json["NetworkSettings"]["Ports"].as_object().filter(|ports| !ports.is_empty()).or(asked);
         Self {
             id: text(&json["Id"]),
@@ -94,7 +97,7 @@ impl Container {
             health: json["State"]["Health"]["Status"].as_str().map(String::from),
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
-            ports: ports.into_iter().flatten().filter_map(published).collect(),
+            ports: ports.into_iter().flat_map(Object::iter).filter_map(published).collect(),
             address: addresses.filter(|address| !address.is_empty()).map(String::from).next(),
         }
     }
@@ -124,7 +127,7 @@ pub struct Image {
 
 impl Image {
     /// Reads one of what `docker image inspect` prints.
-    pub fn read(name: &str, json: &Value) -> Option<Self> {
+    pub fn read(name: &str, json: &JsonValue) -> Option<Self> {
         let config = &json["Config"];
         Some(Self {
             name: name.into(),

@@ -1,0 +1,66 @@
+//! The options that every command has.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches};
+
+use crate::arguments::{option, switch};
+use ory_environment::context::Options;
+use xtask_runner::interrupt::Interrupt;
+use xtask_runner::output::{Output, Verbosity};
+
+/// What can be typed with every command.
+pub fn all() -> Vec<Arg> {
+    let seconds = |name, help| option(name, "SECS", help).value_parser(positive);
+    let options = vec![
+        option("directory", "DIR", "The stack's folder [default: the workspace root]")
+            .short('C')
+            .value_parser(clap::value_parser!(PathBuf)),
+        switch("dry-run", "Print the command lines and change nothing"),
+        seconds("timeout", "Bounds each wait [default: 60] and migration"),
+        seconds("lock-timeout", "How long to wait for another run").default_value("300"),
+        seconds("db-lock-timeout", "Bounds a migration's waits for locks"),
+        switch("verbose", "Show every line that the containers print").short('v'),
+        switch("quiet", "Show errors and data only").short('q').conflicts_with("verbose"),
+        option("color", "WHEN", "When to use colours")
+            .default_value("auto")
+            .value_parser(["auto", "always", "never"])
+            .hide_possible_values(true),
+    ];
+    options.into_iter().map(|option| option.global(true).help_heading("Global options")).collect()
+}
+
+/// What was typed, for the commands.
+pub fn read(typed: &ArgMatches, interrupt: Interrupt) -> Options {
+    let seconds = |name| typed.get_one(name).copied().map(Duration::from_secs);
+    let verbosity = match (typed.get_flag("quiet"), typed.get_flag("verbose")) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    Options {
+        directory: typed.get_one("directory").cloned(),
+        dry_run: typed.get_flag("dry-run"),
+        timeout: seconds("timeout"),
+        lock_timeout: seconds("lock-timeout").unwrap_or_default(),
+        db_lock_timeout: seconds("db-lock-timeout"),
+        interrupt,
+        output: Output { verbosity },
+    }
+}
+
+/// Applies `--color` to everything that is printed.
+pub fn apply_color(typed: &ArgMatches) {
+    match typed.get_one("color").map(String::as_str) {
+        Some("always") => anstream::ColorChoice::Always,
+        Some("never") => anstream::ColorChoice::Never,
+        _ => anstream::ColorChoice::Auto,
+    }
+    .write_global();
+}
+
+/// A number of seconds above 0.
+fn positive(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| "it isn't a number above 0".to_string())
+}
