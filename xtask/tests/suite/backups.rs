@@ -8,9 +8,9 @@ use ory_facts::backup::{MANIFEST, MANIFEST_SUM};
 use crate::end_to_end::rows_of_a_user;
 use crate::project::outcome;
 use crate::random::Random;
-use crate::stack::{Compose, NEW, OLD, Stack, scenarios};
+use crate::stack::{Compose, NEW, OLD, Stack, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     a_backup_is_restored_row_for_row_and_what_was_there_is_kept
     a_backup_that_is_damaged_or_unreadable_changes_nothing
     a_backup_of_which_any_byte_has_changed_is_refused

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, Stack, docker, scenarios};
+use crate::stack::{Compose, Stack, docker, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     doctor_warns_of_nothing_in_the_recommended_stack
     doctor_names_each_fault_of_a_stack_that_does_not_run
     doctor_names_each_fault_of_a_stack_that_runs

@@ -2,9 +2,9 @@
 
 use crate::managed::Managed;
 use crate::project::Outcome;
-use crate::stack::{Compose, Stack, scenarios};
+use crate::stack::{Compose, Stack, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     a_server_elsewhere_is_asked_through_a_client_container
     a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at
     a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::project::Outcome;
-use crate::stack::{Compose, NEW, Stack, docker, scenarios};
+use crate::stack::{Compose, NEW, Stack, docker, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     what_is_wrong_with_a_role_or_a_database
     what_is_wrong_with_a_dsn
     five_causes_of_already_exists

@@ -5,9 +5,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::project::Outcome;
-use crate::stack::{Compose, NEW, Stack, docker, is_real, scenarios};
+use crate::stack::{Compose, NEW, Stack, docker, is_real, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     a_step_killed_between_statement_and_note_is_repaired
     an_index_whose_building_was_cut_off_is_built_anew
 }

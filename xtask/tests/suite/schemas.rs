@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::backups::newest;
 use crate::project::{Outcome, outcome};
 use crate::shared::Shared;
-use crate::stack::{Compose, SERVERS, Stack, docker, is_real, scenarios};
+use crate::stack::{Compose, SERVERS, Stack, docker, is_real, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     a_schema_is_restored_row_for_row_and_the_key_of_others_leads_into_it
     a_schema_that_can_not_be_restored_stays_as_it_is
     a_schema_is_reset_and_its_extensions_stay_where_they_are

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::project::{Outcome, outcome};
 use crate::shared::{Shared, Writer, own_database};
-use crate::stack::{Compose, Stack, docker, scenarios};
+use crate::stack::{Compose, Stack, docker, scenarios_once};
 
-scenarios! {
+scenarios_once! {
     each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it
     each_product_gets_a_schema_and_the_application_keeps_its_key
     an_application_with_a_role_of_its_own_stays_what_it_is

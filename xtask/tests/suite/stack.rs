@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::project::{Outcome, Project, outcome};
 
-/// Each scenario as two tests, one a Compose generation.
+/// Each scenario as two tests, one a Compose generation: where it counts how Compose is called, and how it answers.
 macro_rules! scenarios {
     ($($name:ident)*) => {
         mod compose_v2 { $(
@@ -24,6 +24,18 @@ macro_rules! scenarios {
     };
 }
 pub(crate) use scenarios;
+
+/// Each scenario as one test, under one Compose generation: what PostgreSQL and Ory are asked is the same under both.
+macro_rules! scenarios_once {
+    ($($name:ident)*) => {
+        mod once { $(
+            #[test]
+            #[ignore = "needs a Docker engine: cargo xtask test"]
+            fn $name() { super::$name(super::Compose::chosen()); }
+        )* }
+    };
+}
+pub(crate) use scenarios_once;
 
 /// The release of the recommended stack, and the one before it.
 pub const NEW: &str = "v26.2.0";
@@ -43,6 +55,17 @@ pub fn ports(product: &str) -> [u16; 2] {
 pub enum Compose {
     V2,
     V1,
+}
+
+impl Compose {
+    /// The one under which tests run that run under one: 1.29 where XTASK_TEST_COMPOSE is `v1`.
+    pub fn chosen() -> Self {
+        match std::env::var("XTASK_TEST_COMPOSE").as_deref() {
+            Ok("v1") => Self::V1,
+            Ok("v2") | Err(_) => Self::V2,
+            Ok(other) => panic!("XTASK_TEST_COMPOSE is `v1` or `v2`, not `{other}`"),
+        }
+    }
 }
 
 /// The project, with what is in it on the engine.
