@@ -39,10 +39,17 @@ impl EnvFile {
         Ok(Self { path, text, wanted: wanted.collect() })
     }
 
-    /// Secrets asked for that neither `.env` nor the environment has.
+    /// Secrets asked for that neither `.env` nor the environment has. Where none has a value, `.env` is a copy of
+    /// `.env.example`; else one that is empty was lost, and isn't made up.
     pub fn missing(&self) -> Vec<&str> {
-        let absent = |name: &&str| lookup(&self.text, name).is_none() && std::env::var_os(name).is_none();
-        self.wanted.iter().map(|(name, _)| name.as_str()).filter(absent).collect()
+        let value = |name: &str| std::env::var(name).ok().or_else(|| lookup(&self.text, name));
+        let is_copy = self.wanted.iter().all(|(name, _)| value(name).unwrap_or_default().is_empty());
+        let is_missing = |name: &&str| match lookup(&self.text, name) {
+            _ if std::env::var_os(name).is_some() => false,
+            Some(value) => is_copy && value.is_empty(),
+            None => true,
+        };
+        self.wanted.iter().map(|(name, _)| name.as_str()).filter(is_missing).collect()
     }
 
     /// Fails where a secret is missing, also from the settings given, or is there but empty.
@@ -80,14 +87,18 @@ impl EnvFile {
         self.wanted.len()
     }
 
-    /// Adds the missing secrets; whatever is there stays.
+    /// Gives the missing secrets their values, where their lines are there, else at the end; whatever is there stays.
     pub fn write_missing(&self) -> Result<()> {
         let missing = self.missing();
-        let mut text = self.lines(|_| true);
+        let mut lines: Vec<String> = self.text.lines().map(String::from).collect();
         for (name, length) in self.wanted.iter().filter(|(name, _)| missing.contains(&name.as_str())) {
-            text += &format!("{name}={}\n", random(*length)?);
+            let line = format!("{name}={}", random(*length)?);
+            match lines.iter_mut().find(|there| there.starts_with(&format!("{name}="))) {
+                Some(empty) => *empty = line,
+                None => lines.push(line),
+            }
         }
-        self.replace(&text)
+        self.replace(&(lines.join("\n") + "\n"))
     }
 
     /// Sets variables, in a stack whose `.env` is written at all; elsewhere nothing is written.
@@ -237,6 +248,27 @@ mod tests {
     fn a_value_that_is_there_is_not_missing() {
         assert_eq!(env_file("").missing(), ["XT_A", "XT_B"]);
         assert_eq!(env_file("XT_A=x\n# XT_B=y\n").missing(), ["XT_B"]);
+    }
+
+    #[test]
+    fn in_a_copy_of_the_example_all_are_missing() {
+        assert_eq!(env_file("PORT=1\nXT_A=\n# of B\nXT_B=\n").missing(), ["XT_A", "XT_B"]);
+        assert_eq!(env_file("XT_A=\n").missing(), ["XT_A", "XT_B"]);
+    }
+
+    #[test]
+    fn a_missing_secret_gets_its_value_where_its_line_is() {
+        let dir = std::env::temp_dir().join(format!("xtask-env-file-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder");
+        let file = EnvFile { path: dir.join(".env"), ..env_file("XT_B=\n# last\nPORT=1") };
+        file.write_missing().expect("written");
+        let text = fs::read_to_string(&file.path).expect("a file");
+        let lines: Vec<_> =
+            text.lines().map(|line| line.split_once('=').map_or(line, |pair| pair.0)).collect();
+        assert_eq!(lines, ["XT_B", "# last", "PORT", "XT_A"]);
+        let file = EnvFile { text, ..file };
+        assert!(file.missing().is_empty() && file.check(&[]).is_ok());
+        fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]
