@@ -65,7 +65,9 @@ impl EnvFile {
             let in_environment = std::env::var(name).ok();
             in_environment.or_else(|| lookup(&self.text, name)).is_some_and(|value| value.is_empty())
         };
-        if let Some(name) = self.wanted.iter().map(|(name, _)| name.as_str()).find(is_empty) {
+        let mut others =
+            self.wanted.iter().map(|(name, _)| name.as_str()).filter(|name| !missing.contains(name));
+        if let Some(name) = others.find(is_empty) {
             let message = format!("the secret {name} is empty in {}", self.path.display());
             let hint =
                 "put its value back; if this stack never had data, delete the line, then `cargo xtask up`";

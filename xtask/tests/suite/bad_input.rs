@@ -41,6 +41,15 @@ fn an_env_file_that_is_a_folder() {
 }
 
 #[test]
+fn a_copy_of_the_example_has_no_secret_yet() {
+    let fake = Fake::new();
+    fake.project.write(".env", &fake.project.read(".env.example"));
+    let plan = fake.run("up --dry-run").exits(0);
+    assert!(plan.stdout.starts_with("# writes POSTGRES_PASSWORD, KRATOS_DB_PASSWORD, "), "{plan}");
+    fake.run("status").exits(5).says("the secret POSTGRES_PASSWORD is not in");
+}
+
+#[test]
 fn an_empty_secret() {
     let fake = Fake::new();
     fake.project.replace(".env", "HYDRA_SECRETS_SYSTEM=of-the-test", "HYDRA_SECRETS_SYSTEM=");
