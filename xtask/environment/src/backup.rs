@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SUM, Manifest};
+use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
 use ory_stack::encryption;
 use ory_stack::env_file::{private_file, random};
@@ -178,7 +179,7 @@ fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> 
         });
         let contents = counted.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // The snapshot ends with the session that counts, and pg_dump then only says that it is gone.
-        let is_gone = |error: &anyhow::Error| format!("{error:#}").contains("invalid snapshot identifier");
+        let is_gone = |error: &anyhow::Error| is_without_snapshot(&format!("{error:#}"));
         if contents.is_err() && received.as_ref().is_err_and(is_gone) {
             contents
         } else {

@@ -173,7 +173,7 @@ pub const ROWS: &[Row] = &[
 pub const OF_ITS_LOG: &[Row] = &[
     Row {
         id: "volume-major",
-        any: &["initialized by PostgreSQL version *, which is not compatible with this version * "],
+        any: &["initialized by PostgreSQL version *, which is not compatible with this version *."],
         message: "the data of `{server}` is of PostgreSQL {1}, its image of PostgreSQL {2}",
         hint: "name an image of PostgreSQL {1} again (POSTGRES_IMAGE in .env, in our stack); to move on, dump with it first",
         ..ROW

@@ -96,6 +96,12 @@ pub fn is_retry(line: &str) -> bool {
     line.contains(", retrying") || line.contains("Retrying in ")
 }
 
+/// Whether pg_dump was given the snapshot of a session that has ended, as PostgreSQL 15 and 17 say it.
+pub fn is_without_snapshot(text: &str) -> bool {
+    text.contains("invalid snapshot identifier")
+        || (text.contains("snapshot \"") && text.contains("\" does not exist"))
+}
+
 /// The cause of a failure, none where no row fits. The last lines count most: what is before them may be of an
 /// earlier try. `ask` looks at the database, and is only called where the text fits several causes.
 pub fn cause(failed: &Failed, ask: impl FnOnce() -> Evidence) -> Option<Cause> {
@@ -244,5 +250,15 @@ mod tests {
         ] {
             assert_eq!(is_permanent(line), permanent, "{line}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_that_is_gone_is_told_by_each_release() {
+        for of_release in
+            ["invalid snapshot identifier: \"0000-1\"", "snapshot \"00000054-00000004-1\" does not exist"]
+        {
+            assert!(is_without_snapshot(&format!("pg_dump: error: query failed: ERROR:  {of_release}")));
+        }
+        assert!(!is_without_snapshot("ERROR:  relation \"networks\" does not exist"));
     }
 }
