@@ -53,6 +53,11 @@ pub fn listed<T: Any + Clone + Send + Sync>(typed: &ArgMatches, name: &str) -> V
     typed.get_many(name).into_iter().flatten().cloned().collect()
 }
 
+/// Any number of products; [`listed`] has them as `PRODUCT`.
+pub fn products(help: &'static str) -> Arg {
+    list("PRODUCT", help).value_parser(product())
+}
+
 /// Products are typed by their names.
 pub fn product() -> ValueParser {
     let names = PossibleValuesParser::new(Product::ALL.map(Product::name));

@@ -1,6 +1,9 @@
 //! The commands: their names, what they do, and the help.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use clap_complete::Shell;
 
@@ -15,7 +18,7 @@ use ory_facts::product::Product;
 
 /// Reads what was typed after a command; what that gives runs the command with it.
 type Read = Box<dyn Fn(&ArgMatches) -> Run>;
-type Run = Box<dyn FnOnce(&Options) -> Result<()>>;
+pub type Run = Box<dyn FnOnce(&Options) -> Result<()>>;
 
 /// Every command, in the groups of `--help`.
 fn groups() -> [(&'static str, Vec<(Command, Read)>); 4] {
@@ -86,20 +89,22 @@ Exit codes:
   4 database ahead of the image   5 a prerequisite is missing
   6 another run holds the lock       130, 143 interrupted";
 
-/// The whole command line.
-fn cargo_xtask() -> Command {
-    let (mut cli, mut list) = (Command::new("cargo xtask"), String::new());
+/// The whole command line, and what reads each command.
+fn cargo_xtask() -> (Command, BTreeMap<String, Read>) {
+    let (mut cli, mut list, mut reads) = (Command::new("cargo xtask"), String::new(), BTreeMap::new());
     for (group, commands) in groups() {
         // clap has one list of commands only.
         list += &format!("{group}:\n");
-        for (command, _) in commands {
+        for (command, read) in commands {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             list += &format!("  {:16}{about}\n", command.get_name());
+            reads.insert(command.get_name().to_string(), read);
             cli = cli.subcommand(command);
         }
         list.push('\n');
     }
-    cli.bin_name("cargo xtask")
+    let cli = cli
+        .bin_name("cargo xtask")
         .version(env!("CARGO_PKG_VERSION"))
         .about("The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose")
         .args(global::all())
@@ -108,27 +113,24 @@ fn cargo_xtask() -> Command {
         .help_template(format!(
             "{{about}}\n\nUsage: cargo xtask <COMMAND> [OPTIONS]\n\n{list}Options:\n{{options}}{{after-help}}\n"
         ))
-        .after_help(AFTER_HELP)
+        .after_help(AFTER_HELP);
+    (cli, reads)
 }
 
-/// What was typed. Wrong usage ends the process with exit code 2, help with 0.
-pub fn parse() -> ArgMatches {
-    cargo_xtask().get_matches()
-}
-
-/// Runs the command that was typed: there is one, or the line was wrong.
-pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
-    let run = groups().into_iter().flat_map(|(_, commands)| commands).find_map(|(command, read)| {
-        let typed = typed.subcommand_matches(command.get_name())?;
-        Some(read(typed))
-    });
-    run.map_or(Ok(()), |run| run(options))
+/// What was typed, and what runs it. Wrong usage ends the process with exit code 2, help with 0.
+pub fn parse() -> (ArgMatches, Run) {
+    let (cli, reads) = cargo_xtask();
+    let typed = cli.get_matches();
+    let run = typed.subcommand().and_then(|(name, typed)| Some(reads.get(name)?(typed)));
+    // A line without a command is wrong.
+    let run = run.unwrap_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand).exit());
+    (typed, run)
 }
 
 /// A shell's completions of a program that takes these arguments.
 pub fn completions(shell: Shell, name: &str) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cargo_xtask(), name, &mut script);
+    clap_complete::generate(shell, &mut cargo_xtask().0, name, &mut script);
     script
 }
 
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        cargo_xtask().debug_assert();
+        cargo_xtask().0.debug_assert();
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgMatches, ColorChoice};
 
-use crate::arguments::{option, switch};
+use crate::arguments::{option, switch, value};
 use ory_environment::context::Options;
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::{Output, Verbosity};
@@ -25,7 +25,7 @@ pub fn all() -> Vec<Arg> {
         switch("quiet", "Show errors and data only").short('q').conflicts_with("verbose"),
         option("color", "WHEN", "When to use colours")
             .default_value("auto")
-            .value_parser(["auto", "always", "never"])
+            .value_parser(clap::value_parser!(ColorChoice))
             .hide_possible_values(true),
     ];
     options.into_iter().map(|option| option.global(true).help_heading("Global options")).collect()
@@ -43,7 +43,7 @@ pub fn read(typed: &ArgMatches, interrupt: Interrupt) -> Options {
         directory: typed.get_one("directory").cloned(),
         dry_run: typed.get_flag("dry-run"),
         timeout: seconds("timeout"),
-        lock_timeout: seconds("lock-timeout").unwrap_or_default(),
+        lock_timeout: Duration::from_secs(value(typed, "lock-timeout")),
         db_lock_timeout: seconds("db-lock-timeout"),
         interrupt,
         output: Output { verbosity },
@@ -52,10 +52,10 @@ pub fn read(typed: &ArgMatches, interrupt: Interrupt) -> Options {
 
 /// Applies `--color` to everything that is printed.
 pub fn apply_color(typed: &ArgMatches) {
-    match typed.get_one("color").map(String::as_str) {
-        Some("always") => anstream::ColorChoice::Always,
-        Some("never") => anstream::ColorChoice::Never,
-        _ => anstream::ColorChoice::Auto,
+    match value(typed, "color") {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
     }
     .write_global();
 }

@@ -17,14 +17,14 @@ use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::Output;
 
 fn main() -> ExitCode {
-    let typed = cli::parse();
+    let (typed, run) = cli::parse();
     global::apply_color(&typed);
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(&anyhow::Error::new(error).context("failed to listen for Ctrl-C")),
     };
     let options = global::read(&typed, interrupt);
-    match cli::run(&options, &typed) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if Output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match options.interrupt.failure() {

@@ -227,11 +227,15 @@ pub fn beside(deployment: &Deployment) -> &'static str {
     if deployment.dsn.database == MAINTENANCE_DATABASE { "template1" } else { MAINTENANCE_DATABASE }
 }
 
-/// The same while no session may be in the product's database. No signal ends it: it takes a moment, and what it has
-/// begun must be known to be done.
+/// What no signal ends, only the time of a wait: it takes a moment, and what it has begun must be known to be done.
+pub fn unending(cx: &Context, psql: Invocation) -> Invocation {
+    psql.until(&Interrupt::default(), Some(cx.options.wait()))
+}
+
+/// The same while no session may be in the product's database. No signal ends it.
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
     let psql = psql(cx, place, with(owner(deployment), &[("PGDATABASE", beside(deployment))]), script);
-    psql.until(&Interrupt::default(), Some(cx.options.wait()))
+    unending(cx, psql)
 }
 
 /// psql in a product's database as who may alter what others own there. It takes as long as it takes.

@@ -9,7 +9,6 @@ use ory_facts::schema_swap::{SchemaSwap, create_extensions};
 use ory_facts::sql::{identifier, literal};
 use ory_facts::swap::{self, Swap};
 use xtask_runner::failure::{Exit, Failure};
-use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::counted;
 use xtask_runner::process::Invocation;
 
@@ -184,7 +183,7 @@ impl<'a> Schema<'a> {
 
     /// No signal ends this.
     fn unending(&self, script: String) -> Result<()> {
-        let psql = self.psql(&[])?.stdin(script).until(&Interrupt::default(), Some(self.cx.options.wait()));
+        let psql = postgres::unending(self.cx, self.psql(&[])?.stdin(script));
         psql.read(&self.cx.secrets).map(|_| ())
     }
 

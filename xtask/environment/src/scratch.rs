@@ -12,7 +12,6 @@ use ory_facts::catalog;
 use ory_facts::sql::identifier;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
-use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::{CommandError, Invocation};
 
 /// A database that is made and removed as who may do so, and is filled and read as the product.
@@ -102,8 +101,7 @@ struct Guard<'a>(&'a Scratch<'a>);
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let Scratch { cx, scratch, .. } = self.0;
-        // No signal ends this.
-        let remove = self.0.remove().until(&Interrupt::default(), Some(cx.options.wait()));
+        let remove = postgres::unending(cx, self.0.remove());
         if let Err(error) = remove.read(&cx.secrets) {
             let name = &scratch.dsn.database;
             cx.out.warn(format!("the database {name} is left behind, until this is run again: {error}"));

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Arg, ArgMatches};
 
-use crate::arguments::{Arguments, Folder, Images, list, listed, product, switch};
+use crate::arguments::{Arguments, Folder, Images, listed, products, switch};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
@@ -25,9 +25,9 @@ pub struct Backup {
 
 impl Arguments for Backup {
     fn all() -> Vec<Arg> {
-        let products = list("PRODUCT", "Only these products [default: all of the stack]");
+        let products = products("Only these products [default: all of the stack]");
         let verify = switch("verify", "Restore it too, into a database that is removed again, and compare");
-        [vec![products.value_parser(product()), verify], Folder::all()].concat()
+        [vec![products, verify], Folder::all()].concat()
     }
 
     fn read(typed: &ArgMatches) -> Self {

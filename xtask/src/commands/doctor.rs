@@ -81,5 +81,6 @@ fn document(report: &Report) -> JsonValue {
             "fix": finding.fix.as_deref(),
         }
     };
-    object! { "project": report.project.as_deref(), "findings": report.findings.iter().map(finding).collect::<Vec<_>>() }
+    let findings: Vec<_> = report.findings.iter().map(finding).collect();
+    object! { "project": report.project.as_deref(), "findings": findings }
 }

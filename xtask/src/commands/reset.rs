@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
-use crate::arguments::{Arguments, Folder, Images, list, listed, product, switch, yes};
+use crate::arguments::{Arguments, Folder, Images, listed, products, switch, yes};
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::replacement::{self, Replacement};
@@ -22,7 +22,7 @@ pub struct Reset {
 
 impl Arguments for Reset {
     fn all() -> Vec<Arg> {
-        let products = list("PRODUCT", "The products to reset").required(true).value_parser(product());
+        let products = products("The products to reset").required(true);
         let force =
             switch("force", "Also on a remote engine, and on a server that is no service of the stack");
         [vec![products, yes(), force], Folder::all()].concat()

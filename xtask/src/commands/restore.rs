@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
-use crate::arguments::{Arguments, Images, list, listed, option, product, required, switch, value, yes};
+use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
 use ory_environment::backup::{self, Backup};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
@@ -32,7 +32,7 @@ impl Arguments for Restore {
         vec![
             required("BACKUP", "The backup: its name as `backups` lists it, `latest`, or its folder")
                 .value_parser(clap::value_parser!(PathBuf)),
-            list("PRODUCT", "Only these products [default: all that are in it]").value_parser(product()),
+            products("Only these products [default: all that are in it]"),
             option("into", "DATABASE", "Restore one product into this empty database, and replace nothing"),
             yes(),
             switch("force", "Restore also what this stack's secrets can't decrypt"),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 use jzon::{JsonValue, object};
 
-use crate::arguments::{Arguments, list, listed, product, switch};
+use crate::arguments::{Arguments, listed, products, switch};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
 use ory_environment::diagnosis;
@@ -47,7 +47,7 @@ pub struct Status {
 impl Arguments for Status {
     fn all() -> Vec<Arg> {
         vec![
-            list("PRODUCT", "Only these products [default: all of the stack]").value_parser(product()),
+            products("Only these products [default: all of the stack]"),
             switch("check", "Exit with 3 where migrations are pending, 4 where a database is ahead"),
             switch("drift", "Compare each schema with what its image makes; exit with 1 where they differ"),
             switch("sql", "Print the SQL of what is pending").conflicts_with_all(["json", "drift"]),
@@ -170,7 +170,9 @@ fn print_drift(cx: &Context, row: &Row) -> Result<()> {
 fn document(cx: &Context, rows: &[Row]) -> JsonValue {
     let product = |row: &Row| {
         let [applied, pending, ahead] = row.counts();
-        let difference = |one: &Difference| object! { "difference": one.text.as_str(), "hint": drift::hint(cx, &row.deployment, one) };
+        let difference = |one: &Difference| {
+            object! { "difference": one.text.as_str(), "hint": drift::hint(cx, &row.deployment, one) }
+        };
         let drift = row.drift.as_ref().and_then(|drift| drift.as_ref().ok());
         let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
         object! {
@@ -186,7 +188,8 @@ fn document(cx: &Context, rows: &[Row]) -> JsonValue {
             "problem": problem.map(|error| format!("{error}")),
         }
     };
-    object! { "project": cx.stack.project.as_str(), "products": rows.iter().map(product).collect::<Vec<_>>() }
+    let products: Vec<_> = rows.iter().map(product).collect();
+    object! { "project": cx.stack.project.as_str(), "products": products }
 }
 
 /// The SQL of what is pending, in order.

@@ -42,14 +42,24 @@ impl EnvFile {
     /// Secrets asked for that neither `.env` nor the environment has. Where none has a value, `.env` is a copy of
     /// `.env.example`; else one that is empty was lost, and isn't made up.
     pub fn missing(&self) -> Vec<&str> {
-        let value = |name: &str| std::env::var(name).ok().or_else(|| lookup(&self.text, name));
-        let is_copy = self.wanted.iter().all(|(name, _)| value(name).unwrap_or_default().is_empty());
-        let is_missing = |name: &&str| match lookup(&self.text, name) {
-            _ if std::env::var_os(name).is_some() => false,
-            Some(value) => is_copy && value.is_empty(),
-            None => true,
+        self.missing_lengths().map(|(name, _)| name).collect()
+    }
+
+    /// The same with the length of each.
+    fn missing_lengths(&self) -> impl Iterator<Item = (&str, usize)> {
+        let is_copy =
+            self.wanted.iter().all(|(name, _)| self.value(name).is_none_or(|value| value.is_empty()));
+        let is_missing = move |name: &str| {
+            let is_blank = |value: String| is_copy && value.is_empty();
+            std::env::var_os(name).is_none() && lookup(&self.text, name).is_none_or(is_blank)
         };
-        self.wanted.iter().map(|(name, _)| name.as_str()).filter(is_missing).collect()
+        let wanted = self.wanted.iter().map(|(name, length)| (name.as_str(), *length));
+        wanted.filter(move |(name, _)| is_missing(name))
+    }
+
+    /// A secret's value: in the environment, else in `.env`.
+    fn value(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().or_else(|| lookup(&self.text, name))
     }
 
     /// Fails where a secret is missing, also from the settings given, or is there but empty.
@@ -61,10 +71,7 @@ impl EnvFile {
                         old .env back";
             return Err(Failure::new(Exit::Missing, message).hint(hint).into());
         }
-        let is_empty = |name: &&str| {
-            let in_environment = std::env::var(name).ok();
-            in_environment.or_else(|| lookup(&self.text, name)).is_some_and(|value| value.is_empty())
-        };
+        let is_empty = |name: &&str| self.value(name).is_some_and(|value| value.is_empty());
         let mut others =
             self.wanted.iter().map(|(name, _)| name.as_str()).filter(|name| !missing.contains(name));
         if let Some(name) = others.find(is_empty) {
@@ -79,9 +86,9 @@ impl EnvFile {
     /// A value for each missing secret, as long as the secret, so that Compose can resolve the stack before they
     /// are written.
     pub fn placeholders(&self) -> Vec<(String, String)> {
-        let missing = self.missing();
-        let wanted = self.wanted.iter().filter(|(name, _)| missing.contains(&name.as_str()));
-        wanted.map(|(name, length)| (name.clone(), format!("{:-<length$}", "not-yet-written"))).collect()
+        let placeholder =
+            |(name, length): (&str, usize)| (name.into(), format!("{:-<length$}", "not-yet-written"));
+        self.missing_lengths().map(placeholder).collect()
     }
 
     /// How many secrets are asked for.
@@ -91,11 +98,10 @@ impl EnvFile {
 
     /// Gives the missing secrets their values, where their lines are there, else at the end; whatever is there stays.
     pub fn write_missing(&self) -> Result<()> {
-        let missing = self.missing();
         let mut lines: Vec<String> = self.text.lines().map(String::from).collect();
-        for (name, length) in self.wanted.iter().filter(|(name, _)| missing.contains(&name.as_str())) {
-            let line = format!("{name}={}", random(*length)?);
-            match lines.iter_mut().find(|there| there.starts_with(&format!("{name}="))) {
+        for (name, length) in self.missing_lengths() {
+            let line = format!("{name}={}", random(length)?);
+            match lines.iter_mut().rfind(|there| there.starts_with(&format!("{name}="))) {
                 Some(empty) => *empty = line,
                 None => lines.push(line),
             }
@@ -110,13 +116,10 @@ impl EnvFile {
             return Ok(());
         }
         let sets = |line: &str| settings.iter().any(|(name, _)| line.starts_with(&format!("{name}=")));
-        let mut text = self.lines(|line| !sets(line));
+        let others = self.text.lines().filter(|line| !sets(line));
+        let mut text: String = others.map(|line| format!("{line}\n")).collect();
         settings.iter().for_each(|(name, value)| text += &format!("{name}={value}\n"));
         self.replace(&text)
-    }
-
-    fn lines(&self, keep: impl Fn(&str) -> bool) -> String {
-        self.text.lines().filter(|line| keep(line)).map(|line| format!("{line}\n")).collect()
     }
 
     fn replace(&self, text: &str) -> Result<()> {
