@@ -21,6 +21,8 @@ mod stack;
 // Linux's `/proc` tells the arguments of all processes.
 #[cfg(target_os = "linux")]
 mod argv;
+#[cfg(unix)]
+mod attacks;
 // The fake engine is a shell script.
 #[cfg(unix)]
 mod bad_input;

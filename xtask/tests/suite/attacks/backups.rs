@@ -1,0 +1,1 @@
+//! Backups that somebody else made, hid, named or cut off.

@@ -1,0 +1,1 @@
+//! Secrets that somebody else reads, and files of secrets that are not what they seem.
