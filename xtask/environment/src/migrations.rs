@@ -73,8 +73,8 @@ pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> 
     if !cx.stack.sharing(deployment).is_empty() || is_up_to_date(cx, deployment, &seen).ok()? {
         return None;
     }
-    let mut lock = server_lock::acquire_free(cx, deployment).ok()??;
-    let is_left = one_off::is_left(cx, deployment, &mut lock).ok()?;
+    let lock = server_lock::acquire_free(cx, deployment).ok()??;
+    let is_left = one_off::is_left(cx, deployment, &lock).ok()?;
     if is_left { None } else { Ahead::read(cx, deployment, lock).ok() }
 }
 
@@ -87,7 +87,7 @@ pub fn migrate(
     ahead: Option<Ahead>,
 ) -> Result<Outcome> {
     let product = deployment.product;
-    let Ahead { lock: _lock, applied: before, memory } = match ahead {
+    let Ahead { lock, applied: before, memory } = match ahead {
         Some(ahead) => ahead,
         None => {
             let seen = cx.known.applied(product);
@@ -96,8 +96,8 @@ pub fn migrate(
             if is_done && !one_off::has_container(cx, deployment)? {
                 return Ok(Outcome::UpToDate { total: seen.len() });
             }
-            let mut lock = server_lock::acquire(cx, deployment)?;
-            one_off::take_over(cx, deployment, &mut lock)?;
+            let lock = server_lock::acquire(cx, deployment)?;
+            one_off::take_over(cx, deployment, &lock)?;
             // What was waited for may have done it.
             Ahead::read(cx, deployment, lock)?
         }
@@ -106,6 +106,7 @@ pub fn migrate(
         return Ok(Outcome::UpToDate { total: before.len() });
     }
     split::refuse_old_dsn(deployment, memory)?;
+    lock.check()?;
     let start = Instant::now();
     // It connects while the migration starts.
     let session = postgres::as_product(cx, deployment, &[]).and_then(Session::start).ok();

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use ory_facts::names;
 use ory_facts::diagnosis;
 
 use crate::context::Context;
@@ -43,7 +44,7 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
 
 /// Its name, and its session's in PostgreSQL. Not `PROJECT-kratos-migrate`: a one-shot of the stack may have that.
 pub fn name(cx: &Context, deployment: &Deployment) -> String {
-    format!("xtask-{}-{}-{}", cx.stack.project, purpose(deployment), deployment.product)
+    names::session(&format!("xtask-{}-{}-{}", cx.stack.project, purpose(deployment), deployment.product))
 }
 
 fn purpose(deployment: &Deployment) -> &'static str {
@@ -115,13 +116,13 @@ pub fn has_container(cx: &Context, deployment: &Deployment) -> Result<bool> {
 }
 
 /// Whether an earlier run has left its container or its session.
-pub fn is_left(cx: &Context, deployment: &Deployment, lock: &mut ServerLock) -> Result<bool> {
+pub fn is_left(cx: &Context, deployment: &Deployment, lock: &ServerLock) -> Result<bool> {
     Ok(has_container(cx, deployment)? || !lock.sessions(deployment, &name(cx, deployment))?.is_empty())
 }
 
 /// Waits for what an earlier run has left behind: a container that goes on, or a statement whose container is
 /// gone. Ended in the middle, some migrations could not be run again.
-pub fn take_over(cx: &Context, deployment: &Deployment, lock: &mut ServerLock) -> Result<()> {
+pub fn take_over(cx: &Context, deployment: &Deployment, lock: &ServerLock) -> Result<()> {
     let name = name(cx, deployment);
     let start = Instant::now();
     let mut progress = None;

@@ -1,5 +1,6 @@
 //! psql, in the container of the server behind a DSN: what is applied, what is missing, what it lets us do.
 //!
+//! Whatever a database has, no session of ours finds a name of ours in it: see `sql::reading` and `sql::writing`.
 //! The script goes in on standard input and the DSN in PG* variables, so neither is in an argument list.
 //! `-w` never asks for a password; without it psql waits on the terminal for ever.
 
@@ -73,8 +74,17 @@ pub fn client_image(cx: &Context) -> String {
     env_file::setting(&cx.dir, "XTASK_POSTGRES_IMAGE").unwrap_or_else(|| "postgres:17-alpine".into())
 }
 
-/// A psql session with these variables that runs this script.
+/// A psql session with these variables that runs this script, which may change something.
 fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
+    unframed(cx, place, env, script).opens_with(sql::writing())
+}
+
+/// The same where the script only reads: each request is a transaction of its own.
+fn reading(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
+    unframed(cx, place, env, script).framed(sql::reading())
+}
+
+fn unframed(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
     let psql = client(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
     psql.until(&cx.options.interrupt, Some(cx.options.wait()))
 }
@@ -110,6 +120,30 @@ pub fn tool(
 /// pg_restore into the database that follows: all of a dump, or nothing.
 pub const RESTORE: [&str; 4] = ["pg_restore", "-w", "--exit-on-error", "--single-transaction"];
 
+/// Its argument that names the database: else some names would be taken for connection strings.
+pub fn into(database: &str) -> String {
+    format!("--dbname=dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The first bytes that come in are the list, the rest is the dump. The list is a file that nobody else sees, read once.
+const LISTED: &str = "umask 077; f=$(mktemp /dev/shm/xtask-XXXXXX) || exit 1; dd bs=1 count=\"$1\" of=\"$f\" 2>/dev/null \
+                      && exec 3<\"$f\"; is_read=$?; rm -f \"$f\"; [ $is_read = 0 ] || exit 1; shift; program=$1; shift; \
+                      exec \"$program\" --use-list=/dev/fd/3 \"$@\"";
+
+/// pg_restore of the entries of a list alone, which goes in before the dump.
+pub fn listed_tool(
+    cx: &Context,
+    place: &Place,
+    dsn: &Dsn,
+    variables: &[(&str, &str)],
+    words: &[&str],
+    list: &str,
+) -> Invocation {
+    let length = list.len().to_string();
+    let words = [&["sh", "-c", LISTED, "pg_restore", &length][..], words].concat();
+    tool(cx, place, dsn, variables, &words).called("pg_restore").opens_with(list)
+}
+
 /// Variables of which some have other values.
 fn with(mut env: Vec<(String, String)>, variables: &[(&str, &str)]) -> Vec<(String, String)> {
     env.retain(|(name, _)| !variables.iter().any(|(other, _)| name == other));
@@ -122,7 +156,7 @@ fn with(mut env: Vec<(String, String)>, variables: &[(&str, &str)]) -> Vec<(Stri
 pub fn applied_query(cx: &Context, place: &Place, products: &[&Deployment]) -> Invocation {
     let each: Vec<_> = products.iter().map(|deployment| (deployment.product, &deployment.dsn)).collect();
     let env = each.first().map(|(_, dsn)| dsn.environment()).unwrap_or_default();
-    psql(cx, place, env, applied::script(&each))
+    reading(cx, place, env, applied::script(&each))
 }
 
 /// What a product's database has, now.
@@ -130,7 +164,7 @@ pub fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>
     Ok(applied_and(cx, deployment, "")?.0)
 }
 
-/// The same, and what a script prints that is run in the same session: rows of two columns or more.
+/// The same, and what a script prints that is run in the same session.
 pub fn applied_and(
     cx: &Context,
     deployment: &Deployment,
@@ -143,10 +177,8 @@ pub fn applied_and(
         cx.known.forget();
         running_place(cx, deployment).and(Err(error))
     })?;
-    // All that follows is the script's: a comment of a database can have several lines.
-    let lines: Vec<_> = rows.lines().collect();
-    let (versions, printed) = lines.split_at(lines.iter().take_while(|row| !row.contains('|')).count());
-    Ok((applied::of_one(&versions.join("\n")), printed.join("\n")))
+    let (versions, printed) = rows.split_once('\n').unwrap_or((&rows, ""));
+    Ok((applied::of_one(versions), printed.into()))
 }
 
 /// Where to ask about a product, whose server must be running.
@@ -157,8 +189,18 @@ pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
     })
 }
 
-/// psql as a product, with some variables other than those of its DSN, without a script.
+/// psql as a product, with some variables other than those of its DSN, without a script. It only reads.
 pub fn as_product(cx: &Context, deployment: &Deployment, variables: &[(&str, &str)]) -> Result<Invocation> {
+    let env = with(deployment.dsn.environment(), variables);
+    Ok(reading(cx, &running_place(cx, deployment)?, env, String::new()))
+}
+
+/// The same, and it may write.
+pub fn as_writing_product(
+    cx: &Context,
+    deployment: &Deployment,
+    variables: &[(&str, &str)],
+) -> Result<Invocation> {
     let env = with(deployment.dsn.environment(), variables);
     Ok(psql(cx, &running_place(cx, deployment)?, env, String::new()))
 }
@@ -172,7 +214,7 @@ pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) ->
 /// The script of [`end_sessions`].
 pub fn end_script(application: &str) -> String {
     let own =
-        format!("application_name = {}::name::text and datname = current_database()", literal(application));
+        format!("application_name = {} and datname = current_database()", literal(application));
     sql::end_sessions(&own, &format!("of {application}"))
 }
 
@@ -201,8 +243,13 @@ pub fn explain_lock(cx: &Context, deployment: Option<&Deployment>, error: Error,
     error.context(Failure::new(Exit::Failed, message).hint("stop what uses them, then run this again"))
 }
 
-/// Runs a script in a product's database, or in another one as the product.
+/// Runs a script that only reads in a product's database, or in another one as the product.
 pub fn query(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
+    reading(cx, place, dsn.environment(), script.into())
+}
+
+/// The same of a script that changes something.
+pub fn change(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>) -> Invocation {
     psql(cx, place, dsn.environment(), script.into())
 }
 

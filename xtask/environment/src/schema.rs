@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
+use ory_facts::names;
 use ory_facts::contents::{self, Contents};
+use ory_facts::owners::Object;
+use ory_facts::rows;
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};
 use ory_facts::sql::{identifier, literal};
 use ory_facts::swap::{self, Swap};
@@ -41,7 +44,7 @@ impl<'a> Schema<'a> {
     /// Fails with what of others needs the schema, and couldn't come along.
     pub fn refuse_obstacles(&self) -> Result<()> {
         let said = self.run(self.swap.obstacles())?;
-        let obstacles: Vec<_> = said.lines().collect();
+        let obstacles: Vec<_> = rows::read(said.lines()).flatten().collect();
         if obstacles.is_empty() {
             return Ok(());
         }
@@ -68,18 +71,21 @@ impl<'a> Schema<'a> {
         self.run_in(from, self.swap.name_new())?;
         if !is_there {
             // Its own rights come with it.
-            let rights = self.run_in(from, swap::rights(current, new))?;
+            let ask = swap::schema_rights(current, new) + &swap::default_rights(Some((current, new)));
+            let rights = self.run_in(from, ask)?;
             self.run_in(from, rights)?;
         }
         self.bring_extensions(made, extensions, is_there)?;
+        // As the product, for whom it was made: whoever loads it runs the code that is in it.
+        let main = self.store.main()?;
+        self.run(self.swap.make_new(&main.dsn.user))?;
         let schema = format!("--schema={}", identifier(new));
         let dump = WorkDump::take(cx, new, &self.tool(from, &["pg_dump", "-w", "-Fc", &schema])?)?;
         {
             let _progress =
                 cx.out.progress(format!("bringing {names} into {database}, beside what is there"));
-            let into = format!("--dbname={database}");
-            let mut words = [&postgres::RESTORE[..], &[&into]].concat();
-            words.extend(self.store.main()?.server.is_none().then_some("--no-owner"));
+            let (into, within) = (postgres::into(database), format!("--schema={new}"));
+            let words = [&postgres::RESTORE[..], &["--no-owner", &into, &within]].concat();
             let restore = self.tool(database, &words)?.stdin_file(dump.path()).read(&cx.secrets);
             restore.with_context(|| format!("{names} can't be brought into {database}"))?;
         }
@@ -113,8 +119,11 @@ impl<'a> Schema<'a> {
     /// Rows of others refer to rows that must be there.
     fn refuse_orphans(&self) -> Result<()> {
         let said = self.run(self.swap.orphans())?;
-        let orphans = said.lines().filter_map(|line| line.split_once('|'));
-        let orphans = orphans.filter_map(|(count, key)| Some((count.parse().ok()?, key)));
+        let count = |fields: Vec<String>| {
+            let [count, key] = <[String; 2]>::try_from(fields).ok()?;
+            Some((count.parse::<usize>().ok()?, key))
+        };
+        let orphans = rows::read(said.lines()).filter_map(count);
         let orphans: Vec<_> = orphans.filter(|(count, _)| *count > 0).collect();
         if orphans.is_empty() {
             return Ok(());
@@ -129,17 +138,26 @@ impl<'a> Schema<'a> {
 
     /// What the new one holds.
     fn contents(&self) -> Result<Contents> {
-        let new = &self.swap.0.new;
-        let deployments = vec![self.store.main()?.with_search_path(new)];
-        let store = Store { deployments, schema: Some(new.clone()) };
+        self.contents_of(&self.swap.0.new)
+    }
+
+    /// What one of its names holds.
+    pub fn contents_of(&self, name: &str) -> Result<Contents> {
+        let deployments = vec![self.store.main()?.with_search_path(name)];
+        let store = Store { deployments, schema: Some(name.into()) };
         snapshot::contents(self.cx, &store, store.database())
     }
 
-    /// Puts the new one in its place.
-    pub fn swap(&self) -> Result<()> {
+    /// Its names.
+    pub fn swap(&self) -> &Swap {
+        &self.swap.0
+    }
+
+    /// Puts the new one in its place, with the owners that its objects have there.
+    pub fn swap_in(&self, owners: &[Object]) -> Result<()> {
         let limit = self.cx.options.db_lock_timeout.unwrap_or(self.cx.options.wait());
         let Self { cx, store, swap, .. } = self;
-        let swapped = self.run(swap.swap(limit)).map(|_| ());
+        let swapped = self.run(swap.swap(limit, owners)).map(|_| ());
         let swapped =
             swapped.map_err(|error| postgres::explain_lock(cx, store.deployments.first(), error, "replaced"));
         swapped.with_context(|| format!("{} can't take the place of {}", swap.0.new, store.in_words()))
@@ -153,16 +171,15 @@ impl<'a> Schema<'a> {
         back.with_context(|| format!("{} could not be put back in its place", self.store.in_words()))
     }
 
-    /// Keeps or removes what was replaced, once the new one has its place.
-    pub fn finish(&self, keeps: bool) -> Result<()> {
-        self.unending(self.swap.finish(keeps))
+    /// Keeps and removes what was replaced, once the new one has its place.
+    pub fn settle(&self, script: String) -> Result<()> {
+        self.unending(script)
     }
 
-    /// Ends what a run that was killed has left going on, and says whether it was killed between its swap and its success.
-    pub fn heal(&mut self) -> Result<bool> {
+    /// Ends what a run that was killed has left going on, and keeps what it had replaced. Returns what is kept.
+    pub fn heal(&self) -> Result<String> {
         self.end()?;
-        self.swap.0.is_unfinished = !self.run(self.swap.unfinished())?.is_empty();
-        Ok(self.swap.0.is_unfinished)
+        self.run(self.swap.heal())
     }
 
     /// Removes what did not get to its place.
@@ -178,7 +195,7 @@ impl<'a> Schema<'a> {
 
     /// What its sessions are called in PostgreSQL.
     fn application(&self) -> String {
-        format!("xtask-{}-replace-{}", self.cx.stack.project, self.store.names("-"))
+        names::session(&format!("xtask-{}-replace-{}", self.cx.stack.project, self.store.names("-")))
     }
 
     /// No signal ends this.
@@ -201,14 +218,11 @@ impl<'a> Schema<'a> {
         Ok(postgres::as_owner(self.cx, &self.place, self.store.main()?, variables))
     }
 
-    /// pg_dump, or pg_restore.
+    /// pg_dump, or pg_restore, as the product.
     fn tool(&self, database: &str, words: &[&str]) -> Result<Invocation> {
         let (main, name) = (self.store.main()?, self.application());
         let variables = [("PGAPPNAME", name.as_str()), ("PGDATABASE", database)];
-        Ok(match main.server {
-            Some(_) => postgres::owner_tool(self.cx, &self.place, main, &variables, words),
-            None => postgres::tool(self.cx, &self.place, &main.dsn, &variables, words),
-        })
+        Ok(postgres::tool(self.cx, &self.place, &main.dsn, &variables, words))
     }
 }
 
@@ -224,6 +238,6 @@ pub fn prepare(
     let schema = literal(store.schema.as_deref().unwrap_or_default());
     let is_there = format!("select 1 from pg_namespace where nspname = {schema};\n");
     let dsn = store.main()?.dsn.with_database(database);
-    let said = postgres::query(cx, place, &dsn, create_extensions(extensions) + &is_there);
+    let said = postgres::change(cx, place, &dsn, create_extensions(extensions) + &is_there);
     Ok(!said.read(&cx.secrets)?.is_empty())
 }

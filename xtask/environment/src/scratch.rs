@@ -10,6 +10,7 @@ use crate::postgres::{self, Place};
 use crate::server_lock;
 use ory_facts::catalog;
 use ory_facts::sql::identifier;
+use ory_facts::names;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::{CommandError, Invocation};
@@ -26,11 +27,7 @@ pub struct Scratch<'a> {
 impl<'a> Scratch<'a> {
     /// Names it, and makes nothing yet. Its name tells whose it is, and is always the same.
     pub fn new(cx: &'a Context, own: &'a Deployment<'a>, place: &'a Place) -> Self {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let database: String = own.dsn.database.chars().map(plain).collect();
-        let mut name = format!("xtask_scratch_{}_{database}", own.product);
-        // PostgreSQL would cut it there.
-        name.truncate(63);
+        let name = names::session(&format!("xtask_scratch_{}_{}", own.product, own.dsn.database));
         Self { cx, place, own, scratch: own.scratch(&name) }
     }
 
@@ -43,9 +40,10 @@ impl<'a> Scratch<'a> {
         self.remove_container();
         self.create().read(&self.cx.secrets).map_err(|error| self.explain(error))?;
         // As the product, so that what keeps it out of this database shows before Ory retries for minutes.
-        self.query(format!("create schema if not exists {}", identifier(schema)))?;
+        let create = format!("create schema if not exists {};\n", identifier(schema));
+        postgres::change(self.cx, self.place, &self.scratch.dsn, create).read(&self.cx.secrets)?;
         one_off::run(self.cx, &self.scratch)?;
-        self.query(catalog::QUERY.into())
+        postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY).read(&self.cx.secrets)
     }
 
     /// What is run to learn the schema, as `--dry-run` prints it.
@@ -56,10 +54,6 @@ impl<'a> Scratch<'a> {
             format!("{}  # its DSN names {name}", one_off::command(self.cx, &self.scratch)),
             format!("{}  # removes {name}", self.remove()),
         ]
-    }
-
-    fn query(&self, script: String) -> Result<String> {
-        postgres::query(self.cx, self.place, &self.scratch.dsn, script).read(&self.cx.secrets)
     }
 
     fn create(&self) -> Invocation {

@@ -5,12 +5,15 @@
 //! server's maintenance database, in the product's own where its role may not connect there.
 //! Source: <https://www.postgresql.org/docs/17/explicit-locking.html#ADVISORY-LOCKS>.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::Context;
 use crate::postgres::{self, MAINTENANCE_DATABASE};
+use crate::store::Store;
+use ory_facts::product::Product;
 use ory_facts::sql::literal;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -21,27 +24,28 @@ use xtask_runner::session::Session;
 /// The lock of a product's database, held until it is dropped.
 pub struct ServerLock<'a> {
     cx: &'a Context,
-    session: Session,
+    session: Mutex<Session>,
+    key: [String; 2],
+    product: Product,
 }
 
 /// Waits for the lock of a product's database, and says who holds it.
 pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLock<'a>> {
-    let key = key(deployment);
-    let take = take(&key);
-    let (mut lock, mut answer) = connect(cx, deployment, &take)?;
+    let (lock, mut answer) = connect(cx, deployment)?;
+    let take = take(&lock.key);
     let start = Instant::now();
     let mut progress = None;
     while answer != ["t"] {
         if progress.is_none() {
             let what = format!("waiting for another run on {}'s database", deployment.product);
-            cx.out.say(format!("{what}: {}", lock.holder(&key)?));
+            cx.out.say(format!("{what}: {}", lock.holder()?));
             progress = Some(cx.out.progress(what));
         }
         if start.elapsed() > cx.options.lock_timeout {
             let seconds = cx.options.lock_timeout.as_secs();
             let message =
                 format!("another run still holds {}'s database after {seconds} s", deployment.product);
-            let hint = format!("wait until it has ended ({}), then run this again", lock.holder(&key)?);
+            let hint = format!("wait until it has ended ({}), then run this again", lock.holder()?);
             bail!(Failure::new(Exit::Locked, message).hint(hint));
         }
         cx.options.interrupt.sleep(Duration::from_millis(100))?;
@@ -50,9 +54,14 @@ pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLoc
     Ok(lock)
 }
 
+/// The locks of stores, in their order.
+pub fn acquire_all<'a>(cx: &'a Context, stores: &[Store]) -> Result<Vec<ServerLock<'a>>> {
+    stores.iter().map(|store| acquire(cx, store.main()?)).collect()
+}
+
 /// Takes the lock where nobody else has it.
 pub fn acquire_free<'a>(cx: &'a Context, deployment: &Deployment) -> Result<Option<ServerLock<'a>>> {
-    let (lock, answer) = connect(cx, deployment, &take(&key(deployment)))?;
+    let (lock, answer) = connect(cx, deployment)?;
     Ok((answer == ["t"]).then_some(lock))
 }
 
@@ -64,14 +73,16 @@ fn take(key: &[String; 2]) -> String {
 fn connect<'a>(
     cx: &'a Context,
     deployment: &Deployment,
-    take: &str,
 ) -> Result<(ServerLock<'a>, Vec<String>)> {
+    let key = key(deployment);
+    // PostgreSQL cuts it where it is too long.
     let application = format!("xtask {}, process {}", file_lock::typed(), std::process::id());
     let try_in = |database: &str| {
         let psql =
             postgres::as_product(cx, deployment, &[("PGDATABASE", database), ("PGAPPNAME", &application)])?;
-        let mut lock = ServerLock { cx, session: Session::start(psql)? };
-        let answer = lock.ask(take)?;
+        let session = Mutex::new(Session::start(psql)?);
+        let lock = ServerLock { cx, session, key: key.clone(), product: deployment.product };
+        let answer = lock.ask(&take(&lock.key))?;
         Ok((lock, answer))
     };
     try_in(MAINTENANCE_DATABASE).or_else(|error: anyhow::Error| {
@@ -80,12 +91,33 @@ fn connect<'a>(
 }
 
 impl ServerLock<'_> {
-    fn ask(&mut self, sql: &str) -> Result<Vec<String>> {
-        self.session.ask(sql, &self.cx.secrets).context("failed to lock the database")
+    fn ask(&self, sql: &str) -> Result<Vec<String>> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.ask(sql, &self.cx.secrets).context("failed to lock the database")
+    }
+
+    /// Fails where the lock isn't held any more, as when its session was ended: another run may have it. For before each
+    /// step that needs it.
+    pub fn check(&self) -> Result<()> {
+        let [class, object] = &self.key;
+        let sql = format!(
+            "select 'held' from pg_locks where locktype = 'advisory' and granted and pid = pg_backend_pid() \
+             and classid = {class}::oid and objid = {object}::oid and objsubid = 2"
+        );
+        let lost = || {
+            let message = format!("the lock on {}'s database was lost: its session was ended", self.product);
+            Failure::new(Exit::Failed, message).hint("see who ends sessions in PostgreSQL, then run this again")
+        };
+        match self.ask(&sql) {
+            Ok(rows) if rows == ["held"] => Ok(()),
+            Ok(_) => Err(lost().into()),
+            Err(error) => Err(error.context(lost())),
+        }
     }
 
     /// The run that holds a lock, and since when.
-    fn holder(&mut self, [class, object]: &[String; 2]) -> Result<String> {
+    fn holder(&self) -> Result<String> {
+        let [class, object] = &self.key;
         let sql = format!(
             "select application_name || coalesce(', for ' || extract(epoch from now() - backend_start)::int || ' s', '') \
              from pg_locks join pg_stat_activity using (pid) where locktype = 'advisory' and granted \
@@ -96,9 +128,9 @@ impl ServerLock<'_> {
 
     /// Sessions of an earlier migration of this product that go on although its container may be gone: who
     /// they are in PostgreSQL's own words.
-    pub fn sessions(&mut self, deployment: &Deployment, application: &str) -> Result<Vec<String>> {
+    pub fn sessions(&self, deployment: &Deployment, application: &str) -> Result<Vec<String>> {
         let sql = format!(
-            "select pid from pg_stat_activity where application_name = {}::name::text and datname = {}",
+            "select pid from pg_stat_activity where application_name = {} and datname = {}",
             literal(application),
             literal(&deployment.dsn.database)
         );

@@ -110,6 +110,14 @@ impl Stopped {
         self.ids.is_empty()
     }
 
+    /// Stops what runs by now in their place, so that nothing more is written.
+    pub fn halt(&self, cx: &Context) -> Result<()> {
+        let there = cx.containers()?;
+        let runs = there.into_iter().filter(|c| c.is_running() && self.services.contains(&c.service));
+        let ids: Vec<_> = runs.map(|container| container.id).collect();
+        run(cx, "stop", &ids)
+    }
+
     /// Starts them again, as they were.
     pub fn start(&self, cx: &Context) -> Result<()> {
         run(cx, "start", &self.ids)?;

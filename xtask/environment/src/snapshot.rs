@@ -2,9 +2,14 @@
 //!
 //! Source: <https://www.postgresql.org/docs/17/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION>.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail};
 use ory_facts::contents::{self, Contents};
+use ory_facts::names;
+use ory_facts::rows;
 use ory_facts::sql::identifier;
+use ory_facts::tables::{self, MOMENT};
 use xtask_runner::process::Invocation;
 use xtask_runner::session::Session;
 
@@ -12,9 +17,8 @@ use crate::context::Context;
 use crate::postgres;
 use crate::store::Store;
 
-/// Nothing that a role or a database is set to may end it early.
-const BEGIN: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; \
-                     begin isolation level repeatable read, read only; select pg_export_snapshot()";
+/// How often tables that appear meanwhile are looked for.
+const TRIES: usize = 10;
 
 /// A snapshot, for as long as its session lasts.
 pub struct Snapshot {
@@ -25,23 +29,50 @@ pub struct Snapshot {
 
 /// What the sessions of a backup are called in PostgreSQL.
 pub fn application(cx: &Context, store: &Store) -> String {
-    format!("xtask-{}-backup-{}", cx.stack.project, store.names("-"))
+    names::session(&format!("xtask-{}-backup-{}", cx.stack.project, store.names("-")))
 }
 
 impl Snapshot {
-    /// Takes it.
+    /// Takes it, once nobody rewrites a table: what is rewritten after a snapshot was taken looks empty in it.
+    /// Source: <https://www.postgresql.org/docs/17/mvcc-caveats.html>.
     pub fn take(cx: &Context, store: &Store) -> Result<Self> {
         let name = application(cx, store);
         let by_owner = !sees_all(cx, store, store.database())?;
-        let psql = reader(cx, store, by_owner, &[("PGAPPNAME", &name)])?;
+        let psql = reader(cx, store, by_owner, Asks::Session, &[("PGAPPNAME", &name)])?;
         let mut session = Session::start(psql.until(&cx.options.interrupt, cx.options.timeout))?;
-        let id = session.ask(BEGIN, &cx.secrets)?.into_iter().next().context("there is no snapshot")?;
-        Ok(Self { session, id, by_owner })
+        let explain =
+            |error| postgres::explain_lock(cx, store.deployments.first(), error, "backed up");
+        let limit = cx.options.db_lock_timeout.map_or(0, |limit| limit.as_secs());
+        let list = tables::names(store.schema.as_deref());
+        let names = |session: &mut Session| -> Result<BTreeSet<String>> {
+            let lines = session.ask(&list, &cx.secrets)?;
+            Ok(rows::read(lines.iter().map(String::as_str)).flatten().collect())
+        };
+        let mut tables = names(&mut session)?;
+        for _ in 0..TRIES {
+            let each: Vec<_> = tables.iter().map(|name| format!("only {name}")).collect();
+            let lock = format!("lock table {} in access share mode; ", each.join(", "));
+            let lock = if each.is_empty() { String::new() } else { lock };
+            let begin = format!(
+                "set lock_timeout = '{limit}s'; begin isolation level repeatable read, read only; {lock}\
+                 select pg_export_snapshot()"
+            );
+            let id = session.ask(&begin, &cx.secrets).map_err(explain)?.into_iter().next();
+            let id = id.context("there is no snapshot")?;
+            let there = names(&mut session)?;
+            if there.is_subset(&tables) {
+                return Ok(Self { session, id, by_owner });
+            }
+            session.ask("rollback", &cx.secrets)?;
+            tables = there;
+        }
+        bail!("tables are made in {} faster than they can be locked", store.in_words())
     }
 
     /// Counts what is in it.
-    pub fn contents(&mut self, cx: &Context, schema: Option<&str>) -> Result<Contents> {
-        let lines = self.session.ask(&contents::query(schema), &cx.secrets)?;
+    pub fn contents(&mut self, cx: &Context, store: &Store) -> Result<Contents> {
+        let query = contents::query(store.schema.as_deref(), &store.main()?.dsn.user);
+        let lines = self.session.ask(&query, &cx.secrets)?;
         contents::read(lines.iter().map(String::as_str)).context("psql didn't tell what the database holds")
     }
 
@@ -75,11 +106,36 @@ pub fn dump(
 
 /// Counts what a database of this store holds now: its own, or another one by name.
 pub fn contents(cx: &Context, store: &Store, database: &str) -> Result<Contents> {
-    let script = contents::query(store.schema.as_deref()) + ";\n";
-    let by_owner = !sees_all(cx, store, database)?;
-    let psql = reader(cx, store, by_owner, &[("PGDATABASE", database)])?.stdin(script);
-    let text = psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)?;
+    let text = ask(cx, store, database, contents::query(store.schema.as_deref(), &store.main()?.dsn.user))?;
     contents::read(text.lines()).context("psql didn't tell what the database holds")
+}
+
+/// The rows of a database of this store, summed up, a line a table.
+pub fn sums(cx: &Context, store: &Store, database: &str) -> Result<String> {
+    ask(cx, store, database, tables::sums(store.schema.as_deref()))
+}
+
+/// How many rows were written since a moment, as [`Contents::moment`] tells it. `schema`: where they are by now.
+pub fn written_since(
+    cx: &Context,
+    store: &Store,
+    database: &str,
+    schema: Option<&str>,
+    moment: &str,
+) -> Result<u64> {
+    let text = ask(cx, store, database, tables::written_since(schema, moment))?;
+    Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
+}
+
+/// The moment, for [`written_since`].
+pub fn moment(cx: &Context, store: &Store, database: &str) -> Result<String> {
+    Ok(ask(cx, store, database, format!("{MOMENT};\n"))?.trim().into())
+}
+
+fn ask(cx: &Context, store: &Store, database: &str, script: String) -> Result<String> {
+    let by_owner = !sees_all(cx, store, database)?;
+    let psql = reader(cx, store, by_owner, Asks::Once, &[("PGDATABASE", database)])?.stdin(script);
+    psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
 }
 
 /// Whether the product may read all that is in a database. An application's tables beside its own it often may not.
@@ -92,11 +148,27 @@ fn sees_all(cx: &Context, store: &Store, database: &str) -> Result<bool> {
     Ok(psql.stdin(contents::SEES_ALL).read(&cx.secrets)?.trim() == "t")
 }
 
+/// Whether psql is asked once, or stays connected in one transaction.
+#[derive(Clone, Copy, PartialEq)]
+enum Asks {
+    Once,
+    Session,
+}
+
 /// psql as the product, or as the administrator, who finds the tables where the product does.
-fn reader(cx: &Context, store: &Store, by_owner: bool, variables: &[(&str, &str)]) -> Result<Invocation> {
+fn reader(
+    cx: &Context,
+    store: &Store,
+    by_owner: bool,
+    asks: Asks,
+    variables: &[(&str, &str)],
+) -> Result<Invocation> {
     let main = store.main()?;
     if !by_owner {
-        return postgres::as_product(cx, main, variables);
+        return match asks {
+            Asks::Once => postgres::as_product(cx, main, variables),
+            Asks::Session => postgres::as_writing_product(cx, main, variables),
+        };
     }
     let options = main.dsn.environment().into_iter().find(|(name, _)| name == "PGOPTIONS");
     let options = options.iter().map(|(name, value)| (name.as_str(), value.as_str()));

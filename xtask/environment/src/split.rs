@@ -1,10 +1,12 @@
 //! What of a stack is shared, and what was split already: as the databases themselves remember it.
 
 use anyhow::{Context as _, Error, Result, bail};
+use ory_facts::names;
 use ory_facts::catalog::Catalog;
 use ory_facts::product::Product;
+use ory_facts::rows;
 use ory_facts::split::dependents::{self, Dependent};
-use ory_facts::split::{self, Division, Fault, MEMORY, Memory, SETTINGS, Way};
+use ory_facts::split::{self, Division, Fault, MEMORY, Memory, Way};
 use ory_stack::checks::dsns;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -167,9 +169,16 @@ impl Shared<'_> {
 
     /// What of others goes with its tables.
     pub fn dependents(&self, cx: &Context, division: &Division) -> Result<Vec<Dependent>> {
-        let script = format!("{SETTINGS};\n{};\n", dependents::query(division));
+        let script = dependents::query(division);
         let ask = postgres::as_product(cx, self.store.main()?, &[])?.stdin(script);
         Ok(dependents::read(ask.read(&cx.secrets)?.lines()))
+    }
+
+    /// What names the tables of a product and is in no copy of them, in words.
+    pub fn left_behind(&self, cx: &Context, division: &Division) -> Result<Vec<String>> {
+        let script = dependents::left_behind(division);
+        let ask = postgres::as_product(cx, self.store.main()?, &[])?.stdin(script);
+        Ok(rows::read(ask.read(&cx.secrets)?.lines()).flatten().collect())
     }
 
     /// The deployment of a part.
@@ -192,7 +201,7 @@ pub fn settle(cx: &Context, store: &Store) -> Result<()> {
 
 /// What the sessions of a split are called in PostgreSQL.
 pub fn application(cx: &Context) -> String {
-    format!("xtask-{}-split", cx.stack.project)
+    names::session(&format!("xtask-{}-split", cx.stack.project))
 }
 
 /// Ends what a killed run may have left going on in a database. What it has begun is undone, or was done whole.
@@ -213,17 +222,17 @@ pub fn memory_of(cx: &Context, deployment: &Deployment, database: &str) -> Resul
 pub fn put_away(cx: &Context, deployment: &Deployment, database: &str) -> Result<Vec<(String, u64)>> {
     let old = split::OLD;
     let script = format!(
-        "select format('select count(*), %L from {old}.%I', relname, relname) from pg_class\n\
+        "select format('copy (select count(*), %L from {old}.%I) to stdout', relname, relname) from pg_class\n\
          where relnamespace = '{old}'::regnamespace and relkind in ('r', 'p') order by relname \\gexec\n"
     );
     let place = postgres::running_place(cx, deployment)?;
     let ask = postgres::as_owner(cx, &place, deployment, &[("PGDATABASE", database)]).stdin(script);
     let text = ask.read(&cx.secrets)?;
-    let row = |line: &str| {
-        let (count, name) = line.split_once('|')?;
-        Some((name.to_string(), count.parse().ok()?))
+    let row = |fields: Vec<String>| {
+        let [count, name] = <[String; 2]>::try_from(fields).ok()?;
+        Some((name, count.parse().ok()?))
     };
-    Ok(text.lines().filter_map(row).collect())
+    Ok(rows::read(text.lines()).filter_map(row).collect())
 }
 
 /// Deletes what was put away, and nothing that depends on it.

@@ -35,7 +35,7 @@ impl Databases<'_> {
     pub fn run(&self) -> Result<()> {
         let Self { cx, shared, division, .. } = self;
         let main = shared.store.main()?;
-        let _lock = shared.begin(cx)?;
+        let lock = shared.begin(cx)?;
         for part in &division.parts {
             make_role(cx, &shared.place, main, &self.dsn(part)?)?;
         }
@@ -47,6 +47,7 @@ impl Databases<'_> {
         for part in &division.parts {
             self.copy(part, &mut session).with_context(|| format!("{} can't be copied", part.product))?;
         }
+        lock.check()?;
         let put_away = division.put_away_and_commit(self.dependents);
         session.ask(&put_away, &cx.secrets).map_err(|error| shared.explain_lock(cx, error))?;
         give_names(cx, &shared.place, main, division.parts.iter().map(|part| part.product))
@@ -78,14 +79,14 @@ impl Databases<'_> {
         }
         let dsn = dsn.with_database(&databases::unfinished(product));
         let ask = |script: String| {
-            let long = postgres::query(cx, place, &dsn, script);
+            let long = postgres::change(cx, place, &dsn, script);
             long.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
         };
         ask(division.prepare(part))?;
         let dump = WorkDump::take(cx, product.name(), &dump_command(cx, shared, division, part)?)?;
         {
             let _progress = cx.out.progress(format!("restoring {product} into a database of its own"));
-            let database = format!("--dbname={}", dsn.database);
+            let database = postgres::into(&dsn.database);
             let words = [&postgres::RESTORE[..], &["--no-owner", "--no-acl", &database]].concat();
             postgres::tool(cx, place, &dsn, &[], &words).stdin_file(dump.path()).read(&cx.secrets)?;
         }
@@ -93,14 +94,14 @@ impl Databases<'_> {
         ask(division.complete(part, &versions))?;
         let _progress = cx.out.progress(format!("comparing {product} with its copy"));
         let sums = session.ask(&division.sums(part), &cx.secrets)?;
-        let copied = ask(format!("{};\n{};\n", ory_facts::split::SETTINGS, division.sums(part)))?;
+        let copied = ask(format!("{};\n{}", ory_facts::split::SETTINGS, division.sums(part)))?;
         if !copied.lines().eq(sums.iter().map(String::as_str)) {
             bail!("its copy has other rows");
         }
         self.compare_schema(product, &ask(ory_facts::catalog::QUERY.into())?)?;
         // Else the first questions would be answered slowly.
         ask("analyze;\n".into())?;
-        let rows = sums.iter().filter_map(|line| line.split('|').nth(1)?.parse::<usize>().ok()).sum();
+        let rows = sums.iter().filter_map(|line| line.split('\t').nth(1)?.parse::<usize>().ok()).sum();
         let (rows, tables) = (counted(rows, "row"), counted(part.tables.len(), "table"));
         cx.out.say(format!("{product}: copied {rows} in {tables}, and compared them"));
         Ok(())

@@ -12,7 +12,7 @@ use crate::split::{self, Shared};
 /// Splits. The services are stopped.
 pub fn run(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
     let main = shared.store.main()?;
-    let _lock = shared.begin(cx)?;
+    let lock = shared.begin(cx)?;
     shared.refuse_changed(cx, division, Way::Schemas)?;
     let _progress = cx.out.progress("giving each product a schema of its own");
     let limit = cx.options.db_lock_timeout.unwrap_or(cx.options.wait());
@@ -23,6 +23,7 @@ pub fn run(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
     let name = split::application(cx);
     let script = division.to_schemas(owner, limit);
     let session = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]).stdin(script);
+    lock.check()?;
     session.read(&cx.secrets).map(|_| ()).map_err(|error| shared.explain_lock(cx, error))
 }
 

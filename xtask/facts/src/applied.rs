@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jzon::JsonValue;
+
 use crate::dsn::Dsn;
 use crate::product::Product;
-use crate::sql::{argument, literal};
-
-/// What stands before the versions of a product.
-const HEADING: &str = "-- ";
-const NEXT_HEADING: &str = "\n-- ";
+use crate::sql::{self, argument, literal};
 
 /// A script for psql, connected as the first of these DSNs says. It asks all of them in one session, whose start
-/// takes longer than all that it does. A database that was never migrated has no versions.
+/// takes longer than all that it does. A database that was never migrated has no versions. A line a product, in JSON: what
+/// is in a row of one can't be taken for the next one's.
 pub fn script(products: &[(Product, &Dsn)]) -> String {
     let mut script = String::new();
     let mut before: Option<&Dsn> = None;
@@ -23,15 +22,12 @@ pub fn script(products: &[(Product, &Dsn)]) -> String {
             for (name, value) in dsn.environment() {
                 script += &format!("\\setenv {name} {}\n", argument(&value));
             }
-            script += "\\connect -reuse-previous=off\n";
+            script += &format!("\\connect -reuse-previous=off\n{}", sql::reading()[0]);
         }
         let (user, database) = (literal(&dsn.user), literal(&dsn.database));
         script += &format!(
-            "select '{HEADING}{product}' where session_user = {user} and current_database() = {database};\n\
-             select to_regclass('schema_migration') is not null as migrated \\gset\n\
-             \\if :migrated\n\
-             select version from schema_migration;\n\
-             \\endif\n"
+            "select json_build_object('{product}', coalesce(json_agg(format('%s', version)), '[]')) \
+             from :own_versions own having session_user = {user} and current_database() = {database};\n"
         );
     }
     script
@@ -39,18 +35,18 @@ pub fn script(products: &[(Product, &Dsn)]) -> String {
 
 /// What psql printed of one product.
 pub fn of_one(rows: &str) -> BTreeSet<String> {
-    rows.lines().filter(|row| !row.starts_with(HEADING)).map(String::from).collect()
+    of_each(rows).into_values().next().unwrap_or_default()
 }
 
 /// What psql printed of several. A product is left out where psql doesn't tell that it was in its database.
 pub fn of_each(rows: &str) -> BTreeMap<Product, BTreeSet<String>> {
-    let sections = rows.strip_prefix(HEADING).into_iter().flat_map(|rows| rows.split(NEXT_HEADING));
-    let section = |text: &str| {
-        let mut lines = text.lines();
-        let product = Product::named(lines.next()?)?;
-        Some((product, lines.map(String::from).collect()))
+    let text = |version: &JsonValue| version.as_str().map(String::from);
+    let read = |line: &str| {
+        let json = jzon::parse(line).ok()?;
+        let (name, list) = json.as_object()?.iter().next()?;
+        Some((Product::named(name)?, list.as_array()?.iter().map(text).collect::<Option<_>>()?))
     };
-    sections.filter_map(section).collect()
+    rows.lines().filter_map(read).collect()
 }
 
 #[cfg(test)]
@@ -62,18 +58,21 @@ mod tests {
     }
 
     #[test]
-    fn each_product_has_the_versions_below_its_heading() {
-        let each = of_each("-- kratos\n1\n2\n-- hydra\n-- keto\n3\n");
-        let expected = [("kratos", &["1", "2"][..]), ("hydra", &[]), ("keto", &["3"])];
+    fn each_product_has_its_versions_whatever_is_in_a_row() {
+        let text = r#"{"kratos" : ["1", "2"]}
+{"hydra" : []}
+{"keto" : ["3\n{\"hydra\" : [\"9\"]}"]}"#;
+        let forged = "3\n{\"hydra\" : [\"9\"]}";
+        let expected = [("kratos", &["1", "2"][..]), ("hydra", &[]), ("keto", &[forged])];
         let expected =
             expected.map(|(name, list)| (Product::named(name).expect("a product"), versions(list)));
-        assert_eq!(each, BTreeMap::from(expected));
-        assert_eq!(of_one("-- kratos\n1\n2\n"), versions(&["1", "2"]));
+        assert_eq!(of_each(text), BTreeMap::from(expected));
+        assert_eq!(of_one("{\"kratos\" : [\"1\"]}\n"), versions(&["1"]));
     }
 
     #[test]
-    fn versions_without_a_heading_are_nobodys() {
-        assert_eq!(of_each("1\n2\n"), BTreeMap::new());
+    fn what_is_no_answer_is_nobodys() {
+        assert_eq!(of_each("1\n2\n{\"kratos\" : [\"1\""), BTreeMap::new());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Manifest {
 }
 
 /// A dump of a database, or of one schema of it, in PostgreSQL's custom format.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dump {
     pub file: String,
     pub sha256: String,
@@ -102,7 +102,7 @@ impl Manifest {
 }
 
 fn write_dump(dump: &Dump) -> JsonValue {
-    let Contents { postgres, versions, rows, extensions, owners } = &dump.contents;
+    let Contents { postgres, versions, rows, extensions, owners, owned, beyond, outside, .. } = &dump.contents;
     let content = |content: &Content| {
         let Content { product, image, secrets } = content;
         object! { "product": product.name(), "image": image.as_str(), "secrets": secrets.clone() }
@@ -112,7 +112,8 @@ fn write_dump(dump: &Dump) -> JsonValue {
         "file": dump.file.as_str(), "sha256": dump.sha256.as_str(), "bytes": dump.bytes,
         "database": dump.database.as_str(), "schema": dump.schema.clone(), "postgres": postgres.as_str(),
         "products": dump.products.iter().map(content).collect::<Vec<_>>(),
-        "owners": list(owners), "extensions": extensions.clone(), "rows": rows.clone(), "versions": list(versions),
+        "owners": list(owners), "owned": owned.clone(), "beyond": beyond.clone(), "outside": list(outside),
+        "extensions": extensions.clone(), "rows": rows.clone(), "versions": list(versions),
     }
 }
 
@@ -135,6 +136,11 @@ fn read_dump(json: &JsonValue) -> Option<Dump> {
         rows: pairs(&json["rows"], JsonValue::as_u64)?,
         extensions: pairs(&json["extensions"], string)?,
         owners: set("owners")?,
+        // Older backups don't have them.
+        owned: pairs(&json["owned"], string).unwrap_or_default(),
+        beyond: pairs(&json["beyond"], string).unwrap_or_default(),
+        outside: set("outside").unwrap_or_default(),
+        ..Contents::default()
     };
     let file = string(&json["file"])?;
     // A name, and no way out of the folder.
@@ -171,6 +177,8 @@ mod tests {
             rows: BTreeMap::from([("public.identities".to_string(), 20), ("public.networks".into(), 1)]),
             extensions: BTreeMap::from([("pg_trgm".to_string(), "public".to_string())]),
             owners: BTreeSet::from(["kratos".to_string()]),
+            owned: BTreeMap::from([("table public.orders".to_string(), "shop".to_string())]),
+            ..Contents::default()
         };
         let secrets = BTreeMap::from([("SECRETS_CIPHER".to_string(), vec!["f1".to_string(), "f2".into()])]);
         let product = Product::Kratos;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::rows;
+
 /// Prints the schema that a product's tables are in. Left out on purpose: the order of columns, sequences and
 /// their values, storage parameters of indexes, as each of these can differ where nothing is wrong. Extensions are told, and not
 /// compared: Hydra v26.2.0 makes the extension `uuid-ossp` that v2.3.0 didn't, and nothing but its migrations uses it.
@@ -12,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const QUERY: &str = include_str!("catalog.sql");
 
 /// The last line: a cache of another shape, or one that breaks off, is as good as none.
-const END: &str = "end\t2";
+const END: &str = "end\t3";
 
 /// A schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +71,8 @@ impl Catalog {
         let list = |text: &str| text.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
         let set = |text: &str| text.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
         for line in lines.lines() {
-            let fields: Vec<_> = line.split('\t').collect();
+            let fields = rows::fields(line);
+            let fields: Vec<_> = fields.iter().map(String::as_str).collect();
             match fields[..] {
                 ["server", major, schema] => {
                     (catalog.major, catalog.schema) = (major.into(), schema.into());
@@ -110,12 +113,12 @@ mod tests {
 
     #[test]
     fn what_breaks_off_or_has_another_shape_is_not_read() {
-        let whole = "server\t15\tpublic\ntable\tsessions\nend\t2\n";
+        let whole = "server\t15\tpublic\ntable\tsessions\nend\t3\n";
         assert!(Catalog::parse(whole).is_some_and(|catalog| catalog.tables.contains("sessions")));
-        for broken in ["", "server\t15\tpublic\ntable\tsess", "table\tsessions\nend\t2\n"] {
+        for broken in ["", "server\t15\tpublic\ntable\tsess", "table\tsessions\nend\t3\n"] {
             assert_eq!(Catalog::parse(broken), None, "{broken}");
         }
-        assert_eq!(Catalog::parse(&whole.replace("end\t2", "end\t1")), None);
+        assert_eq!(Catalog::parse(&whole.replace("end\t3", "end\t2")), None);
         assert_eq!(Catalog::parse(&whole.replace("table\t", "table\tpublic\t")), None);
     }
 }

@@ -237,7 +237,7 @@ constraint\tsessions\tsessions_fk\tFOREIGN KEY (identity_id) REFERENCES identiti
 sessions.identity_id,identities,identities.id
 index\tidentities\tidentities_pkey\tCREATE UNIQUE INDEX identities_pkey ON identities (id)\tt\tt\t\tidentities.id
 index\tidentities\tstate_idx\tCREATE INDEX state_idx ON identities (state)\tt\tf\tpg_trgm\tidentities.state
-end\t2
+end\t3
 ";
 
     fn found(actual: &str) -> Vec<Difference> {

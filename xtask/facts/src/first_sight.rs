@@ -29,7 +29,7 @@ mod tests {
     fn catalog(tables: &[&str]) -> Catalog {
         let tables = tables.iter().map(|name| format!("table\t{name}\n")).collect::<String>();
         let index = "index\tidentities\tstate_idx\tCREATE INDEX state_idx ON identities (state)\tf\tf\t\t";
-        Catalog::parse(&format!("server\t15\tpublic\n{tables}{index}\nend\t2\n")).expect("a catalog")
+        Catalog::parse(&format!("server\t15\tpublic\n{tables}{index}\nend\t3\n")).expect("a catalog")
     }
 
     fn seen(expected: Option<&Catalog>, sql: Option<&str>) -> Vec<String> {

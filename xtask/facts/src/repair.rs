@@ -54,7 +54,8 @@ pub fn statements(
     let notes: Result<Vec<_>, _> = steps.filter_map(|step| step.note(expected, actual)).collect();
     let invalid = actual.indexes.iter().filter(|(_, index)| !index.is_valid);
     let own = invalid.filter(|(_, index)| expected.tables.contains(&index.table));
-    let indexes: Result<Vec<_>, _> = own.map(|(name, index)| rebuild(name, index, expected)).collect();
+    let indexes = own.map(|(name, index)| rebuild(&actual.schema, name, index, expected));
+    let indexes: Result<Vec<_>, _> = indexes.collect();
     let mut statements = [notes?, indexes?].concat();
     // What was left goes first: each rebuilding that fails leaves one more.
     statements.sort_by_key(|statement| !statement.starts_with("drop"));
@@ -87,22 +88,24 @@ impl Step {
                 self.table
             )));
         }
-        Some(Ok(format!("insert into schema_migration (version) values ({})", literal(self.version))))
+        let table = format!("{}.schema_migration", identifier(&actual.schema));
+        Some(Ok(format!("insert into {table} (version) values ({})", literal(self.version))))
     }
 }
 
 /// Builds an invalid index anew, beside the old one and without blocking what is written.
-fn rebuild(name: &str, index: &Index, expected: &Catalog) -> Result<String, String> {
+fn rebuild(schema: &str, name: &str, index: &Index, expected: &Catalog) -> Result<String, String> {
     // What a rebuilding that was cut off left beside the index itself.
     // Source: <https://www.postgresql.org/docs/17/sql-reindex.html#SQL-REINDEX-CONCURRENTLY>.
+    let place = format!("{}.{}", identifier(schema), identifier(name));
     let digits: &[char] = &['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
     let base = name.trim_end_matches(digits);
     if base.ends_with("_ccnew") || base.ends_with("_ccold") {
-        return Ok(format!("drop index concurrently {}", identifier(name)));
+        return Ok(format!("drop index concurrently {place}"));
     }
     match expected.indexes.get(name) {
         Some(made) if made.definition == index.definition => {
-            Ok(format!("reindex index concurrently {}", identifier(name)))
+            Ok(format!("reindex index concurrently {place}"))
         }
         Some(made) => Err(format!(
             "the invalid index {name} is `{}`, the image makes it `{}`",
@@ -123,7 +126,7 @@ mod tests {
         table\tsession_token_exchanges\n\
         constraint\tsession_token_exchanges\tsession_token_exchanges_nid_fk\tFOREIGN KEY (nid)\tnetworks\n\
         index\tidentities\tidentities_idx\tINDEX (external_id)\tt\tf\t\tidentities.external_id\n\
-        end\t2\n";
+        end\t3\n";
 
     fn repaired(actual: &str, pending: &[&str]) -> Result<Vec<String>, String> {
         let read = |text: &str| Catalog::parse(text).expect("a catalog");
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn a_step_whose_object_is_as_the_image_makes_it_is_noted() {
         for version in ["20241031094100000002", "20250708190000000000"] {
-            let note = format!("insert into schema_migration (version) values ('{version}')");
+            let note = format!("insert into \"public\".schema_migration (version) values ('{version}')");
             assert_eq!(repaired(MADE, &[version]), Ok(vec![note]));
         }
     }
@@ -161,13 +164,13 @@ mod tests {
     #[test]
     fn an_invalid_index_is_built_anew_if_it_is_the_images() {
         let invalid = MADE.replace("(external_id)\tt", "(external_id)\tf");
-        assert_eq!(repaired(&invalid, &[]), Ok(vec!["reindex index concurrently \"identities_idx\"".into()]));
+        assert_eq!(repaired(&invalid, &[]), Ok(vec!["reindex index concurrently \"public\".\"identities_idx\"".into()]));
         let other = invalid.replace("INDEX (external_id)", "INDEX (id)");
         assert!(repaired(&other, &[]).is_err_and(|text| text.contains("INDEX (id)")));
         let left = invalid.replace("identities_idx", "identities_idx_ccnew1");
         assert_eq!(
             repaired(&left, &[]),
-            Ok(vec!["drop index concurrently \"identities_idx_ccnew1\"".into()])
+            Ok(vec!["drop index concurrently \"public\".\"identities_idx_ccnew1\"".into()])
         );
         let of_nobody = invalid.replace("index\tidentities\t", "index\tapplication\t");
         assert_eq!(repaired(&of_nobody, &[]), Ok(vec![]));

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::owners::{self, Object};
+use crate::rows;
 use crate::split::SETTINGS;
-use crate::sql::{identifier, literal};
-use crate::swap::Swap;
+use crate::sql::{block, identifier, literal};
+use crate::swap::{self, Swap};
 
 /// The schemas of a replacement, under the names that databases have for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,36 +32,56 @@ impl SchemaSwap {
         )
     }
 
-    /// A line where a run was killed before its success.
-    pub fn unfinished(&self) -> String {
-        format!("select 'unfinished' from pg_namespace where nspname = {};\n", literal(&self.0.before))
+    /// Keeps what a run has replaced that was killed before its success. Prints what was kept before, and what is now.
+    pub fn heal(&self) -> String {
+        let (before, kept) = (literal(&self.0.before), swap::list(&self.0.kept()));
+        let there = |what: &str| {
+            rows::print(&format!(
+                "select '{what}', nspname from pg_namespace where nspname = any ({kept}) order by nspname"
+            ))
+        };
+        format!(
+            "{}select format('alter schema %I rename to %I', nspname, (select name \
+             from unnest({kept}) with ordinality as kept (name, place) \
+             where not exists (select from pg_namespace n where n.nspname = name) order by place limit 1)) \
+             from pg_namespace where nspname = {before} \\gexec\n{}",
+            there("kept"),
+            there("now"),
+        )
     }
 
     /// What of others can't come along, a line each.
     pub fn obstacles(&self) -> String {
         let own = namespace(&self.0.current);
-        format!(
-            "{SETTINGS};\n{}{};\n\
-             select format('the trigger %I on %s', t.tgname, t.tgrelid::regclass) from pg_trigger t\n\
-             join pg_class c on c.oid = t.tgrelid join pg_proc p on p.oid = t.tgfoid\n\
-             where not t.tgisinternal and c.relnamespace = {own}\n\
-             and p.pronamespace not in ({own}, 'pg_catalog'::regnamespace);\n\
-             select format('the foreign key %I of %s into %s', c.conname, c.conrelid::regclass, c.confrelid::regclass)\n\
-             from pg_constraint c join pg_class o on o.oid = c.conrelid join pg_class i on i.oid = c.confrelid\n\
-             where c.contype = 'f' and c.conparentid = 0 and o.relnamespace = {own} and i.relnamespace <> {own};\n\
-             select format('the foreign key %I of %s, a table of %I', c.conname, o.oid::regclass,\n\
-             pg_get_userbyid(o.relowner)) {} and not pg_has_role(o.relowner, 'usage');",
-            needed(&self.0.current),
-            " and not is_key",
-            keys(&self.0.current),
-        )
+        [
+            format!("{SETTINGS};\n"),
+            rows::print(&format!("{} and not is_key", needed(&self.0.current))),
+            rows::print(&format!(
+                "select format('the trigger %I on %s', t.tgname, t.tgrelid::regclass) from pg_trigger t
+                 join pg_class c on c.oid = t.tgrelid join pg_proc p on p.oid = t.tgfoid
+                 where not t.tgisinternal and c.relnamespace = {own}
+                 and p.pronamespace not in ({own}, 'pg_catalog'::regnamespace)"
+            )),
+            rows::print(&format!(
+                "select format('the foreign key %I of %s into %s', c.conname, c.conrelid::regclass, c.confrelid::regclass)
+                 from pg_constraint c join pg_class o on o.oid = c.conrelid join pg_class i on i.oid = c.confrelid
+                 where c.contype = 'f' and c.conparentid = 0 and o.relnamespace = {own} and i.relnamespace <> {own}"
+            )),
+            rows::print(&format!(
+                "select format('the foreign key %I of %s, a table of %I', c.conname, o.oid::regclass,
+                 pg_get_userbyid(o.relowner)) {} and not pg_has_role(o.relowner, 'usage')",
+                keys(&self.0.current)
+            )),
+        ]
+        .concat()
     }
 
     /// How many rows of others, by which key, refer to what the new schema doesn't have.
     pub fn orphans(&self) -> String {
         format!(
             "{SETTINGS};\n\
-             select format('select count(*), %L from %s o where %s and not exists (select from %I.%I i where %s)',\n\
+             select format('copy (select count(*), %L from %s o where %s and not exists (select from %I.%I i where %s))\n\
+             to stdout',\n\
              format('the foreign key %I of %s', conname, other), other,\n\
              string_agg(format('o.%I is not null', a.attname), ' and '), {}, relname,\n\
              string_agg(format('i.%I = o.%I', b.attname, a.attname), ' and '))\n\
@@ -85,18 +107,15 @@ impl SchemaSwap {
         )
     }
 
-    /// Puts the new schema in the current one's place, once nobody uses either.
-    pub fn swap(&self, limit: Duration) -> String {
-        let Swap { current, new, replaced, is_unfinished, .. } = &self.0;
-        let aside = self.0.aside();
-        // What it was replaced with is not what was replaced.
-        let room = if *is_unfinished { remove_within(replaced) } else { String::new() };
+    /// Puts the new schema in the current one's place, once nobody uses either, and gives what is in it its owners.
+    pub fn swap(&self, limit: Duration, owners: &[Object]) -> String {
+        let Swap { current, new, before: aside, .. } = &self.0;
         let moves = [
-            room,
             make_as(aside, current),
             take(current, aside),
             take(new, current),
             format!("drop schema {};\n", identifier(new)),
+            owners::give(Some(current), owners),
         ];
         format!(
             "select {} is null as is_missing \\gset\n\\if :is_missing\n{}\\else\n{}\\endif\n",
@@ -108,8 +127,7 @@ impl SchemaSwap {
 
     /// Takes [`SchemaSwap::swap`] back where it was done. `had_current`: there was one to be replaced.
     pub fn swap_back(&self, limit: Duration, had_current: bool) -> String {
-        let Swap { current, new, .. } = &self.0;
-        let aside = self.0.aside();
+        let Swap { current, new, before: aside, .. } = &self.0;
         let moves = [
             make_as(new, current),
             take(current, new),
@@ -142,15 +160,24 @@ impl SchemaSwap {
         )
     }
 
+    /// Makes the new one, empty, for the role that fills it.
+    pub fn make_new(&self, role: &str) -> String {
+        format!("create schema {} authorization {};\n", identifier(&self.0.new), identifier(role))
+    }
+
     /// Removes the new one, which did not get to its place.
     pub fn remove_new(&self) -> String {
         remove(&self.0.new)
     }
 
-    /// It is a success: what was replaced is kept in the place of what was kept until now, or goes.
-    pub fn finish(&self, keeps: bool) -> String {
-        let Swap { replaced, before, .. } = &self.0;
-        remove(replaced) + &if keeps { rename(before, replaced) } else { remove(before) }
+    /// Removes a schema of ours, and nothing of others.
+    pub fn remove(schema: &str) -> String {
+        remove(schema)
+    }
+
+    /// Keeps something under another name.
+    pub fn keep_as(from: &str, to: &str) -> String {
+        rename(from, to)
     }
 
     /// In the database where the new one was made under the name of the current one, gives it its own.
@@ -230,13 +257,13 @@ fn needed(schema: &str) -> String {
 /// Fails where somebody else needs what is in a schema.
 fn refuse_needed(schema: &str) -> String {
     let message = format!("others need what is in the schema {schema}: ");
-    format!(
-        "do $xtask$ declare what text; begin\n\
+    block(&format!(
+        "declare what text; begin\n\
          select string_agg(text, ', ') into what from ({}) as other;\n\
-         if what is not null then raise '%', {} || what; end if; end $xtask$;\n",
+         if what is not null then raise '%', {} || what; end if; end",
         needed(schema),
         literal(&message)
-    )
+    ))
 }
 
 /// Removes a schema that may be there, with what is in it, and nothing of others.
@@ -299,7 +326,7 @@ mod tests {
 
     #[test]
     fn keys_of_others_are_dropped_before_the_tables_move_and_added_after_it() {
-        let sql = SchemaSwap::of("kratos").swap(Duration::from_secs(5));
+        let sql = SchemaSwap::of("kratos").swap(Duration::from_secs(5), &[]);
         let at = |text: &str| sql.find(text).unwrap_or_else(|| panic!("no {text} in {sql}"));
         let order = [
             "begin;",

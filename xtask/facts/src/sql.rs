@@ -1,4 +1,4 @@
-//! Text as SQL has it.
+//! Text as SQL has it, and what each session begins with, so that nothing in a database means something else to it.
 
 /// A string constant, whatever is in it, with backslashes taken as they are.
 pub fn literal(text: &str) -> String {
@@ -15,6 +15,84 @@ pub fn argument(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
 }
 
+/// A block of PL/pgSQL, whatever is in it: its quotes are none that it has.
+pub fn block(body: &str) -> String {
+    format!("do {};\n", quoted(body))
+}
+
+/// A text in dollar quotes that it doesn't have itself.
+fn quoted(text: &str) -> String {
+    let mut tag = "$xtask$".to_string();
+    while text.contains(&tag) {
+        tag.insert(tag.len() - 1, 'x');
+    }
+    format!("{tag} {text} {tag}")
+}
+
+/// Asks, by the role's own search_path, where its tables are: for psql's variables `own_schema`, `own_schemas` and
+/// `own_oid`. No name here is looked for in a schema that somebody may write to, and no operator is used.
+const FIND: &str = "select coalesce(pg_catalog.current_schema(), '') as own_schema, \
+    pg_catalog.current_schemas(false) as own_schemas, \
+    coalesce(pg_catalog.to_regclass('schema_migration')::pg_catalog.oid, '0') as own_oid \\gset\n";
+
+/// From then on: `own_versions`, to be selected from, is the table of the versions, or has none. A view of that name would
+/// run code of its maker.
+const VERSIONS: &str = "select coalesce((select format('%I.%I', nspname, relname) from pg_class c \
+    join pg_namespace n on n.oid = relnamespace where c.oid = :own_oid and relkind in ('r', 'p')), \
+    '(select '''' as version where false)') as own_versions \\gset\n";
+
+/// What the owner of a database or a role can set so that names, quotes or limits are others than ours. The empty
+/// search_path comes first: from then on every name and every operator is PostgreSQL's.
+/// Source: <https://www.postgresql.org/docs/17/ddl-schemas.html#DDL-SCHEMAS-PATTERNS>.
+fn settings(is_local: bool) -> String {
+    let set = |name: &str, value: &str| {
+        format!("select pg_catalog.set_config('{name}', '{value}', {is_local}) as own_setting \\gset\n")
+    };
+    let limits =
+        ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"];
+    let limits = limits.map(|name| format!("('{name}', {is_local})")).join(", ");
+    // A session that waits between two transactions must not be ended there.
+    format!(
+        "{}{}{}select count(set_config(name, '0', is_local)) as own_setting from (values {limits}, \
+         ('idle_session_timeout', false)) own (name, is_local) where current_setting(name, true) is not null \\gset\n",
+        set("search_path", ""),
+        set("standard_conforming_strings", "on"),
+        // Whatever the database is encoded in.
+        set("client_encoding", "UTF8"),
+    )
+}
+
+/// What a script that only reads begins and ends with. Its settings end with its transaction: behind a pooler, the
+/// connection is somebody else's afterwards.
+pub fn reading() -> [String; 2] {
+    [format!("begin read only;\n{FIND}{}{VERSIONS}", settings(true)), "commit;\n".into()]
+}
+
+/// What a session begins with that does more.
+pub fn writing() -> String {
+    format!("{FIND}{}{VERSIONS}", settings(false))
+}
+
+/// Statements that run as the role that owns a table, in a transaction of an administrator: code of that role, as in a check
+/// or a trigger, gets no right of the administrator's. A role that is only set could be left again.
+/// Source: <https://www.postgresql.org/docs/17/sql-set-role.html>.
+pub fn as_owner_of(table: &str, statements: &str) -> String {
+    let give = format!(
+        "begin execute format('alter function pg_temp.xtask_run() owner to %I', (select pg_get_userbyid(relowner) \
+         from pg_class where oid = {}::regclass)); end",
+        literal(table)
+    );
+    // What is deferred would run at the end, as the administrator.
+    format!(
+        "set constraints all immediate;\n\
+         create function pg_temp.xtask_run() returns void language plpgsql security definer\n\
+         set search_path = '' as {};\n\
+         {}select pg_temp.xtask_run() as own_setting \\gset\ndrop function pg_temp.xtask_run();\n",
+        quoted(&format!("begin {statements} end")),
+        block(&give)
+    )
+}
+
 /// Keeps the passwords of what follows out of the server's log.
 pub const UNLOGGED: &str = "set log_statement = 'none'; set log_min_error_statement = 'panic';\n";
 
@@ -22,15 +100,15 @@ pub const UNLOGGED: &str = "set log_statement = 'none'; set log_min_error_statem
 /// error whose they are.
 pub fn end_sessions(condition: &str, whose: &str) -> String {
     let goes_on = literal(&format!("a session {whose} goes on"));
-    format!(
-        "do $xtask$ begin for try in 1..100 loop
+    block(&format!(
+        "begin for try in 1..100 loop
            perform pg_terminate_backend(pid) from pg_stat_activity where {condition};
            if not found then return; end if;
            perform pg_sleep(0.05);
            perform pg_stat_clear_snapshot();
          end loop;
-         raise '%', {goes_on}; end $xtask$;\n"
-    )
+         raise '%', {goes_on}; end"
+    ))
 }
 
 #[cfg(test)]
@@ -40,6 +118,7 @@ mod tests {
     #[test]
     fn a_quote_in_a_name_stays_inside_its_literal() {
         assert_eq!(literal("o'ry\\"), "'o''ry\\'");
+        assert_eq!(block("'$xtask$'"), "do $xtaskx$ '$xtask$' $xtaskx$;\n");
         assert_eq!(argument("o'ry\\"), r"'o\'ry\\'");
     }
 }

@@ -3,40 +3,94 @@
 //!
 //! Source: <https://www.postgresql.org/docs/17/sql-alterdatabase.html>.
 
-use crate::sql::{self, identifier, literal};
+use crate::names;
+use crate::rows;
+use crate::sql::{self, block, identifier, literal};
 
-/// The settings whose value is a list that is kept with its quotes.
+/// The settings whose value is a list that is kept with its quotes. Of these the session can take some over itself.
 /// Source: `variable_is_guc_list_quote` in PostgreSQL's `src/bin/pg_dump/dumputils.c`.
 const LISTS: &str = "('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries', \
                      'shared_preload_libraries', 'unix_socket_directories')";
 
-/// Prints the statements that give a schema, in an empty database or beside this one, the rights of this one: those on
-/// itself, and those that what roles make there gets by default. A dump has them too, but a reset restores none.
-/// Source: <https://www.postgresql.org/docs/17/catalog-pg-default-acl.html>.
-pub fn rights(schema: &str, to: &str) -> String {
+/// How many replaced ones are kept at most: a run that is killed keeps one more.
+const KEPT: usize = 9;
+
+/// Prints the statements that give a schema, in an empty database or beside this one, the rights on this one. A dump has
+/// them too, but a reset restores none, and a product gives none on what isn't its own.
+pub fn schema_rights(schema: &str, to: &str) -> String {
     let [schema, to] = [schema, to].map(literal);
     format!(
-        "with given as (
-  select acl.*, format('on schema %I', {to}) as whereon, '' as beginning
-  from pg_namespace, aclexplode(nspacl) acl
-  where nspname = {schema} and acl.grantee <> nspowner
-  union all
-  select acl.*, 'on ' || case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
-      when 'f' then 'functions' when 'T' then 'types' else 'schemas' end,
-    format('alter default privileges for role %I%s ', pg_get_userbyid(defaclrole),
-      case when nspname is null then '' else format(' in schema %I', {to}) end)
-  from pg_default_acl left join pg_namespace n on n.oid = defaclnamespace, aclexplode(defaclacl) acl
-  where acl.grantee <> defaclrole and coalesce(nspname, {schema}) = {schema} and pg_has_role(defaclrole, 'usage')
-)
-select format('revoke all on schema %I from public;', {to}) from pg_namespace
+        "select format('revoke all on schema %I from public;', {to}) from pg_namespace
 where nspname = {schema} and nspacl is not null
 union all
-select format('%sgrant %s %s to %s%s;', beginning, privilege_type, whereon,
+select format('grant %s on schema %I to %s%s;', privilege_type, {to},
   case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
   case when is_grantable then ' with grant option' else '' end)
-from given;
+from pg_namespace, aclexplode(nspacl) acl where nspname = {schema} and acl.grantee <> nspowner;
 "
     )
+}
+
+/// Prints those that give what roles make, in a schema or anywhere, the rights that it gets here by default. `schema`: one
+/// and what it is called there; none: all of them, under their own names, where they are there too.
+/// Source: <https://www.postgresql.org/docs/17/catalog-pg-default-acl.html>.
+pub fn default_rights(schema: Option<(&str, &str)>) -> String {
+    let (within, to) = match schema {
+        Some((schema, to)) => {
+            let [schema, to] = [schema, to].map(literal);
+            (format!("coalesce(nspname, {schema}) = {schema}"), to)
+        }
+        None => ("true".into(), "nspname".into()),
+    };
+    // A schema that was made since isn't in what was dumped before.
+    format!(
+        "select format('select %L where %L = '''' or exists (select from pg_namespace where nspname = %L) \\gexec',
+  format('alter default privileges for role %I%s grant %s on %s to %s%s', pg_get_userbyid(defaclrole),
+    case when nspname is null then '' else format(' in schema %I', {to}) end, privilege_type,
+    case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
+      when 'f' then 'functions' when 'T' then 'types' else 'schemas' end,
+    case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
+    case when is_grantable then ' with grant option' else '' end),
+  coalesce({to}, ''), coalesce({to}, ''))
+from pg_default_acl left join pg_namespace n on n.oid = defaclnamespace, aclexplode(defaclacl) acl
+where acl.grantee <> defaclrole and {within} and pg_has_role(defaclrole, 'usage');
+"
+    )
+}
+
+/// Makes those extensions that a role may not make here, in their schemas. Prints how the entries of a dump begin that have
+/// them, and can't be loaded any more.
+pub fn missing_extensions<'a>(
+    extensions: impl IntoIterator<Item = (&'a String, &'a String)>,
+    role: &str,
+) -> String {
+    let (owner, role) = (identifier(role), literal(role));
+    let mut sql = String::new();
+    for (name, schema) in extensions {
+        let [name_literal, schema_literal] = [name, schema].map(|text| literal(text));
+        let create_schema = format!("create schema {} authorization {}", identifier(schema), owner);
+        let create = format!("create extension {} schema {}", identifier(name), identifier(schema));
+        sql += &format!(
+            "select exists (select from pg_available_extensions where name = {name_literal})
+               and not exists (select from pg_extension where extname = {name_literal})
+               and not (has_database_privilege({role}, current_database(), 'create')
+                 and exists (select from pg_available_extension_versions v, pg_available_extensions a
+                   where v.name = {name_literal} and a.name = v.name and v.version = a.default_version
+                   and to_jsonb(v)->>'trusted' = 'true')) as is_made,
+               not exists (select from pg_namespace where nspname = {schema_literal}) as is_new \\gset
+             \\if :is_made
+             \\if :is_new
+             {create_schema};
+             select {};
+             \\endif
+             {create};
+             select {};
+             \\endif\n",
+            literal(&format!("SCHEMA - {schema}")),
+            literal(&format!("COMMENT - EXTENSION {name}")),
+        );
+    }
+    sql
 }
 
 /// The databases of a replacement.
@@ -46,42 +100,74 @@ pub struct Swap {
     pub current: String,
     /// The one that takes its place.
     pub new: String,
-    /// What the replaced one is called, until the next success.
+    /// What the replaced one is called, until the next success; and where a run was killed, those that it has replaced.
     pub replaced: String,
     /// What the one is called that is replaced now, until that is a success.
     pub before: String,
-    /// Whether a run was killed between its swap and its success: what it replaced must stay, whatever it was replaced
-    /// with.
-    pub is_unfinished: bool,
+    /// What all of them are of.
+    of: Vec<String>,
 }
 
 impl Swap {
     /// The names are always the same, so that what a killed run has left is found by the next.
     pub fn of(database: &str) -> Self {
-        let named = |purpose: &str| {
-            let mut name = format!("xtask_{purpose}_{database}");
-            // PostgreSQL would cut it there.
-            let end = (0..=name.len().min(63)).rfind(|end| name.is_char_boundary(*end)).unwrap_or(0);
-            name.truncate(end);
-            name
-        };
+        Self::among(database, &[database])
+    }
+
+    /// The names of a database, or a schema, that is told from others by all of this.
+    pub fn among(current: &str, of: &[&str]) -> Self {
         Self {
-            current: database.into(),
-            new: named("new"),
-            replaced: named("replaced"),
-            before: named("before"),
-            is_unfinished: false,
+            current: current.into(),
+            new: names::object("new", of),
+            replaced: names::object("replaced", of),
+            before: names::object("before", of),
+            of: of.iter().map(ToString::to_string).collect(),
         }
     }
 
-    /// What the current one is called once it is replaced.
-    pub fn aside(&self) -> &str {
-        if self.is_unfinished { &self.replaced } else { &self.before }
+    /// A new database beside one whose place it doesn't take.
+    pub fn beside(current: &str, new: &str) -> Self {
+        Self { new: new.into(), ..Self::of(current) }
     }
 
-    /// A line where a run was killed before its success.
-    pub fn unfinished(&self) -> String {
-        format!("select 'unfinished' from pg_database where datname = {};\n", literal(&self.before))
+    /// A name for one more purpose.
+    pub fn named(&self, purpose: &str) -> String {
+        names::object(purpose, &self.of.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What replaced ones can be called, in order.
+    pub fn kept(&self) -> Vec<String> {
+        let more = (2..=KEPT).map(|number| self.named(&format!("replaced{number}")));
+        [self.replaced.clone()].into_iter().chain(more).collect()
+    }
+
+    /// The places of replaced ones that stay, each with its name now, beside those that are there all the same.
+    pub fn places(&self, there: &[String], stay: &[String]) -> Vec<(String, String)> {
+        let free = self.kept().into_iter().filter(|name| !there.contains(name));
+        stay.iter().cloned().zip(free).filter(|(from, to)| from != to).collect()
+    }
+
+    /// Ends what a run has left that was killed after it had begun to swap: a database that refuses to be connected to;
+    /// one that was replaced, which is kept from then on. Prints what was kept before, and what is now.
+    pub fn heal(&self) -> String {
+        let before = literal(&self.before);
+        let kept = list(&self.kept());
+        let there = |what: &str| {
+            rows::print(&format!(
+                "select '{what}', datname from pg_database where datname = any ({kept}) order by datname"
+            ))
+        };
+        format!(
+            "{}{}{}{}select format('alter database %I rename to %I', datname, (select name \
+             from unnest({kept}) with ordinality as kept (name, place) \
+             where not exists (select from pg_database d where d.datname = name) order by place limit 1)) \
+             from pg_database where datname = {before} \\gexec\n{}",
+            self.end_swap(),
+            allow_connections(&self.current, true),
+            allow_connections(&self.before, true),
+            there("kept"),
+            there("now"),
+        )
     }
 
     /// Makes the new database, empty, as the current one is made; where there is none, for this role. What a killed
@@ -106,7 +192,7 @@ impl Swap {
             "{}select exists (select from pg_database where datname = {current}) as is_there \\gset\n\
              \\if :is_there\n\
              select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L\
-             %s%s connection limit %s', {new}, {owner},\n\
+             %s%s', {new}, {owner},\n\
              pg_encoding_to_char(d.encoding), d.datcollate, d.datctype,\n\
              case to_jsonb(d)->>'datlocprovider'\n\
              when 'i' then format(' locale_provider icu icu_locale %L',\n\
@@ -114,15 +200,16 @@ impl Swap {
              when 'b' then format(' locale_provider builtin builtin_locale %L', to_jsonb(d)->>'datlocale')\n\
              else '' end,\n\
              -- To name it takes a right that hardly any role has, and it is the usual one.\n\
-             case t.spcname when 'pg_default' then '' else format(' tablespace %I', t.spcname) end, d.datconnlimit)\n\
+             case t.spcname when 'pg_default' then '' else format(' tablespace %I', t.spcname) end)\n\
              from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datname = {current} \\gexec\n\
-             \\else\n{plain};\n\\endif\n",
+             \\else\n{plain};\n\\endif\n{}",
             self.remove_new(),
+            self.copy_rights(),
         )
     }
 
-    /// Gives the new database the rights and settings that belong to the current one, not to what is in it.
-    pub fn copy_settings(&self) -> String {
+    /// Gives the new database the rights of the current one.
+    fn copy_rights(&self) -> String {
         let (new, current) = (literal(&self.new), literal(&self.current));
         format!(
             "select format('revoke all on database %I from public', {new})\n\
@@ -130,30 +217,67 @@ impl Swap {
              select format('grant %s on database %I to %s%s', a.privilege_type, {new},\n\
              case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,\n\
              case when a.is_grantable then ' with grant option' else '' end)\n\
-             from pg_database d, aclexplode(d.datacl) a where d.datname = {current} \\gexec\n\
-             select format('%s set %I to %s', case s.setrole when 0 then format('alter database %I', {new})\n\
-             else format('alter role %I in database %I', pg_get_userbyid(s.setrole), {new}) end, kept.name,\n\
-             case when kept.name in {LISTS} then kept.value else quote_literal(kept.value) end)\n\
-             from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) as one,\n\
-             lateral (select split_part(one, '=', 1) as name,\n\
-             substr(one, strpos(one, '=') + 1) as value) as kept\n\
-             where d.datname = {current} \\gexec\n\
-             select format('comment on database %I is %L', {new}, shobj_description(oid, 'pg_database'))\n\
-             from pg_database where datname = {current}\n\
-             and shobj_description(oid, 'pg_database') is not null \\gexec\n",
+             from pg_database d, aclexplode(d.datacl) a where d.datname = {current} \\gexec\n"
         )
+    }
+
+    /// Gives it the settings that belong to the current one, not to what is in it, once it is filled: none of them is for
+    /// who fills it. No value becomes SQL but by the server itself: a list is set in this session and taken from there;
+    /// of those that no session can set, each element is quoted.
+    pub fn copy_settings(&self) -> String {
+        let (new, current) = (literal(&self.new), literal(&self.current));
+        let each = format!(
+            "declare kept record; begin for kept in
+               select case s.setrole when 0 then format('alter database %I', {new})
+                   else format('alter role %I in database %I', pg_get_userbyid(s.setrole), {new}) end as whose,
+                 own.name, own.value, own.name in {LISTS} as is_list,
+                 own.name in ('search_path', 'temp_tablespaces') as is_settable
+               from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) as one,
+                 lateral (select split_part(one, '=', 1) as name, substr(one, strpos(one, '=') + 1) as value) as own
+               where d.datname = {current}
+             loop
+               if kept.is_settable then
+                 perform set_config(kept.name, kept.value, true);
+                 execute format('%s set %I from current', kept.whose, kept.name);
+                 perform set_config(kept.name, '', true);
+               elsif kept.is_list then
+                 execute format('%s set %I to %s', kept.whose, kept.name, coalesce((select string_agg(quote_literal(
+                   coalesce(replace(part[1], '\"\"', '\"'), btrim(part[2]))), ', ')
+                   from regexp_matches(kept.value, '\"((?:[^\"]|\"\")*)\"|([^\",[:space:]][^\",]*)', 'g') part), ''''''));
+               else
+                 execute format('%s set %I to %L', kept.whose, kept.name, kept.value);
+               end if;
+             end loop; end"
+        );
+        format!(
+            "{}select format('comment on database %I is %L', {new}, shobj_description(oid, 'pg_database'))\n\
+             from pg_database where datname = {current}\n\
+             and shobj_description(oid, 'pg_database') is not null \\gexec\n\
+             select format('alter database %I connection limit %s is_template %s', {new}, datconnlimit, datistemplate::text)\n\
+             from pg_database where datname = {current} \\gexec\n",
+            block(&each)
+        )
+    }
+
+    /// A line for what couldn't come along, and would be in the way of every later replacement.
+    pub fn obstacles(&self) -> String {
+        let current = literal(&self.current);
+        rows::print(&format!(
+            "select format('the subscription %I', subname) from pg_subscription s join pg_database d on d.oid = subdbid \
+             where datname = {current} \
+             union all select format('the replication slot %I', slot_name) from pg_replication_slots \
+             where database = {current}"
+        ))
     }
 
     /// Puts the new database in the current one's place: connections refused, sessions ended, all renamed at once.
     pub fn swap(&self) -> String {
-        // What it was replaced with is not what was replaced.
-        let room = if self.is_unfinished { remove(&self.replaced) } else { String::new() };
         format!(
-            "set application_name = {};\n{room}{}{}begin;\n{}{}commit;\n",
+            "set application_name = {};\n{}{}begin;\n{}{}commit;\n",
             literal(&self.session()),
             allow_connections(&self.current, false),
             end_sessions(&self.current),
-            rename(&self.current, self.aside(), &self.current),
+            rename(&self.current, &self.before, &self.current),
             rename(&self.new, &self.current, &self.new),
         )
     }
@@ -163,7 +287,7 @@ impl Swap {
     pub fn swap_back(&self, had_current: bool) -> String {
         let mut back = rename(&self.current, &self.new, &self.current);
         if had_current {
-            back += &rename(self.aside(), &self.current, self.aside());
+            back += &rename(&self.before, &self.current, &self.before);
         }
         format!(
             "{}select not exists (select from pg_database where datname = {}) as is_swapped \\gset\n\
@@ -172,28 +296,18 @@ impl Swap {
             literal(&self.new),
             allow_connections(&self.current, false),
             end_sessions(&self.current),
-            allow_connections(&self.current, true),
+            allow_connections(&self.current, true) + &allow_connections(&self.new, true),
         )
     }
 
-    /// Removes what was kept until now, once what replaces the current one is a success.
-    pub fn remove_kept(&self) -> String {
-        remove(&self.replaced)
+    /// Lets the replaced one be looked at, under the name it has until the end.
+    pub fn open_before(&self) -> String {
+        allow_connections(&self.before, true)
     }
 
-    /// Then keeps what was replaced, to be looked at.
-    pub fn keep(&self) -> String {
-        rename(&self.before, &self.replaced, &self.before) + &allow_connections(&self.replaced, true)
-    }
-
-    /// Or removes it.
-    pub fn remove_before(&self) -> String {
-        remove(&self.before)
-    }
-
-    /// Ends what a run has left that was killed after it had begun to swap: a database that refuses to be connected to.
-    pub fn heal(&self) -> String {
-        self.end_swap() + &allow_connections(&self.current, true)
+    /// Keeps something under another name.
+    pub fn keep_as(from: &str, to: &str) -> String {
+        rename(from, to, from)
     }
 
     /// Ends what a run that was ended has left of [`Swap::swap`]: else it would swap later, whatever is there then.
@@ -202,10 +316,9 @@ impl Swap {
         sql::end_sessions(&is_its, &format!("that swaps the database {}", self.current))
     }
 
-    /// What the session is called that swaps. Of letters that aren't ASCII PostgreSQL would make something else there.
+    /// What the session is called that swaps.
     fn session(&self) -> String {
-        let name = format!("xtask_swap_{}", self.current);
-        name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+        names::session(&format!("xtask_swap_{}", self.current))
     }
 
     /// Removes the new one, which did not get to its place.
@@ -214,9 +327,15 @@ impl Swap {
     }
 }
 
+/// Names as an array of SQL.
+pub fn list(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| literal(name)).collect();
+    format!("array[{}]::name[]", names.join(", "))
+}
+
 /// Removes a database that may be there, whoever is connected to it.
 pub fn remove(name: &str) -> String {
-    format!("{}drop database if exists {};\n", end_sessions(name), identifier(name))
+    format!("{}{}drop database if exists {};\n", set(name, "is_template", false), end_sessions(name), identifier(name))
 }
 
 /// Renames a database that may be there, where another one is too.
@@ -230,13 +349,19 @@ fn rename(from: &str, to: &str, other: &str) -> String {
     )
 }
 
-fn allow_connections(name: &str, allow: bool) -> String {
-    let alter = format!("alter database {} allow_connections {allow}", identifier(name));
+/// Sets what a database may be, where it isn't so yet.
+fn set(name: &str, what: &str, value: bool) -> String {
+    let column = if what == "is_template" { "datistemplate" } else { "datallowconn" };
+    let alter = format!("alter database {} {what} {value}", identifier(name));
     format!(
-        "select {} where exists (select from pg_database where datname = {} and datallowconn <> {allow}) \\gexec\n",
+        "select {} where exists (select from pg_database where datname = {} and {column} <> {value}) \\gexec\n",
         literal(&alter),
         literal(name)
     )
+}
+
+fn allow_connections(name: &str, allow: bool) -> String {
+    set(name, "allow_connections", allow)
 }
 
 /// Ends every session in a database, and waits until they are gone.
@@ -249,15 +374,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_are_as_long_as_postgresql_lets_them_be() {
-        let swap = Swap::of(&"é".repeat(40));
-        assert!(swap.new.len() <= 63 && swap.new.starts_with("xtask_new_é"));
-        assert_eq!(Swap::of("kratos").replaced, "xtask_replaced_kratos");
-    }
-
-    #[test]
     fn a_quote_in_a_name_stays_inside() {
         let swap = Swap::of("o'r\"y").swap();
         assert!(swap.contains(r#"'alter database "o''r""y" rename to "xtask_before_o''r""y"'"#), "{swap}");
+    }
+
+    #[test]
+    fn what_is_kept_gets_the_first_places_once_what_was_kept_is_gone() {
+        let swap = Swap::of("k");
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let places = |kept: &[&str], stays: &[&str]| swap.places(&names(kept), &names(stays));
+        let pair = |from: &str, to: &str| (from.to_string(), to.to_string());
+        assert_eq!(places(&[], &["xtask_before_k"]), [pair("xtask_before_k", "xtask_replaced_k")]);
+        assert_eq!(
+            places(&["xtask_replaced_k"], &["xtask_before_k"]),
+            [pair("xtask_before_k", "xtask_replaced2_k")]
+        );
+        assert_eq!(
+            places(&[], &["xtask_replaced2_k", "xtask_before_k"]),
+            [pair("xtask_replaced2_k", "xtask_replaced_k"), pair("xtask_before_k", "xtask_replaced2_k")]
+        );
     }
 }

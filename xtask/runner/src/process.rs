@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -22,6 +23,10 @@ pub struct Invocation {
     env: Vec<(String, String)>,
     dir: PathBuf,
     stdin: Input,
+    /// What it reads first.
+    opening: String,
+    /// What stands before and after each request.
+    frame: [String; 2],
     /// What an error calls it, where the command line is long and says little.
     name: Option<String>,
     /// It is ended when xtask is asked to end, or after this long.
@@ -81,6 +86,8 @@ impl Invocation {
             env: vec![],
             dir: dir.into(),
             stdin: Input::Text(String::new()),
+            opening: String::new(),
+            frame: Default::default(),
             name: None,
             limits: None,
         }
@@ -104,6 +111,28 @@ impl Invocation {
     pub fn stdin(mut self, text: impl Into<String>) -> Self {
         self.stdin = Input::Text(text.into());
         self
+    }
+
+    /// What goes in first on standard input, whoever sets that later.
+    pub fn opens_with(mut self, text: impl Into<String>) -> Self {
+        self.opening = text.into();
+        self
+    }
+
+    /// What stands before and after each request that goes in, likewise.
+    pub fn framed(mut self, frame: [String; 2]) -> Self {
+        self.frame = frame;
+        self
+    }
+
+    pub(crate) fn opening(&self) -> &str {
+        &self.opening
+    }
+
+    /// A request as it goes in.
+    pub(crate) fn in_frame(&self, text: &str) -> String {
+        let [before, after] = &self.frame;
+        format!("{before}{text}{after}")
     }
 
     /// A file as standard input, for a command that has limits.
@@ -132,7 +161,7 @@ impl Invocation {
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
         if self.limits.is_some() {
-            let running = self.with_input().stdout_capture().stderr_capture().start();
+            let running = self.with_input().and_then(|input| input.stdout_capture().stderr_capture().start());
             let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
@@ -149,7 +178,7 @@ impl Invocation {
         shell.change_dir(&self.dir);
         let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         let text = match &self.stdin {
-            Input::Text(text) => text.clone(),
+            Input::Text(text) => self.opening.clone() + &self.in_frame(text),
             Input::File(path) => std::fs::read_to_string(path)?,
         };
         Ok(command.stdin(text).quiet().ignore_status().output()?)
@@ -215,11 +244,22 @@ impl Invocation {
     }
 
     /// The same with its standard input.
-    pub(crate) fn with_input(&self) -> duct::Expression {
-        match &self.stdin {
-            Input::Text(text) => self.expression().stdin_bytes(text.clone()),
-            Input::File(path) => self.expression().stdin_path(path),
-        }
+    pub(crate) fn with_input(&self) -> std::io::Result<duct::Expression> {
+        Ok(match &self.stdin {
+            Input::Text(text) => {
+                self.expression().stdin_bytes(self.opening.clone() + &self.in_frame(text))
+            }
+            Input::File(path) if self.opening.is_empty() => self.expression().stdin_path(path),
+            Input::File(path) => {
+                let (before, mut file) = (self.opening.clone(), std::fs::File::open(path)?);
+                let (reader, mut writer) = os_pipe::pipe()?;
+                // A program that ends before it has read all says itself why.
+                std::thread::spawn(move || {
+                    writer.write_all(before.as_bytes()).and_then(|()| std::io::copy(&mut file, &mut writer))
+                });
+                self.expression().stdin_file(reader)
+            }
+        })
     }
 
     /// Fails once it is to be ended: xtask was asked to end, or it has taken too long since `start`.

@@ -34,13 +34,17 @@ impl Session {
         std::thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
         });
-        Ok(Self { command, running, input, lines })
+        let mut session = Self { command, running, input, lines };
+        // Where psql has ended, the first request tells why.
+        let _ = session.input.write_all(session.command.opening().as_bytes());
+        Ok(session)
     }
 
     /// Runs SQL and returns the lines of its rows.
     pub fn ask(&mut self, sql: &str, secrets: &Secrets) -> Result<Vec<String>> {
         // Where psql has ended, the reason is what it printed last.
-        let _ = writeln!(self.input, "{sql};\n\\echo {END:?}").and_then(|()| self.input.flush());
+        let request = self.command.in_frame(&format!("{sql};\n"));
+        let _ = writeln!(self.input, "{request}\\echo {END:?}").and_then(|()| self.input.flush());
         let start = Instant::now();
         let mut rows = Vec::new();
         loop {

@@ -6,10 +6,12 @@ use clap::{Arg, ArgMatches};
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch};
 use ory_environment::backup;
 use ory_environment::context::{Context, Options};
+use ory_environment::load;
 use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::postgres;
 use ory_environment::replacement::Replacement;
+use ory_environment::server_lock;
 use ory_environment::snapshot;
 use ory_environment::store::{self, Store};
 use ory_facts::backup::Dump;
@@ -52,12 +54,13 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let verified = if args.verify { &stores[..] } else { &[] };
     let replacements = verified.iter().map(|store| Replacement::new(&cx, store));
     let replacements = replacements.collect::<Result<Vec<_>>>()?;
+    // A migration meanwhile could be in the middle of rewriting a table. A replacement has the lock already.
+    let _locks = if args.verify { vec![] } else { server_lock::acquire_all(&cx, &stores)? };
     let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder(&cx, &args.folder))?;
-    made.manifest.dumps.iter().for_each(|dump| cx.out.say(line(dump)));
-    for (mut replacement, dump) in replacements.into_iter().zip(&made.manifest.dumps) {
+    made.manifest.dumps.iter().for_each(|dump| tell(&cx, dump));
+    for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
         made.check(&cx, dump)?;
-        replacement.make()?;
-        replacement.restore(dump, &made.path(dump))?;
+        replacement.verify(dump, &made.path(dump))?;
         cx.out.say(format!("{}: restored and compared", dump.names()));
     }
     Ok(Output::data(made.folder.display().to_string())?)
@@ -81,12 +84,18 @@ pub fn line(dump: &Dump) -> String {
     )
 }
 
+/// Says what a dump holds, and what a restore of it will need.
+fn tell(cx: &Context, dump: &Dump) {
+    cx.out.say(line(dump));
+    load::told(dump).iter().for_each(|need| cx.out.warn(need));
+}
+
 /// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
 pub fn before(cx: &Context, stores: &[&Store], folder: &Folder) -> Result<backup::Backup> {
     let made = backup::take(cx, stores, &self::folder(cx, folder))?;
     for dump in &made.manifest.dumps {
         made.check(cx, dump)?;
-        cx.out.say(line(dump));
+        tell(cx, dump);
     }
     Ok(made)
 }
@@ -112,6 +121,7 @@ pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> 
     if stores.is_empty() {
         return Ok(());
     }
+    let _locks = server_lock::acquire_all(cx, &stores)?;
     let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None })?;
     Ok(Output::data(made.folder.display().to_string())?)
 }

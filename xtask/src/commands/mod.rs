@@ -27,6 +27,7 @@ use crate::plan::{self, Step};
 use crate::stand_in;
 use ory_environment::context::{Context, Options};
 use ory_environment::postgres::MayCreate;
+use ory_environment::services::{self, Stopped};
 use ory_environment::store::Store;
 use ory_facts::product::Product;
 use ory_stack::checks::storage::CREATE_LABEL;
@@ -48,6 +49,15 @@ fn confirm(cx: &Context, yes: bool, what: &str, question: &str, line: &str) -> R
         bail!(Failure::new(Exit::Usage, message).hint(line));
     }
     cx.out.ask(question, &cx.options.interrupt)
+}
+
+/// Stops the services of products until their databases are replaced, and says which.
+fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
+    let stopped = services::stop(cx, products)?;
+    if !stopped.is_empty() {
+        cx.out.say(format!("{}: stopped", stopped.names()));
+    }
+    Ok(stopped)
 }
 
 /// The context of a command, with stand-ins where asked for: they are built here.

@@ -1,12 +1,14 @@
 //! `reset`: backs up, and starts anew with an empty database that the images migrate.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch, yes};
 use ory_environment::context::{Context, Options};
+use ory_environment::backup::Backup;
+use ory_environment::in_place::{self, Fate};
 use ory_environment::lock;
-use ory_environment::replacement::{self, Replacement};
+use ory_environment::replacement::Replacement;
 use ory_environment::store::{self, Store};
 use ory_facts::contents::Contents;
 use ory_facts::product::Product;
@@ -57,12 +59,6 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         cx.out.say("nothing was deleted");
         return Ok(());
     }
-    let there = stores.iter().zip(&replacements).filter(|(_, replacement)| replacement.current.is_some());
-    let there: Vec<_> = there.map(|(store, _)| store).collect();
-    if !there.is_empty() {
-        let made = super::backup::before(&cx, &there, &args.folder)?;
-        Output::data(made.folder.display().to_string())?;
-    }
     let mut migrations = Vec::new();
     for (store, replacement) in stores.iter().zip(&mut replacements) {
         replacement.make()?;
@@ -74,11 +70,44 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         }
         migrations.push(counted(empty.versions.len(), "migration"));
     }
-    replacement::put_in_place(&cx, replacements, false)?;
+    // From here to the end nothing is accepted that the backup wouldn't have.
+    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
+    let stopped = super::stop(&cx, &products)?;
+    let made = back_up(&cx, &stores, &replacements, args);
+    let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(&cx)))?;
+    // In the order of the stores; one that wasn't there has none.
+    let dumps = made.as_ref().map(|made| made.manifest.dumps.clone()).unwrap_or_default();
+    let mut dumps = dumps.into_iter();
+    let each = replacements.iter().map(|one| one.current.as_ref().and_then(|_| dumps.next()).unwrap_or_default());
+    let each: Vec<_> = each.collect();
+    let sources = vec![(None, false); replacements.len()];
+    in_place::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
     for (store, migrations) in stores.iter().zip(migrations) {
         cx.out.say(format!("{}: empty, with {migrations}", store.names(", ")));
     }
     Ok(())
+}
+
+/// A backup of what is there, restored once: one that can't be is none.
+fn back_up(
+    cx: &Context,
+    stores: &[Store],
+    replacements: &[Replacement],
+    args: &Reset,
+) -> Result<Option<Backup>> {
+    let there = stores.iter().zip(replacements).filter(|(_, replacement)| replacement.current.is_some());
+    let (stores, replacements): (Vec<_>, Vec<_>) = there.unzip();
+    if stores.is_empty() {
+        return Ok(None);
+    }
+    let made = super::backup::before(cx, &stores, &args.folder)?;
+    Output::data(made.folder.display().to_string())?;
+    for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
+        replacement.verify(dump, &made.path(dump)).with_context(|| {
+            format!("{} isn't reset: its backup could not be restored", dump.names())
+        })?;
+    }
+    Ok(Some(made))
 }
 
 /// A reset is for an environment of one's own.

@@ -11,6 +11,7 @@ use ory_environment::carried;
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::migrations;
+use ory_environment::in_place::{self, Fate};
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::{self, Store};
 use ory_facts::backup::{Dump, Manifest};
@@ -50,6 +51,8 @@ impl Arguments for Restore {
     }
 }
 
+const IS_OWN: bool = true;
+
 pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
@@ -83,14 +86,17 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     }
     for (((_, dump), is_behind), replacement) in pairs.iter().zip(behind).zip(&mut replacements) {
         replacement.make()?;
-        replacement.restore(dump, &backup.path(dump))?;
+        replacement.restore(dump, &backup.path(dump), IS_OWN)?;
         if is_behind {
             replacement.migrate()?;
         }
     }
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
-    replacement::put_in_place(&cx, replacements, true)?;
+    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
+    let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), IS_OWN)).collect();
+    let stopped = super::stop(&cx, &products)?;
+    in_place::put(&cx, replacements, &dumps, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
         cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
@@ -210,8 +216,14 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     if databases.is_empty() {
         return Ok(true);
     }
-    let what = format!("replaces {databases}");
-    let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
+    let dropped = replacements.iter().flat_map(Replacement::dropped).collect::<Vec<_>>().join(", ");
+    let drops = if dropped.is_empty() { String::new() } else { format!(" and drops {dropped}") };
+    if args.yes && !dropped.is_empty() {
+        cx.out.say(format!("what an earlier restore has kept goes: {dropped}"));
+    }
+    let what = format!("replaces {databases}{drops}");
+    let drop = if dropped.is_empty() { String::new() } else { format!(" This drops {dropped}.") };
+    let question = format!("Replace {databases} by what they were on {}?{drop}", backup.manifest.time);
     let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
     let line = format!("cargo xtask restore {}{products} --yes", backup.name());
     super::confirm(cx, args.yes, &what, &question, &line)
@@ -236,7 +248,7 @@ fn into(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str
         let message = "--into takes one product";
         bail!(Failure::new(Exit::Usage, message).hint("cargo xtask restore BACKUP PRODUCT --into DATABASE"));
     };
-    replacement::restore_into(cx, store, dump, &backup.path(dump), database)?;
+    replacement::restore_into(cx, store, dump, &backup.path(dump), database, IS_OWN)?;
     cx.out.say(format!(
         "{}: restored {} into {database}; where the DSN names it, {} is served from it",
         dump.names(),

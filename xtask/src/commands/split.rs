@@ -10,6 +10,7 @@ use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::new_dsns::{self, NewDsn, Passwords};
 use ory_environment::postgres;
+use ory_environment::server_lock;
 use ory_environment::services;
 use ory_environment::split::{self, Shared, State};
 use ory_environment::split_databases::{self, Databases};
@@ -118,7 +119,10 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
             return Ok(());
         }
         let stores: Vec<_> = plans.iter().map(|plan| plan.shared.store).collect();
+        let locks = stores.iter().map(|store| server_lock::acquire(&cx, store.main()?));
+        let locks = locks.collect::<Result<Vec<_>>>()?;
         let made = super::backup::before(&cx, &stores, &args.folder)?;
+        drop(locks);
         cx.out.say(format!("the backup is {}", made.folder.display()));
     }
     let mut new = Vec::new();
@@ -158,6 +162,11 @@ fn plan<'a>(
     };
     for dependent in &dependents {
         cx.out.say(&dependent.text);
+    }
+    if way == Way::Databases {
+        for left in shared.left_behind(cx, &databases)? {
+            cx.out.warn(format!("the new databases don't have {left}: make it there again"));
+        }
     }
     let division = if way == Way::Schemas { schemas } else { databases };
     match way {

@@ -15,7 +15,7 @@ column\tidentities\ttraits\tjsonb\tt\t
 column\tsessions\tnid\tuuid\tf\t
 index\tidentities\tidentities_nid_id_idx\tCREATE INDEX identities_nid_id_idx ON identities (nid)\tt\tf\t\tidentities.nid
 index\tidentities\tidentities_uq_idx\tCREATE UNIQUE INDEX identities_uq_idx ON identities (id)\tt\tt\t\tidentities.id
-end\t2
+end\t3
 ";
 
 /// An engine whose image carries one migration, which is applied; the catalog is that of each database.
@@ -85,7 +85,7 @@ fn what_is_made_to_compare_with_is_removed_after_a_failure_too() {
 #[test]
 fn is_not_judged_while_other_migrations_are_applied_than_the_image_carries() {
     for (applied, text, code) in [("", "kratos has migrations pending", 3), ("1\n2\n", "is ahead of", 4)] {
-        let fake = knowing(MADE).answers("docker exec *null as migrated *", applied);
+        let fake = knowing(MADE).answers("docker exec *json_build_object*", applied);
         let fake = fake.answers("docker exec *pg_attrdef*", MADE);
         fake.run("status kratos --drift").exits(1).says("error: kratos's drift can't be told").says(text);
         fake.run("status kratos --drift --check").exits(code);

@@ -104,7 +104,7 @@ impl Fake {
         self.answers("docker ps --all *", &listed("db1", "db", "running"))
             .answers("docker container inspect db1", &container("db1", "db", "running"))
             .answers("docker exec *psql*", applied)
-            .answers("docker exec *pg_attrdef*", &format!("server\t15\tpublic\n{versions}end\t2\n"))
+            .answers("docker exec *pg_attrdef*", &format!("server\t15\tpublic\n{versions}end\t3\n"))
     }
 
     /// Runs `cargo xtask ARGS`. The folder is `DIR` in what is returned.
@@ -157,7 +157,7 @@ impl Fake {
             let mut script = format!("#!/bin/sh\ncall=\"{program} $*\"\necho \"$call\" >>\"$FAKE/calls\"\n");
             // The psql that holds the lock of a database answers line by line.
             script += "case \"$call\" in docker\\ exec*PGAPPNAME*) while read -r line; do case \"$line\" in\n\
-                *try_advisory_lock*) echo t ;; '\\echo '*) echo '-- end of rows --' ;;\n\
+                *try_advisory_lock*) echo t ;; *\"'held'\"*) echo held ;; '\\echo '*) echo '-- end of rows --' ;;\n\
                 esac; done; exit ;; esac\n";
             // What psql is to run belongs to the call, but isn't noted with it. Where psql stays connected, it is up
             // to a line that is to be printed after the answer.
@@ -165,9 +165,10 @@ impl Fake {
                 case \"$line\" in '\\echo \"-- end of rows'*) break ;; esac; done; }\n\
                 end() { case \"$sql\" in *'-- end of rows'*) echo '-- end of rows --' ;; esac; }\n";
             script += "[ \"$2\" = -i ] && sql=$(request) && printf '%s\\n' \"$sql\" >>\"$FAKE/scripts\"\n";
-            // psql prints what it is asked below the heading of each product that the script has.
-            script += "answer() { case \"$sql\" in *\"select '-- \"*) printf '%s\\n' \"$sql\" | while read -r line; do case \"$line\" in\n\
-                \"select '-- \"*) line=${line#select \\'}; echo \"${line%%\\'*}\"; /bin/cat \"$1\" ;;\n\
+            // psql prints the versions of each product that the script has, as JSON.
+            script += "answer() { case \"$sql\" in *\"json_build_object('\"*) printf '%s\\n' \"$sql\" | while IFS= read -r line; do case \"$line\" in\n\
+                \"select json_build_object('\"*) line=${line#select json_build_object(\\'}; list=; while read -r version || [ -n \"$version\" ]; do\n\
+                list=\"$list${list:+, }\\\"$version\\\"\"; done <\"$1\"; echo \"{\\\"${line%%\\'*}\\\" : [$list]}\" ;;\n\
                 esac; done ;; *) /bin/cat \"$1\" ;; esac; }\n";
             script += "case \"$call$sql\" in\n";
             for (number, rule) in self.rules.iter().enumerate() {

@@ -33,14 +33,14 @@ fn with_nothing_pending_the_server_is_asked_once_for_all_products() {
     let counts = ["docker ps", "docker compose", "docker exec"].map(count);
     assert_eq!(counts, [1, 1, 1], "{}", fake.calls());
     let script = fake.scripts();
-    assert!(script.contains("'-- hydra'") && !script.contains("create role"), "{script}");
+    assert!(script.contains("json_build_object('hydra'") && !script.contains("create role"), "{script}");
 }
 
 #[test]
 fn where_not_all_products_can_be_asked_at_once_each_is_asked_alone() {
     let fake = Fake::new().with_database("1\n").answers(STATUS, &carries(&["1"]));
     let refused = "psql: error: FATAL:  password authentication failed for user \"hydra\"\n";
-    let fake = fake.fails("docker exec *hydra*to_regclass*", 2, refused);
+    let fake = fake.fails("docker exec *json_build_object??hydra*", 2, refused);
     fake.run("migrate-all")
         .exits(1)
         .says("kratos: up to date (1 migration)")
@@ -69,7 +69,7 @@ fn an_image_whose_first_plan_is_all_that_the_database_has_then_is_not_asked() {
     let plan = |version: &str| format!("Version\t\tName\tStatus\t\n{version}\t\tstep\t\tPending\t\n");
     for (version, asked) in [("1", false), ("2", true)] {
         let fake = Fake::new().with_database("").answers(STATUS, &carries(&["1"]));
-        let fake = fake.answers("docker exec *pg_attrdef*", "server\t15\tpublic\nversion\t1\nend\t2\n");
+        let fake = fake.answers("docker exec *pg_attrdef*", "server\t15\tpublic\nversion\t1\nend\t3\n");
         let fake = fake.answers("docker compose run *--yes*", &plan(version));
         fake.run("migrate-hydra").exits(0).says("hydra: applied 1 migration");
         assert_eq!(fake.calls().contains("status"), asked, "{}", fake.calls());

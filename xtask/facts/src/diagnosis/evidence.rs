@@ -20,18 +20,15 @@ pub struct Evidence {
 
 impl Evidence {
     /// What psql is asked, as the product: it prints what [`Evidence::read`] reads.
-    pub const SCRIPT: &str = r"select to_regclass('schema_migration') is not null as migrated \gset
-    \if :migrated
-      select has_table_privilege('schema_migration', 'select') as migrated \gset
+    pub const SCRIPT: &str = r"select coalesce(has_table_privilege(nullif(:own_oid, 0)::oid, 'select'), true) as may_read \gset
+    \if :may_read
+      select 'version ' || translate(format('%s', version), e'\n\r', '  ') from :own_versions own;
     \endif
-    \if :migrated
-      select 'version ' || version from schema_migration;
-    \endif
-    select 'table ' || relname from pg_class
-      where relkind = 'r' and pg_table_is_visible(oid) and relnamespace::regnamespace::text !~ '^pg_|^information_';
-    select 'owner ' || relname || ' ' || pg_get_userbyid(relowner) from pg_class
-      where relkind = 'r' and pg_table_is_visible(oid) and not pg_has_role(relowner, 'usage')
-        and relnamespace::regnamespace::text !~ '^pg_|^information_';
+    select 'table ' || translate(relname, e'\n\r', '  ') from pg_class join pg_namespace n on n.oid = relnamespace
+      where relkind = 'r' and nspname = any (:'own_schemas');
+    select 'owner ' || translate(relname || ' ' || pg_get_userbyid(relowner), e'\n\r', '  ')
+      from pg_class join pg_namespace n on n.oid = relnamespace
+      where relkind = 'r' and nspname = any (:'own_schemas') and not pg_has_role(relowner, 'usage');
     select 'session ' || pid || ' of ' || usename from pg_stat_activity
       where pid <> pg_backend_pid() and pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database
         where d.datname = current_database() and l.mode ~ 'AccessExclusive|ShareUpdate|ShareRow|^ShareLock');

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::dependents::{self, Dependent};
 use super::{Division, FROM, NETWORKS, OLD, Part, SETTINGS, VERSIONS, Way, table};
 use crate::product::Product;
+use crate::rows::{self, SUM};
 use crate::sql::{UNLOGGED, identifier, literal};
 use crate::swap::{self, Swap};
 
@@ -33,10 +34,16 @@ impl Division {
         format!("{}{}commit", dependents::drop(dependents), self.put_away(Way::Databases, &own))
     }
 
-    /// A part's versions, as [`Division::complete`] takes them.
+    /// A part's versions, as [`Division::complete`] takes them. Each value is printed, not cast: a cast of a row, or of a type
+    /// that isn't PostgreSQL's, is code of its maker.
     pub fn versions(&self, part: &Part) -> String {
+        let columns = part.version_columns.iter().map(|name| {
+            let (name, column) = (literal(name), identifier(name));
+            format!("{name}, case when {column} is null then null else format('%s', {column}) end")
+        });
         format!(
-            "select coalesce(jsonb_agg(to_jsonb(of_row)), '[]') from {} of_row{}",
+            "select coalesce(jsonb_agg(jsonb_build_object({})), '[]') from {} of_row{}",
+            columns.collect::<Vec<_>>().join(", "),
             self.table(VERSIONS),
             self.rows(part, VERSIONS, &self.schema)
         )
@@ -58,14 +65,14 @@ impl Division {
     /// The rows of a part, counted and summed, whatever their order: a line a table.
     pub fn sums(&self, part: &Part) -> String {
         let each = part.tables.iter().map(|name| {
-            format!(
-                "select {}, count(*), coalesce(sum(hashtextextended(of_row::text, 0)::numeric), 0) from {} of_row{}",
+            rows::print(&format!(
+                "select {}, count(*), {SUM} from {} of_row{}",
                 literal(name),
                 self.table(name),
                 self.rows(part, name, &self.schema)
-            )
+            ))
         });
-        each.collect::<Vec<_>>().join(";\n")
+        each.collect()
     }
 
     /// The arguments of pg_dump for a part: all but the versions.
@@ -114,7 +121,7 @@ pub fn role(name: &str, password: &str) -> String {
 /// Makes a product's new database, empty, as the shared one is made. What a killed run has left of it goes first.
 pub fn create(shared: &str, product: Product, owner: &str) -> String {
     let name = unfinished(product);
-    let swap = Swap { current: shared.into(), new: name.clone(), ..Swap::of(&name) };
+    let swap = Swap::beside(shared, &name);
     format!(
         "{}{}comment on database {name} is {};\n",
         swap.create_for(owner),

@@ -1,6 +1,7 @@
 //! What of others goes with the tables of a shared schema: foreign keys, views and triggers across the border.
 
 use super::Division;
+use crate::rows;
 use crate::sql::{identifier, literal};
 
 /// An object that is of one side and needs the other.
@@ -14,20 +15,25 @@ pub struct Dependent {
     name: String,
 }
 
-/// Asks for them, as lines for [`read`]. Run with no search_path, so that each name is whole.
-pub fn query(division: &Division) -> String {
+/// The tables of products `own`, with whose each is; none where there is none.
+fn tables(division: &Division) -> Option<String> {
     let pairs = division.there().flat_map(|part| part.tables.iter().map(|name| (part.product, name)));
     let pairs: Vec<_> = pairs.map(|(product, name)| format!("('{product}', {})", literal(name))).collect();
     if pairs.is_empty() {
-        return "select 1 where false".into();
+        return None;
     }
-    let tables = format!(
+    Some(format!(
         "own as (select product, c.oid from (values {}) as part (product, name)
          join pg_class c on c.relname = part.name and c.relnamespace = {}::regnamespace)",
         pairs.join(", "),
         literal(&identifier(&division.schema)),
-    );
-    format!(
+    ))
+}
+
+/// Asks for them, as lines for [`read`]. Run with no search_path, so that each name is whole.
+pub fn query(division: &Division) -> String {
+    let Some(tables) = tables(division) else { return String::new() };
+    let keys = format!(
         "with {tables}
          select 'key', exists (select from own where oid = c.conrelid),
            format('%s drop constraint %I', c.conrelid::regclass, c.conname),
@@ -36,8 +42,10 @@ pub fn query(division: &Division) -> String {
            and exists (select from own where oid in (c.conrelid, c.confrelid))
            and not exists (select from own a join own b using (product)
              where a.oid = c.conrelid and b.oid = c.confrelid)
-         order by 4;
-         with recursive {tables}, seen (oid) as (
+         order by 4"
+    );
+    let views = format!(
+        "with recursive {tables}, seen (oid) as (
            select r.ev_class from pg_depend d join pg_rewrite r on r.oid = d.objid
              join own on own.oid = d.refobjid
              where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
@@ -46,26 +54,41 @@ pub fn query(division: &Division) -> String {
              join pg_rewrite r on r.oid = d.objid
              where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
              and r.ev_class <> seen.oid)
-         select case relkind when 'm' then 'materialized view' else 'view' end as kind, false,
+         select case when relkind = 'm' then 'materialized view' else 'view' end as kind, false,
            seen.oid::regclass,
            format('the %s %s', case relkind when 'm' then 'materialized view' else 'view' end, seen.oid::regclass)
-         from seen join pg_class c using (oid) order by 4;
-         with {tables}
+         from seen join pg_class c using (oid) order by 4"
+    );
+    let triggers = format!(
+        "with {tables}
          select distinct 'trigger', true, format('%I on %s', t.tgname, t.tgrelid::regclass),
            format('the trigger %I on %s', t.tgname, t.tgrelid::regclass)
          from pg_trigger t join own on own.oid = t.tgrelid where not t.tgisinternal order by 4"
-    )
+    );
+    [keys, views, triggers].map(|query| rows::print(&query)).concat()
+}
+
+/// Asks for what names a product's tables and is in no copy of them, a line each.
+pub fn left_behind(division: &Division) -> String {
+    let Some(tables) = tables(division) else { return String::new() };
+    rows::print(&format!(
+        "with {tables}
+         select distinct format('the publication %I of %s', pubname, prrelid::regclass)
+         from pg_publication_rel r join pg_publication p on p.oid = prpubid join own on own.oid = prrelid
+         union select format('the publication %I of all tables', pubname) from pg_publication where puballtables
+         union select format('the statistics %I.%I of %s', nspname, stxname, stxrelid::regclass)
+         from pg_statistic_ext s join own on own.oid = stxrelid join pg_namespace n on n.oid = stxnamespace
+         order by 1"
+    ))
 }
 
 /// Reads what psql printed.
 pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Dependent> {
-    let dependent = |line: &str| {
-        let mut fields = line.split('|').map(String::from);
-        let mut next = || fields.next();
-        let (kind, is_on, name, text) = (next()?, next()?, next()?, next()?);
+    let dependent = |fields: Vec<String>| {
+        let [kind, is_on, name, text] = <[String; 4]>::try_from(fields).ok()?;
         Some(Dependent { text, is_on_product: is_on == "t", kind, name })
     };
-    lines.into_iter().filter_map(dependent).collect()
+    rows::read(lines).filter_map(dependent).collect()
 }
 
 /// Drops those that can't go on, and nothing that depends on them in turn.
@@ -90,9 +113,9 @@ mod tests {
     #[test]
     fn views_on_views_are_dropped_at_once_and_nothing_with_cascade() {
         let lines = [
-            "key|f|public.orders drop constraint k|the foreign key k of public.orders into public.identities",
-            "view|f|public.a|the view public.a",
-            "view|f|public.b|the view public.b",
+            "key\tf\tpublic.orders drop constraint k\tthe foreign key k of public.orders into public.identities",
+            "view\tf\tpublic.a\tthe view public.a",
+            "view\tf\tpublic.b\tthe view public.b",
         ];
         let sql = drop(&read(lines));
         assert_eq!(sql, "alter table public.orders drop constraint k;\ndrop view public.a, public.b;\n");

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::Catalog;
 use crate::product::Product;
-use crate::sql::{identifier, literal};
+use crate::rows;
+use crate::sql::{as_owner_of, identifier, literal};
 
 /// The schema that the old tables go to, so that nothing that has the old DSN writes to them.
 pub const OLD: &str = "split_old";
@@ -37,6 +38,8 @@ pub struct Part {
     pub versions: BTreeSet<String>,
     /// Those of its tables whose rows belong to one of the `networks` each.
     pub networked: BTreeSet<String>,
+    /// The columns of its table of versions.
+    pub version_columns: BTreeSet<String>,
     /// The extensions that it uses and that are there, each with its schema.
     pub extensions: BTreeMap<String, String>,
 }
@@ -58,9 +61,14 @@ fn networked(catalog: &Catalog) -> BTreeSet<String> {
     columns.map(|(table, _)| table.clone()).collect()
 }
 
+fn version_columns(catalog: &Catalog) -> BTreeSet<String> {
+    let columns = catalog.columns.keys().filter(|(table, _)| table == VERSIONS);
+    columns.map(|(_, column)| column.clone()).collect()
+}
+
 fn is_among<'a>(versions: impl IntoIterator<Item = &'a String>) -> String {
     let versions: Vec<_> = versions.into_iter().map(|version| literal(version)).collect();
-    if versions.is_empty() { "false".into() } else { format!("version in ({})", versions.join(", ")) }
+    if versions.is_empty() { "false".into() } else { format!("format('%s', version) in ({})", versions.join(", ")) }
 }
 
 /// A shared schema, divided.
@@ -109,6 +117,7 @@ impl Division {
             parts.push(Part {
                 product: *product,
                 networked: taken(&networked(catalog)),
+                version_columns: taken(&version_columns(catalog)),
                 tables: taken(&catalog.tables),
                 versions: taken(&catalog.versions),
                 extensions: extensions.map(|(name, schema)| (name.clone(), schema.clone())).collect(),
@@ -179,7 +188,8 @@ impl Division {
         if self.keeps_shared {
             // The first is of `networks`, which stays.
             let gone = self.there().flat_map(|part| part.versions.iter().skip(1));
-            sql += &format!("delete from {} where {};\n", self.table(VERSIONS), is_among(gone));
+            let table = self.table(VERSIONS);
+            sql += &as_owner_of(&table, &format!("delete from {table} where {};", is_among(gone)));
         } else {
             for name in SHARED {
                 sql += &format!("alter table {} set schema {OLD};\n", self.table(name));
@@ -234,8 +244,9 @@ impl Note {
 
 /// What a database remembers: lines for [`Memory::read`].
 pub const MEMORY: &str = "
-    select 'old', obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'split_old';
-    select 'from', shobj_description(oid, 'pg_database') from pg_database where datname = current_database();\n";
+    copy (select 'old', obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'split_old') to stdout;
+    copy (select 'from', shobj_description(oid, 'pg_database') from pg_database
+      where datname = current_database()) to stdout;\n";
 
 /// What a database remembers of a split.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -249,11 +260,15 @@ pub struct Memory {
 impl Memory {
     /// Reads what [`MEMORY`] printed.
     pub fn read(text: &str) -> Self {
-        let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('|'));
-        Self {
-            note: find("old").and_then(Note::read),
-            from: find("from").and_then(|text| text.strip_prefix(FROM)).map(String::from),
+        let mut memory = Self::default();
+        for fields in rows::read(text.lines()) {
+            match fields.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["old", comment] => memory.note = Note::read(comment),
+                ["from", comment] => memory.from = comment.strip_prefix(FROM).map(String::from),
+                _ => {}
+            }
         }
+        memory
     }
 }
 
@@ -305,7 +320,7 @@ mod tests {
         let division = division.expect("a division");
         assert!(division.keeps_shared);
         let sql = division.put_away(Way::Databases, &["identities"]);
-        assert!(sql.contains("where version in ('2');"), "{sql}");
+        assert!(sql.contains("where format('%s', version) in ('2');"), "{sql}");
         assert!(!sql.contains("\"networks\""), "{sql}");
     }
 
@@ -314,7 +329,7 @@ mod tests {
         let note = Note { way: Way::Schemas, products: vec![Product::Kratos, Product::Keto] };
         assert_eq!(Note::read(&note.text()), Some(note));
         assert_eq!(Note::read("somebody's own comment"), None);
-        let memory = Memory::read("from|cargo xtask split, from acme\n");
+        let memory = Memory::read("from\tcargo xtask split, from acme\n");
         assert_eq!(memory, Memory { note: None, from: Some("acme".into()) });
     }
 }

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::{Division, Part, SETTINGS, SHARED, VERSIONS, Way, table};
-use crate::sql::{identifier, literal};
+use crate::sql::{as_owner_of, identifier, literal};
+
+/// What a copy is called until it is in its place.
+const CLONE: &str = "xtask_clone";
 
 impl Division {
     /// Gives each product its schema, owned by this role of its DSN.
@@ -43,15 +46,27 @@ impl Division {
         path.join(",")
     }
 
-    /// A copy of a table that each product has, with the same owner, rights, constraints and indexes.
+    /// A copy of a table that each product has, with the same owner, rights, constraints and indexes. Its owner fills it:
+    /// checks and defaults are code of the owner's.
     fn clone_shared(&self, part: &Part, name: &str) -> String {
         let schema = part.product.name();
-        let (old, new) = (self.table(name), table(schema, name));
-        let [old_literal, new_literal] = [&old, &new].map(|table| literal(table));
+        let (old, new, unnamed) = (self.table(name), table(schema, name), self.table(CLONE));
+        let [old_literal, new_literal, unnamed_literal] = [&old, &new, &unnamed].map(|table| literal(table));
         let on = |schema: &str| format!("format(' ON %I.%I ', {}, {})", literal(schema), literal(name));
+        let fill = format!(
+            "insert into {unnamed} select * from {old} of_row \
+             where of_row.ctid in (select ctid_of_row from pg_temp.xtask_rows);"
+        );
         format!(
-            "create table {new} (like {old} including all excluding indexes);\n\
-             insert into {new} select * from {old} of_row{};\n\
+            "create table {unnamed} (like {old} including all excluding indexes);\n\
+             create temporary table xtask_rows on commit drop as select ctid as ctid_of_row from {old} of_row{};\n\
+             select format('grant select on pg_temp.xtask_rows to %I', pg_get_userbyid(relowner))\n\
+             from pg_class where oid = {old_literal}::regclass \\gexec\n\
+             select format('alter table %s owner to %I', {unnamed_literal}, pg_get_userbyid(relowner))\n\
+             from pg_class where oid = {old_literal}::regclass \\gexec\n\
+             {}drop table pg_temp.xtask_rows;\n\
+             alter table {unnamed} set schema {schema};\n\
+             alter table {} rename to {};\n\
              select format('alter table %s add constraint %I %s', {new_literal}, conname, pg_get_constraintdef(oid))\n\
              from pg_constraint where conrelid = {old_literal}::regclass and contype in ('p', 'u', 'x') \\gexec\n\
              select replace(pg_get_indexdef(indexrelid), {}, {}) from pg_index\n\
@@ -59,10 +74,11 @@ impl Division {
              and not exists (select from pg_constraint where conindid = indexrelid and contype in ('p', 'u', 'x')) \\gexec\n\
              select format('grant %s on %s to %s', a.privilege_type, {new_literal},\n\
              case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)\n\
-             from pg_class, aclexplode(relacl) a where pg_class.oid = {old_literal}::regclass \\gexec\n\
-             select format('alter table %s owner to %I', {new_literal}, pg_get_userbyid(relowner))\n\
-             from pg_class where oid = {old_literal}::regclass \\gexec\n",
+             from pg_class, aclexplode(relacl) a where pg_class.oid = {old_literal}::regclass \\gexec\n",
             self.rows(part, name, schema),
+            as_owner_of(&old, &fill),
+            table(schema, CLONE),
+            identifier(name),
             on(&self.schema),
             on(schema),
         )
