@@ -85,7 +85,7 @@ fn swap_in(one: &Replacement, dump: Option<&Dump>, is_own: bool) -> Result<()> {
     if let Some(schema) = &one.schema {
         return schema.swap_in(&one.owners_of(dump, is_own));
     }
-    let swapped = one.maintain(one.swap.copy_settings()).and_then(|_| one.maintain(one.swap.swap()));
+    let swapped = one.maintain(one.swap.copy_limits()).and_then(|_| one.maintain(one.swap.swap()));
     let Swap { new, current, .. } = &one.swap;
     swapped.map(|_| ()).with_context(|| format!("{new} can't take the place of {current}"))
 }

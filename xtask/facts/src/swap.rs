@@ -204,7 +204,7 @@ impl Swap {
              from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datname = {current} \\gexec\n\
              \\else\n{plain};\n\\endif\n{}",
             self.remove_new(),
-            self.copy_rights(),
+            self.copy_rights() + &self.copy_settings(),
         )
     }
 
@@ -221,13 +221,13 @@ impl Swap {
         )
     }
 
-    /// Gives it the settings that belong to the current one, not to what is in it, once it is filled: none of them is for
-    /// who fills it. No value becomes SQL but by the server itself: a list is set in this session and taken from there;
-    /// of those that no session can set, each element is quoted.
-    pub fn copy_settings(&self) -> String {
+    /// Gives it the settings that belong to the current one, not to what is in it. No value becomes SQL but by the server
+    /// itself: a list is set in this session and taken from there, with nothing looked up meanwhile; of those that no
+    /// session can set, each element is quoted.
+    fn copy_settings(&self) -> String {
         let (new, current) = (literal(&self.new), literal(&self.current));
         let each = format!(
-            "declare kept record; begin for kept in
+            "declare kept record; statement text; begin for kept in
                select case s.setrole when 0 then format('alter database %I', {new})
                    else format('alter role %I in database %I', pg_get_userbyid(s.setrole), {new}) end as whose,
                  own.name, own.value, own.name in {LISTS} as is_list,
@@ -237,9 +237,10 @@ impl Swap {
                where d.datname = {current}
              loop
                if kept.is_settable then
+                 statement := format('%s set %I from current', kept.whose, kept.name);
                  perform set_config(kept.name, kept.value, true);
-                 execute format('%s set %I from current', kept.whose, kept.name);
-                 perform set_config(kept.name, '', true);
+                 execute statement;
+                 perform pg_catalog.set_config(kept.name, '', true);
                elsif kept.is_list then
                  execute format('%s set %I to %s', kept.whose, kept.name, coalesce((select string_agg(quote_literal(
                    coalesce(replace(part[1], '\"\"', '\"'), btrim(part[2]))), ', ')
@@ -252,10 +253,17 @@ impl Swap {
         format!(
             "{}select format('comment on database %I is %L', {new}, shobj_description(oid, 'pg_database'))\n\
              from pg_database where datname = {current}\n\
-             and shobj_description(oid, 'pg_database') is not null \\gexec\n\
-             select format('alter database %I connection limit %s is_template %s', {new}, datconnlimit, datistemplate::text)\n\
-             from pg_database where datname = {current} \\gexec\n",
+             and shobj_description(oid, 'pg_database') is not null \\gexec\n",
             block(&each)
+        )
+    }
+
+    /// What would be in the way while it is filled: how many may connect, and that others may copy it.
+    pub fn copy_limits(&self) -> String {
+        let (new, current) = (literal(&self.new), literal(&self.current));
+        format!(
+            "select format('alter database %I connection limit %s is_template %s', {new}, datconnlimit, datistemplate::text)\n\
+             from pg_database where datname = {current} \\gexec\n"
         )
     }
 

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch, yes};
-use ory_environment::context::{Context, Options};
 use ory_environment::backup::Backup;
+use ory_environment::context::{Context, Options};
 use ory_environment::in_place::{self, Fate};
 use ory_environment::lock;
 use ory_environment::replacement::Replacement;
@@ -78,7 +78,8 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
     // In the order of the stores; one that wasn't there has none.
     let dumps = made.as_ref().map(|made| made.manifest.dumps.clone()).unwrap_or_default();
     let mut dumps = dumps.into_iter();
-    let each = replacements.iter().map(|one| one.current.as_ref().and_then(|_| dumps.next()).unwrap_or_default());
+    let each =
+        replacements.iter().map(|one| one.current.as_ref().and_then(|_| dumps.next()).unwrap_or_default());
     let each: Vec<_> = each.collect();
     let sources = vec![(None, false); replacements.len()];
     in_place::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
@@ -103,9 +104,9 @@ fn back_up(
     let made = super::backup::before(cx, &stores, &args.folder)?;
     Output::data(made.folder.display().to_string())?;
     for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
-        replacement.verify(dump, &made.path(dump)).with_context(|| {
-            format!("{} isn't reset: its backup could not be restored", dump.names())
-        })?;
+        replacement
+            .verify(dump, &made.path(dump))
+            .with_context(|| format!("{} isn't reset: its backup could not be restored", dump.names()))?;
     }
     Ok(Some(made))
 }

@@ -9,9 +9,9 @@ use crate::arguments::{Arguments, Images, listed, option, products, required, sw
 use ory_environment::backup::{self, Backup};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
+use ory_environment::in_place::{self, Fate};
 use ory_environment::lock;
 use ory_environment::migrations;
-use ory_environment::in_place::{self, Fate};
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::{self, Store};
 use ory_facts::backup::{Dump, Manifest};

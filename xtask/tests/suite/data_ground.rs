@@ -120,20 +120,27 @@ pub struct Holder(Child);
 impl Holder {
     /// Who changes a database, so that it can't be renamed.
     pub fn of_database(ground: &Ground, database: &str) -> Self {
-        Self::start(ground, "postgres", &format!("comment on database {database} is 'held'"))
+        Self::of_statement(
+            ground,
+            "postgres",
+            &format!("comment on database {database} is 'held'"),
+            "rollback",
+        )
     }
 
     /// Who has a lock on a table.
     pub fn of_table(ground: &Ground, database: &str, table: &str, mode: &str) -> Self {
-        Self::start(ground, database, &format!("lock table {table} in {mode} mode"))
+        Self::of_statement(ground, database, &format!("lock table {table} in {mode} mode"), "rollback")
     }
 
-    fn start(ground: &Ground, database: &str, sql: &str) -> Self {
-        let script = format!("begin; {sql}; select pg_sleep(300); rollback");
+    /// Who has run a statement, and ends its transaction so where its sleep is cancelled.
+    pub fn of_statement(ground: &Ground, database: &str, sql: &str, end: &str) -> Self {
+        let sleep = "do $$ begin perform pg_sleep(300); exception when query_canceled then null; end $$";
         let db = ground.stack.container("db").1;
-        let psql = r#"exec psql -XqAt -U "${POSTGRES_USER:-postgres}" -d "$0" -c "$1""#;
+        let psql =
+            r#"exec psql -XqAt -U "${POSTGRES_USER:-postgres}" -d "$0" -c begin -c "$1" -c "$2" -c "$3""#;
         let mut command = Command::new("docker");
-        command.args(["exec", "-e", "PGAPPNAME=holder", &db, "sh", "-c", psql, database, &script]);
+        command.args(["exec", "-e", "PGAPPNAME=holder", &db, "sh", "-c", psql, database, sql, sleep, end]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("psql starts");
         assert!(wait_for(
             ground,

@@ -123,9 +123,8 @@ pub fn create(shared: &str, product: Product, owner: &str) -> String {
     let name = unfinished(product);
     let swap = Swap::beside(shared, &name);
     format!(
-        "{}{}comment on database {name} is {};\n",
+        "{}comment on database {name} is {};\n",
         swap.create_for(owner),
-        swap.copy_settings(),
         literal(&format!("{FROM}{shared}")),
     )
 }

@@ -61,9 +61,12 @@ pub fn query(division: &Division) -> String {
     );
     let triggers = format!(
         "with {tables}
-         select distinct 'trigger', true, format('%I on %s', t.tgname, t.tgrelid::regclass),
+         select 'trigger', true, format('%I on %s', t.tgname, t.tgrelid::regclass),
            format('the trigger %I on %s', t.tgname, t.tgrelid::regclass)
-         from pg_trigger t join own on own.oid = t.tgrelid where not t.tgisinternal order by 4"
+         from pg_trigger t join own on own.oid = t.tgrelid where not t.tgisinternal
+         union select 'rule', true, format('%I on %s', rulename, ev_class::regclass),
+           format('the rule %I on %s', rulename, ev_class::regclass)
+         from pg_rewrite r join own on own.oid = ev_class order by 4"
     );
     [keys, views, triggers].map(|query| rows::print(&query)).concat()
 }

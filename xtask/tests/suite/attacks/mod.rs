@@ -5,4 +5,5 @@
 mod backups;
 mod edges;
 mod roles;
+mod rows;
 mod secrets;
