@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::failure::{Exit, Failure};
 use crate::interrupt::{Interrupt, TICK};
+use crate::plain_file;
 use ory_facts::diagnosis::essence;
 use ory_facts::secrets::Secrets;
 
@@ -132,7 +133,7 @@ impl Invocation {
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
         if self.limits.is_some() {
-            let running = self.with_input().stdout_capture().stderr_capture().start();
+            let running = self.with_input()?.stdout_capture().stderr_capture().start();
             let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
@@ -150,7 +151,7 @@ impl Invocation {
         let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         let text = match &self.stdin {
             Input::Text(text) => text.clone(),
-            Input::File(path) => std::fs::read_to_string(path)?,
+            Input::File(path) => std::io::read_to_string(plain_file::open(path)?)?,
         };
         Ok(command.stdin(text).quiet().ignore_status().output()?)
     }
@@ -215,11 +216,14 @@ impl Invocation {
     }
 
     /// The same with its standard input.
-    pub(crate) fn with_input(&self) -> duct::Expression {
-        match &self.stdin {
+    pub(crate) fn with_input(&self) -> anyhow::Result<duct::Expression> {
+        Ok(match &self.stdin {
             Input::Text(text) => self.expression().stdin_bytes(text.clone()),
-            Input::File(path) => self.expression().stdin_path(path),
-        }
+            Input::File(path) => {
+                let file = plain_file::open(path);
+                self.expression().stdin_file(file.with_context(|| format!("failed to read {}", path.display()))?)
+            }
+        })
     }
 
     /// Fails once it is to be ended: xtask was asked to end, or it has taken too long since `start`.
@@ -261,7 +265,7 @@ impl fmt::Display for Invocation {
 }
 
 /// Quotes a word for a POSIX shell; what such a shell takes as it is stays readable.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.into();
