@@ -23,9 +23,10 @@ pub struct Snapshot {
     by_owner: bool,
 }
 
-/// What the sessions of a backup are called in PostgreSQL.
+/// What the sessions of a backup of this very run are called in PostgreSQL, which cuts a name at 63 bytes: they are ended by
+/// it, and another run on this database isn't to end with them.
 pub fn application(cx: &Context, store: &Store) -> String {
-    format!("xtask-{}-backup-{}", cx.stack.project, store.names("-"))
+    format!("xtask-{}-backup-{}-{}", cx.run, cx.stack.project, store.names("-"))
 }
 
 impl Snapshot {

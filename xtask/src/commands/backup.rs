@@ -52,15 +52,28 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let verified = if args.verify { &stores[..] } else { &[] };
     let replacements = verified.iter().map(|store| Replacement::new(&cx, store));
     let replacements = replacements.collect::<Result<Vec<_>>>()?;
-    let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder(&cx, &args.folder))?;
+    let folder = folder(&cx, &args.folder);
+    let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder, args.verify)?;
     made.manifest.dumps.iter().for_each(|dump| cx.out.say(line(dump)));
+    if args.verify {
+        let verified = verify(&cx, &made, replacements).and_then(|()| made.set_verified());
+        verified.inspect_err(|_| {
+            let folder = made.folder.display();
+            cx.out.warn(format!("{folder} stays, but is not `latest`: it was to be verified, and is not"));
+        })?;
+    }
+    Ok(Output::data(made.folder.display().to_string())?)
+}
+
+/// Restores each dump beside what is there, and compares it.
+fn verify(cx: &Context, made: &backup::Backup, replacements: Vec<Replacement>) -> Result<()> {
     for (mut replacement, dump) in replacements.into_iter().zip(&made.manifest.dumps) {
-        made.check(&cx, dump)?;
+        made.check(cx, dump)?;
         replacement.make()?;
         replacement.restore(dump, &made.path(dump))?;
         cx.out.say(format!("{}: restored and compared", dump.names()));
     }
-    Ok(Output::data(made.folder.display().to_string())?)
+    Ok(())
 }
 
 /// Where backups are.
@@ -83,7 +96,7 @@ pub fn line(dump: &Dump) -> String {
 
 /// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
 pub fn before(cx: &Context, stores: &[&Store], folder: &Folder) -> Result<backup::Backup> {
-    let made = backup::take(cx, stores, &self::folder(cx, folder))?;
+    let made = backup::take(cx, stores, &self::folder(cx, folder), false)?;
     for dump in &made.manifest.dumps {
         made.check(cx, dump)?;
         cx.out.say(line(dump));

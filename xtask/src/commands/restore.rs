@@ -13,11 +13,13 @@ use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::{self, Store};
-use ory_facts::backup::{Dump, Manifest};
+use ory_facts::backup::Dump;
 use ory_facts::carried::State;
 use ory_facts::product::Product;
+use ory_stack::backup_key;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, size};
+use xtask_runner::process::quote;
 
 pub struct Restore {
     backup: PathBuf,
@@ -35,7 +37,7 @@ impl Arguments for Restore {
             products("Only these products [default: all that are in it]"),
             option("into", "DATABASE", "Restore one product into this empty database, and replace nothing"),
             yes(),
-            switch("force", "Restore also what this stack's secrets can't decrypt"),
+            switch("force", "Restore also what this stack has not made, or what its secrets can't decrypt"),
         ]
     }
 
@@ -50,17 +52,32 @@ impl Arguments for Restore {
     }
 }
 
+impl Restore {
+    /// The command line as it was typed, with these flags.
+    fn line(&self, flags: &str) -> String {
+        let products = self.products.iter().map(|product| format!(" {product}")).collect::<String>();
+        let into =
+            self.into.iter().map(|database| format!(" --into {}", quote(database))).collect::<String>();
+        format!("cargo xtask restore {}{products}{into} {flags}", quote(&self.backup.to_string_lossy()))
+    }
+}
+
 pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
     let backup = open(&cx, &args.backup, &args.products)?;
+    if backup.is_unverified() {
+        let name = backup.name();
+        cx.out.warn(format!("the backup {name} was to be verified, and that failed or was cut off"));
+    }
     let dumps = dumps(&cx, &backup, &args.products)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
     let stores = store::of(&cx, &products)?;
     let pairs = pair(&stores, &dumps)?;
     super::start_servers(&cx, &stores)?;
+    refuse_foreign(&cx, &backup, &pairs, args)?;
     for (store, dump) in &pairs {
         refuse_unreadable(&cx, &backup, store, dump, args.force)?;
     }
@@ -101,22 +118,51 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     Ok(())
 }
 
-/// By its name, or by its folder; the latest is the newest that has these products. One that is damaged is told, not
-/// passed over for an older one.
+/// By its name, or by its folder; the latest is the newest of this project that has these products.
 fn open(cx: &Context, backup: &PathBuf, products: &[Product]) -> Result<Backup> {
     let all = backup::folder(cx);
     if backup.as_os_str() == "latest" {
-        let has = |manifest: &Manifest| products.iter().all(|product| manifest.dump_of(*product).is_some());
-        let mut newest = backup::all(&all)?.into_iter().rev().map(|(_, backup)| backup);
-        let newest = newest.find(|backup| backup.as_ref().map_or(true, |backup| has(&backup.manifest)));
-        return newest.unwrap_or_else(|| {
+        let (latest, unverified) = backup::latest(cx, &all, products)?;
+        for newer in unverified {
+            let name = newer.name();
+            cx.out.warn(format!("the backup {name} is passed over: it was to be verified, and is not"));
+        }
+        return latest.ok_or_else(|| {
             let names: String = products.iter().map(|product| format!(" of {product}")).collect();
-            let message = format!("there is no backup{names} in {}", all.display());
-            Err(Failure::new(Exit::Missing, message).hint("cargo xtask backup").into())
+            let project = &cx.stack.project;
+            let message = format!("there is no backup{names} of the project {project} in {}", all.display());
+            Failure::new(Exit::Missing, message).hint("cargo xtask backup").into()
         });
     }
     let named = all.join(backup);
     backup::open(if named.is_dir() { &named } else { backup })
+}
+
+/// A dump is a program: what it was made to do is done with the rights of the role that loads it. One that this stack
+/// hasn't made is shown, and loaded only where that is asked for.
+fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args: &Restore) -> Result<()> {
+    let Some(why) = backup.foreign(backup_key::key(&cx.dir)?.as_deref()) else { return Ok(()) };
+    let message =
+        format!("this stack did not make the backup {}, as far as can be told: {why}", backup.name());
+    for (store, dump) in pairs {
+        let file = &dump.file;
+        if cx.options.dry_run {
+            Output::data(format!("# lists what is in {file}: pg_restore --list"))?;
+            continue;
+        }
+        let objects = backup::listing::objects(cx, backup, store, dump)?;
+        cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
+        objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
+    }
+    if args.force {
+        cx.out.warn(message);
+        return Ok(());
+    }
+    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
+    let line = format!("cargo xtask restore {}{products} --force", quote(&args.backup.to_string_lossy()));
+    let hint =
+        format!("a dump can do what the role may do that loads it; where you trust who made it: {line}");
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
 }
 
 /// What of the backup is to be restored.
@@ -212,9 +258,8 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     }
     let what = format!("replaces {databases}");
     let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
-    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
-    let line = format!("cargo xtask restore {}{products} --yes", backup.name());
-    super::confirm(cx, args.yes, &what, &question, &line)
+    let flags = if args.force { "--force --yes" } else { "--yes" };
+    super::confirm(cx, args.yes, &what, &question, &args.line(flags))
 }
 
 fn print(store: &Store, dump: &Dump) -> Result<()> {
