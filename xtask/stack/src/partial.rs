@@ -171,3 +171,55 @@ impl Drop for Partial {
 pub fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_dead_run_of_the_same_project_is_removed() {
+        let parent = std::env::temp_dir().join(format!("partial-{}", std::process::id()));
+        prepare(&parent, false).expect("a folder");
+        assert!(parent.join(".gitignore").exists());
+        let is_there = |path: &Path| path.join(RUN).exists();
+        let killed = |project: &str| {
+            let mut partial = Partial::new(&parent, project).expect("a folder");
+            fs::write(partial.path.join("kratos.dump"), "half").expect("a file");
+            // What a killed run doesn't do: its lock ends, and nothing is removed.
+            partial.lock = None;
+            let path = partial.path.clone();
+            std::mem::forget(partial);
+            path
+        };
+        let alive = Partial::new(&parent, "one").expect("a folder");
+        let (dead, of_other) = (killed("one"), killed("other"));
+        let elsewhere = killed("one");
+        fs::write(elsewhere.join(RUN), "one\nanother machine\n").expect("written");
+        let unknown = parent.join(".partial-2026-01-02T03-04-05Z");
+        fs::create_dir(&unknown).expect("a folder");
+        let mut left = remove_dead(&parent, "one").expect("read");
+        left.sort();
+        let mut expected = [elsewhere.clone(), unknown.clone()];
+        expected.sort();
+        assert_eq!(left, expected);
+        assert!(is_there(&alive.path) && is_there(&of_other) && !dead.exists());
+
+        // What isn't a backup's file isn't removed with it.
+        let odd = killed("one");
+        fs::create_dir(odd.join("folder")).expect("a folder");
+        assert!(remove_dead(&parent, "one").expect("read").contains(&odd));
+
+        let folder = alive.keep("2026").expect("kept");
+        let again = Partial::new(&parent, "one").expect("a folder").keep("2026").expect("kept");
+        assert_eq!(again, parent.join("2026-2"));
+        assert!(!is_there(&folder) && folder.join(".gitignore").exists());
+
+        let own = parent.join("own");
+        fs::create_dir(&own).expect("a folder");
+        prepare(&own, false).expect("a folder");
+        assert!(!own.join(".gitignore").exists());
+        prepare(&own, true).expect("a folder");
+        assert!(own.join(".gitignore").exists());
+        fs::remove_dir_all(&parent).expect("removed");
+    }
+}
