@@ -53,12 +53,14 @@ impl Arguments for Restore {
 }
 
 impl Restore {
-    /// The command line as it was typed, with these flags.
-    fn line(&self, flags: &str) -> String {
+    /// The command line as it was typed, with these flags. By now, another backup could be the latest.
+    fn line(&self, backup: &Backup, flags: &str) -> String {
+        let is_latest = self.backup.as_os_str() == "latest";
+        let name = if is_latest { backup.name() } else { self.backup.to_string_lossy().into_owned() };
         let products = self.products.iter().map(|product| format!(" {product}")).collect::<String>();
         let into =
             self.into.iter().map(|database| format!(" --into {}", quote(database))).collect::<String>();
-        format!("cargo xtask restore {}{products}{into} {flags}", quote(&self.backup.to_string_lossy()))
+        format!("cargo xtask restore {}{products}{into} {flags}", quote(&name))
     }
 }
 
@@ -79,7 +81,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     super::start_servers(&cx, &stores)?;
     refuse_foreign(&cx, &backup, &pairs, args)?;
     for (store, dump) in &pairs {
-        refuse_unreadable(&cx, &backup, store, dump, args.force)?;
+        refuse_unreadable(&cx, &backup, store, dump, args)?;
     }
     if options.dry_run {
         return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
@@ -158,10 +160,8 @@ fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args
         cx.out.warn(message);
         return Ok(());
     }
-    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
-    let line = format!("cargo xtask restore {}{products} --force", quote(&args.backup.to_string_lossy()));
-    let hint =
-        format!("a dump can do what the role may do that loads it; where you trust who made it: {line}");
+    let line = args.line(backup, "--force");
+    let hint = format!("a dump can do what the role may do that loads it; if you trust who made it: {line}");
     bail!(Failure::new(Exit::Failed, message).hint(hint))
 }
 
@@ -208,7 +208,7 @@ fn refuse_unreadable(
     backup: &Backup,
     store: &Store,
     dump: &Dump,
-    is_forced: bool,
+    args: &Restore,
 ) -> Result<()> {
     for content in &dump.products {
         let Some(deployment) = store.deployments.iter().find(|d| d.product == content.product) else {
@@ -225,14 +225,13 @@ fn refuse_unreadable(
                 "what {product} encrypted could not be read: {place} has another value than on {}",
                 backup.manifest.time
             );
-            if is_forced {
+            if args.force {
                 cx.out.warn(message);
                 continue;
             }
             let hint = format!(
-                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: \
-                 cargo xtask restore {} {product} --force",
-                backup.name()
+                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: {}",
+                args.line(backup, "--force")
             );
             bail!(Failure::new(Exit::Missing, message).hint(hint));
         }
@@ -259,7 +258,7 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     let what = format!("replaces {databases}");
     let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
     let flags = if args.force { "--force --yes" } else { "--yes" };
-    super::confirm(cx, args.yes, &what, &question, &args.line(flags))
+    super::confirm(cx, args.yes, &what, &question, &args.line(backup, flags))
 }
 
 fn print(store: &Store, dump: &Dump) -> Result<()> {

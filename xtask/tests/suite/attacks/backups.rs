@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use ory_facts::digest::{self, fingerprint};
 
+use crate::elsewhere::managed;
 use crate::fake::Fake;
 use crate::project::{Outcome, outcome};
 use crate::stack::{Compose, NEW, Stack, docker, scenarios_once};
 
 scenarios_once! {
     a_backup_that_this_stack_did_not_make_is_shown_and_needs_force
+    a_backup_of_somebody_else_is_listed_without_a_service_to_ask
     a_backup_whose_verification_failed_is_not_the_latest
     a_folder_that_several_projects_back_up_into_keeps_what_is_of_others
     an_interrupted_backup_ends_no_session_of_another_run
@@ -133,7 +135,7 @@ fn the_latest_backup_is_the_newest_by_its_manifest_and_of_this_project() {
 
     // One of the same project that another stack has made isn't taken without a word.
     write(&backups.join("b"), &manifest("stack", "2026-06-01T00:00:00Z", "8"), Some(&KEY.replace('k', "x")));
-    latest().exits(1).says("this stack did not make the backup b").says("restore latest --force");
+    latest().exits(1).says("this stack did not make the backup b").says("cargo xtask restore b --force");
 }
 
 #[test]
@@ -253,6 +255,30 @@ fn a_backup_that_this_stack_did_not_make_is_shown_and_needs_force(compose: Compo
     // It is this stack's again with its key.
     fs::write(&key, &texts[0]).expect("written");
     stack.run(&named).exits(0);
+}
+
+fn a_backup_of_somebody_else_is_listed_without_a_service_to_ask(compose: Compose) {
+    let mut stack = Stack::of_others("server-elsewhere", compose);
+    let managed = managed(&mut stack);
+    stack.run("up").exits(0);
+    let folder = PathBuf::from(stack.run("backup").exits(0).stdout.trim());
+    managed.sql("postgres", "create database other owner identity");
+    let _ = fs::remove_file(folder.join("manifest.json.hmac-sha256"));
+    let refused = stack.run("restore latest --into other").exits(1).says("TABLE public networks identity");
+    refused.says(" --into other --force").hides("s3cret-of-managed");
+    let tables = "select count(*) from pg_class where relname = 'networks'";
+    assert_eq!(managed.sql("other", tables), "0\n");
+    stack.run("restore latest --into other --force").exits(0);
+    assert_eq!(managed.sql("other", tables), "1\n");
+
+    // What isn't a dump is none for pg_restore either.
+    write(&folder, &fs::read_to_string(folder.join("manifest.json")).expect("a manifest"), None);
+    for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".dump") {
+            fs::write(entry.path(), "PGDMP no dump").expect("a file");
+        }
+    }
+    stack.run("restore latest --into other --force").exits(1).says("can't be listed");
 }
 
 fn a_backup_whose_verification_failed_is_not_the_latest(compose: Compose) {
