@@ -9,7 +9,9 @@ use std::thread;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest};
+use ory_facts::backup::{
+    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest,
+};
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
 use ory_stack::backup_key;
@@ -56,10 +58,15 @@ pub fn take(cx: &Context, stores: &[&Store], parent: &Path, is_to_verify: bool) 
     let told = humantime::format_rfc3339_seconds(time).to_string();
     let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps };
     let text = manifest.write();
+    // What couldn't be read again would be no backup.
+    let sum = Manifest::sum(&text);
+    let reads = Manifest::read(text.as_bytes(), sum.as_bytes()).and_then(|_| match text.len() as u64 {
+        length if length > MANIFEST_LIMIT => Err(format!("{MANIFEST} would have {length} bytes")),
+        _ => Ok(()),
+    });
+    reads.map_err(|fault| Failure::new(Exit::Failed, format!("a backup can't be made: {fault}")))?;
     let signature = Manifest::signature(&key, &text);
-    for (name, text) in
-        [(MANIFEST, &text), (MANIFEST_SUM, &Manifest::sum(&text)), (MANIFEST_SIGNATURE, &signature)]
-    {
+    for (name, text) in [(MANIFEST, &text), (MANIFEST_SUM, &sum), (MANIFEST_SIGNATURE, &signature)] {
         let path = partial.path.join(name);
         write_whole(&path, text).map_err(|error| cannot_write(&path, error))?;
     }

@@ -144,9 +144,7 @@ impl Manifest {
                     return Err(format!("has {} twice", content.product));
                 }
             }
-            for (sum, number) in
-                dump.contents.rows.values().map(|rows| (1, *rows)).chain([(0, dump.bytes)])
-            {
+            for (sum, number) in dump.contents.rows.values().map(|rows| (1, *rows)).chain([(0, dump.bytes)]) {
                 sums[sum] = sums[sum].checked_add(number).ok_or("has numbers that are too large")?;
             }
         }
@@ -289,8 +287,8 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) as usize % limit
         };
-        let odd = ["18446744073709551615", "18446744073709551616", "-1", "1e99999", "1e-99999", "0.1", "{", "[[", "\"", "\\u",
-                   "\\ud800", "null", "\u{1b}[2J", "é", ",", "0", "9"];
+        let odd = "18446744073709551615 18446744073709551616 -1 1e99999 1e-99999 0.1 { [[ \" \\u \\ud800 null \u{1b} é , 9";
+        let odd: Vec<_> = odd.split(' ').collect();
         for _ in 0..20_000 {
             let mut bytes = text.clone().into_bytes();
             for _ in 0..=below(3) {
@@ -311,14 +309,10 @@ mod tests {
         assert_eq!(with("88001").expect("a number").bytes(), 88_001);
         let long = format!("0.{}", "1".repeat(40_000));
         let digits = "9".repeat(40_000);
-        for number in ["1e99999", "1e-99999", "1e32767", "10000000000000000000000e32767", "-1", &long, &digits, "18446744073709551616"] {
+        let short = "1e99999 1e-99999 1e32767 10000000000000000000000e32767 -1 18446744073709551616";
+        for number in short.split(' ').chain([&*long, &digits]) {
             assert!(with(number).is_err(), "{number:.30}");
         }
-        let twice = |number: &str| {
-            let text = manifest().write();
-            read(text.replace("88000", number).replace("20", number).replace("1\n", &format!("{number}\n")).as_bytes())
-        };
-        assert!(twice("18446744073709551615").is_err());
         assert!(read("[".repeat(1_000_000).as_bytes()).is_err());
     }
 
@@ -343,7 +337,7 @@ mod tests {
             changed(&|manifest| second(manifest, &|dump| dump.products.clear())),
             changed(&|manifest| second(manifest, &|dump| dump.products.push(dump.products[0].clone()))),
             changed(&|manifest| second(manifest, &|dump| dump.bytes = u64::MAX)),
-            changed(&|manifest| second(manifest, &|dump| _ = dump.contents.rows.insert("t".into(), u64::MAX))),
+            changed(&|manifest| _ = manifest.dumps[0].contents.rows.insert("t".into(), u64::MAX)),
             changed(&|manifest| manifest.dumps.clear()),
             changed(&|manifest| manifest.time = "tomorrow".into()),
             changed(&|manifest| manifest.time = "9999-01-01T00:00:00Z\n".into()),

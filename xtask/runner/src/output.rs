@@ -230,7 +230,10 @@ mod tests {
 
     #[test]
     fn a_name_says_nothing_to_the_terminal() {
-        assert_eq!(plain("a\u{1b}]0;title\u{7}b\u{9b}2J\r\u{202e}c"), "a\u{fffd}]0;title\u{fffd}b\u{fffd}2J\u{fffd}\u{fffd}c");
+        assert_eq!(
+            plain("a\u{1b}]0;title\u{7}b\u{9b}2J\r\u{202e}c"),
+            "a\u{fffd}]0;title\u{fffd}b\u{fffd}2J\u{fffd}\u{fffd}c"
+        );
         assert_eq!(plain("é\n\tü"), "é\n\tü");
         assert_eq!(table(&[vec!["a\u{1b}[2J\nb".into(), "c".into()]]), ["a\u{fffd}[2J b  c"]);
     }

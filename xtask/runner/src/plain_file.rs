@@ -14,6 +14,10 @@ pub fn open(path: &Path) -> Result<File> {
 pub fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    #[cfg(not(unix))]
+    if is_symlink(path) {
+        return Err(not_regular("a symlink"));
+    }
     let failed = |error: Error| if is_symlink(path) { not_regular("a symlink") } else { error };
     let file = options.open(path).map_err(failed)?;
     let kind = file.metadata()?.file_type();

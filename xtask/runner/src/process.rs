@@ -221,7 +221,8 @@ impl Invocation {
             Input::Text(text) => self.expression().stdin_bytes(text.clone()),
             Input::File(path) => {
                 let file = plain_file::open(path);
-                self.expression().stdin_file(file.with_context(|| format!("failed to read {}", path.display()))?)
+                self.expression()
+                    .stdin_file(file.with_context(|| format!("failed to read {}", path.display()))?)
             }
         })
     }

@@ -31,7 +31,7 @@ pub fn run(options: &Options, folder: &Folder) -> Result<()> {
     } else if damaged.is_empty() {
         cx.out.say("no backups yet: cargo xtask backup");
     }
-    damaged.iter().for_each(|error| cx.out.warn(error.to_string()));
+    damaged.iter().for_each(|error| cx.out.warn(format!("{error:#}")));
     Ok(())
 }
 

@@ -184,7 +184,10 @@ impl Backup {
 
 /// Marks a backup as one that is to be verified.
 pub(super) fn mark_unverified(folder: &Path) -> std::io::Result<()> {
-    super::write_whole(&folder.join(UNVERIFIED), "it was to be restored and compared, and this is removed where it was\n")
+    super::write_whole(
+        &folder.join(UNVERIFIED),
+        "it was to be restored and compared, and this is removed where it was\n",
+    )
 }
 
 fn damaged(folder: &Path, fault: String) -> Error {

@@ -41,7 +41,8 @@ pub fn objects(cx: &Context, backup: &Backup, store: &Store, dump: &Dump) -> Res
 pub fn command(cx: &Context, image: &str) -> Invocation {
     let may_nothing = ["--network", "none", "--read-only", "--cap-drop", "ALL", "--user", "65534:65534"];
     let has_little = ["--memory", "512m", "--pids-limit", "16"];
-    let run = cx.engine.docker(["run", "--rm", "-i", "--log-driver", "none"]).args(may_nothing).args(has_little);
+    let run =
+        cx.engine.docker(["run", "--rm", "-i", "--log-driver", "none"]).args(may_nothing).args(has_little);
     let run = run.args(["--security-opt", "no-new-privileges", "--entrypoint", "pg_restore"]);
     run.args([image, "--list"]).called(format!("pg_restore in {image}"))
 }
