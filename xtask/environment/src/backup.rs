@@ -1,20 +1,23 @@
 //! Backups: folders with a dump for each database and a manifest, made whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result};
-use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SUM, Manifest};
+use anyhow::Result;
+use ory_facts::backup::{
+    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest,
+};
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
+use ory_stack::backup_key;
 use ory_stack::encryption;
 use ory_stack::env_file::{private_file, random};
+use ory_stack::partial::{self, Partial};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 
@@ -24,25 +27,27 @@ use crate::postgres;
 use crate::snapshot::{Snapshot, application};
 use crate::store::Store;
 
-/// What the folder of a backup is called while it isn't whole.
-const PARTIAL: &str = ".partial-";
+mod found;
+pub mod listing;
 
-/// A backup, whose manifest is as it was written.
-pub struct Backup {
-    pub folder: PathBuf,
-    pub manifest: Manifest,
-}
+pub use found::{Backup, all, latest, open};
 
 /// Where a stack's backups are.
 pub fn folder(cx: &Context) -> PathBuf {
     cx.dir.join("backups")
 }
 
-/// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk.
-pub fn take(cx: &Context, stores: &[&Store], parent: &Path) -> Result<Backup> {
-    prepare(parent).map_err(|error| cannot_write(parent, error))?;
+/// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
+/// `is_to_verify` is marked until [`Backup::set_verified`].
+pub fn take(cx: &Context, stores: &[&Store], parent: &Path, is_to_verify: bool) -> Result<Backup> {
+    let failed = |error| cannot_write(parent, error);
+    let key = backup_key::make_key(&cx.dir)?;
+    partial::prepare(parent, parent == folder(cx)).map_err(failed)?;
+    for left in partial::remove_dead(parent, &cx.stack.project).map_err(failed)? {
+        cx.out.warn(format!("{} stays: whether its run goes on can't be told", left.display()));
+    }
     let time = SystemTime::now();
-    let partial = Partial::new(parent, time).map_err(|error| cannot_write(parent, error))?;
+    let partial = Partial::new(parent, &cx.stack.project).map_err(failed)?;
     let salt = random(32)?;
     let mut dumps = Vec::new();
     for store in stores {
@@ -50,96 +55,28 @@ pub fn take(cx: &Context, stores: &[&Store], parent: &Path) -> Result<Backup> {
         let ends = |error| cx.options.interrupt.clean_up_after(error, || end_sessions(cx, store));
         dumps.push(dump(cx, store, &partial.path, &salt).map_err(ends)?);
     }
-    let time = humantime::format_rfc3339_seconds(time).to_string();
-    let manifest = Manifest { time, project: cx.stack.project.clone(), salt, dumps };
+    let told = humantime::format_rfc3339_seconds(time).to_string();
+    let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps };
     let text = manifest.write();
-    for (name, text) in [(MANIFEST, &text), (MANIFEST_SUM, &Manifest::sum(&text))] {
+    // What couldn't be read again would be no backup.
+    let sum = Manifest::sum(&text);
+    let reads = Manifest::read(text.as_bytes(), sum.as_bytes()).and_then(|_| match text.len() as u64 {
+        length if length > MANIFEST_LIMIT => Err(format!("{MANIFEST} would have {length} bytes")),
+        _ => Ok(()),
+    });
+    reads.map_err(|fault| Failure::new(Exit::Failed, format!("a backup can't be made: {fault}")))?;
+    let signature = Manifest::signature(&key, &text);
+    for (name, text) in [(MANIFEST, &text), (MANIFEST_SUM, &sum), (MANIFEST_SIGNATURE, &signature)] {
         let path = partial.path.join(name);
         write_whole(&path, text).map_err(|error| cannot_write(&path, error))?;
     }
-    let folder = partial.keep().map_err(|error| cannot_write(parent, error))?;
-    Ok(Backup { folder, manifest })
-}
-
-/// Reads a backup's manifest; its dumps are looked at by [`Backup::check`].
-pub fn open(folder: &Path) -> Result<Backup> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        fs::read(&path).map_err(|error| {
-            let message = format!("{} is no backup: {name} can't be read", folder.display());
-            anyhow::Error::new(error)
-                .context(Failure::new(Exit::Missing, message).hint("cargo xtask backups, which lists them"))
-        })
-    };
-    let manifest = Manifest::read(&read(MANIFEST)?, &read(MANIFEST_SUM)?);
-    let manifest = manifest.map_err(|fault| damaged(folder, fault))?;
-    Ok(Backup { folder: folder.into(), manifest })
-}
-
-/// A stack's backups, the newest last, each as it can be read.
-pub fn all(parent: &Path) -> Result<Vec<(String, Result<Backup>)>> {
-    let entries = match fs::read_dir(parent) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(error) => return Err(error).with_context(|| format!("failed to read {}", parent.display())),
-    };
-    let names = entries.flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
-    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.retain(|name| !name.starts_with('.'));
-    names.sort();
-    Ok(names.into_iter().map(|name| (name.clone(), open(&parent.join(name)))).collect())
-}
-
-impl Backup {
-    /// Its name: its folder's.
-    pub fn name(&self) -> String {
-        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    if is_to_verify {
+        found::mark_unverified(&partial.path).map_err(failed)?;
     }
-
-    /// How large its dumps are, in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.manifest.dumps.iter().map(|dump| dump.bytes).sum()
-    }
-
-    /// The file of one of its dumps.
-    pub fn path(&self, dump: &Dump) -> PathBuf {
-        self.folder.join(&dump.file)
-    }
-
-    /// Fails unless every byte of a dump is as it was written.
-    pub fn check(&self, cx: &Context, dump: &Dump) -> Result<()> {
-        let read = Arc::new(AtomicU64::new(0));
-        let _progress = cx.out.progress_of(format!("checking {}", dump.file), Arc::clone(&read));
-        self.compare(dump, |length| {
-            read.fetch_add(length as u64, Ordering::Relaxed);
-            cx.options.interrupt.check()
-        })
-    }
-
-    /// The same. `each` is told the length of each piece, and may end it.
-    pub fn compare(&self, dump: &Dump, mut each: impl FnMut(usize) -> Result<()>) -> Result<()> {
-        let path = self.path(dump);
-        let mut file = File::open(&path).map_err(|error| damaged(&self.folder, error.to_string()))?;
-        let (mut sum, mut buffer) = (Sum::default(), vec![0; 1 << 18]);
-        loop {
-            let length =
-                file.read(&mut buffer).with_context(|| format!("failed to read {}", path.display()))?;
-            if length == 0 {
-                break;
-            }
-            sum.add(&buffer[..length]);
-            each(length)?;
-        }
-        if sum.finish() != dump.sha256 {
-            return Err(damaged(&self.folder, format!("{} isn't as it was written", dump.file)));
-        }
-        Ok(())
-    }
-}
-
-fn damaged(folder: &Path, fault: String) -> anyhow::Error {
-    let message = format!("the backup {} is damaged: {fault}", folder.display());
-    Failure::new(Exit::Failed, message).hint("take another one: cargo xtask backups").into()
+    // No colon, which Windows has in no name.
+    let name = manifest.time.replace(':', "-");
+    let folder = partial.keep(&name).map_err(failed)?;
+    Ok(Backup { folder, manifest, text, signature: Some(signature) })
 }
 
 fn cannot_write(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
@@ -244,67 +181,8 @@ fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
     error.context(Failure::new(Exit::Failed, message).hint(hint))
 }
 
-/// Makes the folder of backups, which git ignores wherever it is, and removes what a killed run has left in it.
-fn prepare(parent: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(parent)?;
-    let ignore = parent.join(".gitignore");
-    if !ignore.exists() {
-        fs::write(ignore, "*\n")?;
-    }
-    for entry in fs::read_dir(parent)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = private_file(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-/// The folder of a backup that isn't whole; removed unless it is kept.
-struct Partial {
-    parent: PathBuf,
-    path: PathBuf,
-    name: String,
-}
-
-impl Partial {
-    fn new(parent: &Path, time: SystemTime) -> std::io::Result<Self> {
-        // No colon, which Windows has in no name.
-        let base = humantime::format_rfc3339_seconds(time).to_string().replace(':', "-");
-        let mut names = std::iter::once(base.clone()).chain((2..).map(|number| format!("{base}-{number}")));
-        let name = names.find(|name| !parent.join(name).exists()).unwrap_or(base);
-        let path = parent.join(format!("{PARTIAL}{name}"));
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path)?;
-        Ok(Self { parent: parent.into(), path, name })
-    }
-
-    /// Gives it its name, once its files are on the disk, and so is the name.
-    fn keep(self) -> std::io::Result<PathBuf> {
-        sync_folder(&self.path)?;
-        let folder = self.parent.join(&self.name);
-        fs::rename(&self.path, &folder)?;
-        sync_folder(&self.parent)?;
-        Ok(folder)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // It is gone already where it was kept.
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// What a folder lists is on the disk once it was synced itself. Windows does so by itself.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -62,6 +62,8 @@ pub struct Context {
     /// The configuration as Compose printed it. It holds secrets.
     pub resolved: String,
     pub known: Known,
+    /// Tells this run from every other one, of whatever machine.
+    pub run: String,
 }
 
 impl Context {
@@ -99,6 +101,7 @@ impl Context {
             secrets,
             resolved,
             known,
+            run: env_file::random(8)?,
         })
     }
 

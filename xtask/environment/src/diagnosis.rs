@@ -2,6 +2,7 @@
 //! own names are filled in.
 
 use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
+use ory_stack::backup_key;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
 
@@ -128,12 +129,16 @@ fn words(cx: &Context, deployment: &Deployment) -> Words {
     ]
 }
 
-/// The file of a product's newest backup; where there is none, where one is looked for.
+/// The file of a product's newest backup that this stack has made; where there is none, where one is looked for.
 fn newest_dump(cx: &Context, deployment: &Deployment) -> String {
     let product = deployment.product;
+    let key = backup_key::key(&cx.dir).ok().flatten();
     let all = backup::all(&backup::folder(cx)).unwrap_or_default().into_iter().rev();
-    let mut whole = all.filter_map(|(_, backup)| backup.ok());
-    let dump = whole.find_map(|backup| Some(backup.path(backup.manifest.dump_of(product)?)));
+    let own = all.filter_map(|(_, backup)| backup.ok()).filter(|backup| {
+        let is_own = backup.foreign(key.as_deref()).is_none();
+        is_own && !backup.is_unverified() && backup.manifest.project == cx.stack.project
+    });
+    let dump = { own }.find_map(|backup| Some(backup.path(backup.manifest.dump_of(product)?)));
     dump.map_or(format!("backups/BACKUP/{product}.dump"), |path| path.display().to_string())
 }
 

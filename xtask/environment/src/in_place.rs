@@ -33,7 +33,8 @@ pub fn put(
 ) -> Result<()> {
     let prepared = replacements.iter().try_for_each(|one| one.bring().and_then(|()| one.check_lock()));
     // Of a run that was killed, what is there now can be what takes its place: then it needn't be kept.
-    let made = prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());
+    let made =
+        prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());
     let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     let mut moments = vec![];
     let done = (|| {
@@ -134,7 +135,11 @@ fn finish(replacements: &mut [Replacement], made: &[Option<String>], fate: Fate)
         let mut stay = one.unfinished.clone();
         let mut go = vec![];
         let is_kept = one.current.is_some() && is_kept(one, made.get(at), fate, at, &before)?;
-        if one.current.is_some() && is_kept { stay.push(before) } else { go.push(before) }
+        if one.current.is_some() && is_kept {
+            stay.push(before)
+        } else {
+            go.push(before)
+        }
         // A reset keeps what was kept before.
         if matches!(fate, Fate::Kept) {
             go.extend(one.kept.iter().map(|(name, _)| name.clone()));
@@ -180,7 +185,8 @@ fn is_kept(
 
 /// Removes some, and gives others the first names for what is kept. Returns these.
 fn keep(one: &Replacement, stay: &[String], go: &[String]) -> Result<Vec<String>> {
-    let there: Vec<_> = one.kept.iter().map(|(name, _)| name.clone()).filter(|name| !go.contains(name)).collect();
+    let there: Vec<_> =
+        one.kept.iter().map(|(name, _)| name.clone()).filter(|name| !go.contains(name)).collect();
     let (script, places) = match &one.schema {
         Some(schema) => {
             let places = schema.swap().places(&there, stay);

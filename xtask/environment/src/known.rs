@@ -13,11 +13,13 @@ use ory_stack::container::{Container, Image, Listed};
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::answer::Answer;
+use xtask_runner::output::Output;
 
 #[derive(Default, Clone)]
 struct Seen {
     servers: BTreeSet<String>,
     applied: BTreeMap<Product, BTreeSet<String>>,
+    unfinished: BTreeMap<Product, String>,
 }
 
 /// What is kept, until [`Known::forget`].
@@ -74,6 +76,16 @@ impl Known {
         self.seen().applied.remove(&product)
     }
 
+    /// Says which databases a run has left that was killed when it had replaced them.
+    pub fn warn_of_unfinished(&self, out: Output) {
+        for (product, name) in self.seen().unfinished {
+            out.warn(format!(
+                "an earlier restore or reset of {product} was killed before its end: what was there before it is \
+                 {name}; the next restore or reset keeps it"
+            ));
+        }
+    }
+
     /// Whether a server was looked at, and takes connections.
     pub fn answers(&self, server: &Service) -> bool {
         self.seen().servers.contains(&server.name)
@@ -115,10 +127,11 @@ pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployme
             })
             .collect();
         let answers = asked.into_iter().filter_map(|asked| asked.join().ok()?.ok());
-        let applied: BTreeMap<_, _> = answers.flat_map(|rows| applied::of_each(&rows)).collect();
+        let answers: String = answers.collect();
+        let (applied, unfinished) = (applied::of_each(&answers), applied::unfinished(&answers));
         let answered = deployments.iter().filter(|deployment| applied.contains_key(&deployment.product));
         let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).collect();
-        cx.known.seen.set(Some(Seen { servers, applied }));
+        cx.known.seen.set(Some(Seen { servers, applied, unfinished }));
     });
 }
 

@@ -40,7 +40,12 @@ pub struct Live {
 
 impl Live {
     /// Asks it.
-    pub fn read(cx: &Context, place: &Place, store: &Store, extensions: BTreeMap<String, String>) -> Result<Self> {
+    pub fn read(
+        cx: &Context,
+        place: &Place,
+        store: &Store,
+        extensions: BTreeMap<String, String>,
+    ) -> Result<Self> {
         let main = store.main()?;
         let ask = postgres::as_owner(cx, place, main, &[]).stdin(owners::query(store.schema.as_deref()));
         let objects = owners::read(&ask.read(&cx.secrets)?).context("psql didn't tell who owns what")?;
@@ -88,7 +93,8 @@ impl Load<'_> {
             .read(&cx.secrets)
             .with_context(|| format!("{} can't be restored", dump.file))?;
         // Else the first questions would be answered slowly.
-        let analyze = postgres::as_writing_product(cx, main, &[("PGDATABASE", database)])?.stdin("analyze;\n");
+        let analyze =
+            postgres::as_writing_product(cx, main, &[("PGDATABASE", database)])?.stdin("analyze;\n");
         analyze.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)?;
         if store.schema.is_none() {
             self.give_back(dump)?;
@@ -197,7 +203,10 @@ impl LeftOut {
         match self {
             Self::Id(id) => {
                 let mut words = entry.splitn(3, ' ');
-                words.next().zip(words.next()).is_some_and(|(class, object)| *id == format!("{class}/{object}"))
+                words
+                    .next()
+                    .zip(words.next())
+                    .is_some_and(|(class, object)| *id == format!("{class}/{object}"))
             }
             Self::Text(text) => {
                 entry.splitn(3, ' ').nth(2).is_some_and(|entry| entry.starts_with(&format!("{text} ")))
@@ -209,11 +218,14 @@ impl LeftOut {
 /// What a role can't make again of what a backup has, for who asks before it is needed.
 pub fn told(dump: &Dump) -> Vec<String> {
     let names = dump.names();
-    let beyond = dump.contents.beyond.values().map(|what| {
-        format!("{names}: a restore leaves out the {what}, which takes an administrator")
-    });
+    let beyond = dump
+        .contents
+        .beyond
+        .values()
+        .map(|what| format!("{names}: a restore leaves out the {what}, which takes an administrator"));
     let outside = dump.contents.outside.iter();
-    let outside = outside.map(|what| format!("{names}: it can't be restored without what isn't in it: {what}"));
+    let outside =
+        outside.map(|what| format!("{names}: it can't be restored without what isn't in it: {what}"));
     beyond.chain(outside).collect()
 }
 

@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use ory_facts::names;
 use ory_facts::diagnosis;
+use ory_facts::names;
 
 use crate::context::Context;
 use crate::postgres;

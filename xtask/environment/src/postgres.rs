@@ -213,8 +213,7 @@ pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) ->
 
 /// The script of [`end_sessions`].
 pub fn end_script(application: &str) -> String {
-    let own =
-        format!("application_name = {} and datname = current_database()", literal(application));
+    let own = format!("application_name = {} and datname = current_database()", literal(application));
     sql::end_sessions(&own, &format!("of {application}"))
 }
 

@@ -76,7 +76,9 @@ impl<'a> Replacement<'a> {
         let current = (is_there || schema.is_some()).then(|| snapshot::contents(cx, store, store.database()));
         let current = current.transpose().map_err(explain)?;
         let live = match &current {
-            Some(current) => Some(Live::read(cx, &place, store, current.extensions.clone()).map_err(explain)?),
+            Some(current) => {
+                Some(Live::read(cx, &place, store, current.extensions.clone()).map_err(explain)?)
+            }
             None => None,
         };
         let current = current.filter(|_| is_there);
@@ -112,7 +114,9 @@ impl<'a> Replacement<'a> {
         }
         let database = self.store.in_words();
         let message = format!("{database} can't be replaced with {}", obstacles.join(", "));
-        bail!(Failure::new(Exit::Failed, message).hint("drop what is named, run this again, and make it again"))
+        bail!(
+            Failure::new(Exit::Failed, message).hint("drop what is named, run this again, and make it again")
+        )
     }
 
     /// Makes the new database, empty, with the rights of the current one.
@@ -219,7 +223,8 @@ impl<'a> Replacement<'a> {
     /// What was replaced before and goes once this is a success, in words.
     pub fn dropped(&self) -> Vec<String> {
         let each = self.kept.iter();
-        each.map(|(name, rows)| format!("{} ({})", self.named(name), counted(*rows as usize, "row"))).collect()
+        each.map(|(name, rows)| format!("{} ({})", self.named(name), counted(*rows as usize, "row")))
+            .collect()
     }
 
     /// What was replaced, by its name.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use ory_facts::names;
 use ory_facts::contents::{self, Contents};
+use ory_facts::names;
 use ory_facts::owners::Object;
 use ory_facts::rows;
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};

@@ -70,10 +70,7 @@ fn take(key: &[String; 2]) -> String {
 }
 
 /// Connects where the lock is to be taken, and tries to take it.
-fn connect<'a>(
-    cx: &'a Context,
-    deployment: &Deployment,
-) -> Result<(ServerLock<'a>, Vec<String>)> {
+fn connect<'a>(cx: &'a Context, deployment: &Deployment) -> Result<(ServerLock<'a>, Vec<String>)> {
     let key = key(deployment);
     // PostgreSQL cuts it where it is too long.
     let application = format!("xtask {}, process {}", file_lock::typed(), std::process::id());
@@ -106,7 +103,8 @@ impl ServerLock<'_> {
         );
         let lost = || {
             let message = format!("the lock on {}'s database was lost: its session was ended", self.product);
-            Failure::new(Exit::Failed, message).hint("see who ends sessions in PostgreSQL, then run this again")
+            Failure::new(Exit::Failed, message)
+                .hint("see who ends sessions in PostgreSQL, then run this again")
         };
         match self.ask(&sql) {
             Ok(rows) if rows == ["held"] => Ok(()),

@@ -27,9 +27,10 @@ pub struct Snapshot {
     by_owner: bool,
 }
 
-/// What the sessions of a backup are called in PostgreSQL.
+/// What the sessions of a backup of this very run are called in PostgreSQL, which cuts a name at 63 bytes: they are ended by
+/// it, and another run on this database isn't to end with them.
 pub fn application(cx: &Context, store: &Store) -> String {
-    names::session(&format!("xtask-{}-backup-{}", cx.stack.project, store.names("-")))
+    names::session(&format!("xtask-{}-backup-{}-{}", cx.run, cx.stack.project, store.names("-")))
 }
 
 impl Snapshot {
@@ -40,8 +41,7 @@ impl Snapshot {
         let by_owner = !sees_all(cx, store, store.database())?;
         let psql = reader(cx, store, by_owner, Asks::Session, &[("PGAPPNAME", &name)])?;
         let mut session = Session::start(psql.until(&cx.options.interrupt, cx.options.timeout))?;
-        let explain =
-            |error| postgres::explain_lock(cx, store.deployments.first(), error, "backed up");
+        let explain = |error| postgres::explain_lock(cx, store.deployments.first(), error, "backed up");
         let limit = cx.options.db_lock_timeout.map_or(0, |limit| limit.as_secs());
         let list = tables::names(store.schema.as_deref());
         let names = |session: &mut Session| -> Result<BTreeSet<String>> {

@@ -1,8 +1,8 @@
 //! What of a stack is shared, and what was split already: as the databases themselves remember it.
 
 use anyhow::{Context as _, Error, Result, bail};
-use ory_facts::names;
 use ory_facts::catalog::Catalog;
+use ory_facts::names;
 use ory_facts::product::Product;
 use ory_facts::rows;
 use ory_facts::split::dependents::{self, Dependent};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jzon::JsonValue;
 
 use crate::dsn::Dsn;
+use crate::names;
 use crate::product::Product;
 use crate::sql::{self, argument, literal};
 
@@ -25,8 +26,12 @@ pub fn script(products: &[(Product, &Dsn)]) -> String {
             script += &format!("\\connect -reuse-previous=off\n{}", sql::reading()[0]);
         }
         let (user, database) = (literal(&dsn.user), literal(&dsn.database));
+        let [database_before, schema_before] = [dsn.database.as_str(), dsn.schema().unwrap_or("public")]
+            .map(|place| literal(&names::object("before", &[place])));
         script += &format!(
-            "select json_build_object('{product}', coalesce(json_agg(format('%s', version)), '[]')) \
+            "select json_build_object('{product}', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
+             coalesce((select datname from pg_database where datname = {database_before}), \
+             (select nspname from pg_namespace where nspname = {schema_before}))) \
              from :own_versions own having session_user = {user} and current_database() = {database};\n"
         );
     }
@@ -41,12 +46,23 @@ pub fn of_one(rows: &str) -> BTreeSet<String> {
 /// What psql printed of several. A product is left out where psql doesn't tell that it was in its database.
 pub fn of_each(rows: &str) -> BTreeMap<Product, BTreeSet<String>> {
     let text = |version: &JsonValue| version.as_str().map(String::from);
-    let read = |line: &str| {
-        let json = jzon::parse(line).ok()?;
-        let (name, list) = json.as_object()?.iter().next()?;
-        Some((Product::named(name)?, list.as_array()?.iter().map(text).collect::<Option<_>>()?))
+    let read = |(product, json): (Product, JsonValue)| {
+        Some((product, json[product.name()].as_array()?.iter().map(text).collect::<Option<_>>()?))
     };
-    rows.lines().filter_map(read).collect()
+    answers(rows).filter_map(read).collect()
+}
+
+/// What a run has left that was killed when it had replaced a product's tables: the name of what was there before.
+pub fn unfinished(rows: &str) -> BTreeMap<Product, String> {
+    answers(rows).filter_map(|(product, json)| Some((product, json["unfinished"].as_str()?.into()))).collect()
+}
+
+fn answers(rows: &str) -> impl Iterator<Item = (Product, JsonValue)> {
+    rows.lines().filter_map(|line| {
+        let json = jzon::parse(line).ok()?;
+        let has = |product: &Product| json.has_key(product.name());
+        Some((Product::ALL.into_iter().find(has)?, json))
+    })
 }
 
 #[cfg(test)]
@@ -68,6 +84,9 @@ mod tests {
             expected.map(|(name, list)| (Product::named(name).expect("a product"), versions(list)));
         assert_eq!(of_each(text), BTreeMap::from(expected));
         assert_eq!(of_one("{\"kratos\" : [\"1\"]}\n"), versions(&["1"]));
+        let left = unfinished(r#"{"keto" : [], "unfinished" : "xtask_before_keto"}"#);
+        assert_eq!(left, BTreeMap::from([(Product::Keto, "xtask_before_keto".to_string())]));
+        assert_eq!(unfinished(r#"{"keto" : [], "unfinished" : null}"#), BTreeMap::new());
     }
 
     #[test]

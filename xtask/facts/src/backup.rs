@@ -1,5 +1,5 @@
 //! What a backup says of itself: its manifest, in JSON. A file beside it has the manifest's own sum, so that no byte
-//! of either can change unseen.
+//! of either can change unseen; another one is signed with a key of the stack, so that nobody else can make either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,12 @@ pub const MANIFEST: &str = "manifest.json";
 
 /// The file with the manifest's sum, as `sha256sum --check` reads it.
 pub const MANIFEST_SUM: &str = "manifest.json.sha256";
+
+/// The file with the manifest's signature.
+pub const MANIFEST_SIGNATURE: &str = "manifest.json.hmac-sha256";
+
+/// How long a manifest may be: one of a hundred thousand tables is shorter.
+pub const MANIFEST_LIMIT: u64 = 1 << 24;
 
 /// The shape of the manifest. One of another shape isn't read.
 const FORMAT: u64 = 1;
@@ -67,6 +73,11 @@ impl Manifest {
         self.dumps.iter().find(|dump| dump.products.iter().any(|content| content.product == product))
     }
 
+    /// How large its dumps are, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.dumps.iter().map(|dump| dump.bytes).sum()
+    }
+
     /// The manifest's text.
     pub fn write(&self) -> String {
         let dumps: Vec<_> = self.dumps.iter().map(write_dump).collect();
@@ -82,13 +93,18 @@ impl Manifest {
         format!("{}  {MANIFEST}\n", digest::of(text))
     }
 
+    /// The text of the file with the manifest's signature.
+    pub fn signature(key: &str, text: &str) -> String {
+        format!("{}  {MANIFEST}\n", digest::fingerprint(key, text))
+    }
+
     /// Reads a manifest and the file with its sum. Fails with what is wrong with them.
     pub fn read(text: &[u8], sum: &[u8]) -> Result<Self, String> {
         let text = str::from_utf8(text).map_err(|_| format!("{MANIFEST} isn't text"))?;
         if Self::sum(text).as_bytes() != sum {
             return Err(format!("{MANIFEST} isn't as it was written: its sum is not that of {MANIFEST_SUM}"));
         }
-        let json = jzon::parse(text).map_err(|error| format!("{MANIFEST}: {error}"))?;
+        let json = jzon::parse(text).map_err(|_| format!("{MANIFEST} isn't JSON"))?;
         if json["format"].as_u64() != Some(FORMAT) {
             return Err(format!("{MANIFEST} has a format that this xtask doesn't know"));
         }
@@ -97,12 +113,55 @@ impl Manifest {
             let [time, project, salt] = ["time", "project", "salt"].map(|name| string(&json[name]));
             Some(Self { time: time?, project: project?, salt: salt?, dumps })
         };
-        read().ok_or_else(|| format!("{MANIFEST} lacks something"))
+        let manifest = read().ok_or_else(|| format!("{MANIFEST} lacks something"))?;
+        manifest.check().map(|()| manifest).map_err(|fault| format!("{MANIFEST} {fault}"))
+    }
+
+    /// Fails with what can't be so, whoever wrote it. What isn't refused here is added up without a look.
+    fn check(&self) -> Result<(), String> {
+        if self.dumps.is_empty() {
+            return Err("has no dump".into());
+        }
+        if !is_time(&self.time) {
+            return Err("has a time that isn't one".into());
+        }
+        let (mut files, mut products) = (BTreeSet::new(), BTreeSet::new());
+        let mut sums = [0_u64; 2];
+        for dump in &self.dumps {
+            // A name, and no way out of the folder, nor anything but a dump in it.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if dump.file.starts_with('.') || !dump.file.ends_with(".dump") || !dump.file.chars().all(plain) {
+                return Err("has a dump whose file has another name than dumps have".into());
+            }
+            if !files.insert(&dump.file) {
+                return Err(format!("has {} twice", dump.file));
+            }
+            if dump.products.is_empty() {
+                return Err(format!("has no product in {}", dump.file));
+            }
+            for content in &dump.products {
+                if !products.insert(content.product) {
+                    return Err(format!("has {} twice", content.product));
+                }
+            }
+            for (sum, number) in dump.contents.rows.values().map(|rows| (1, *rows)).chain([(0, dump.bytes)]) {
+                sums[sum] = sums[sum].checked_add(number).ok_or("has numbers that are too large")?;
+            }
+        }
+        Ok(())
     }
 }
 
+/// Whether a text is a time as [`Manifest::time`] has it: of two, the later one is the greater text.
+pub fn is_time(text: &str) -> bool {
+    const SHAPE: &str = "0000-00-00T00:00:00Z";
+    let fits = |(c, shape): (char, char)| if shape == '0' { c.is_ascii_digit() } else { c == shape };
+    text.len() == SHAPE.len() && text.chars().zip(SHAPE.chars()).all(fits)
+}
+
 fn write_dump(dump: &Dump) -> JsonValue {
-    let Contents { postgres, versions, rows, extensions, owners, owned, beyond, outside, .. } = &dump.contents;
+    let Contents { postgres, versions, rows, extensions, owners, owned, beyond, outside, .. } =
+        &dump.contents;
     let content = |content: &Content| {
         let Content { product, image, secrets } = content;
         object! { "product": product.name(), "image": image.as_str(), "secrets": secrets.clone() }
@@ -142,12 +201,8 @@ fn read_dump(json: &JsonValue) -> Option<Dump> {
         outside: set("outside").unwrap_or_default(),
         ..Contents::default()
     };
-    let file = string(&json["file"])?;
-    // A name, and no way out of the folder.
-    let is_name = !file.starts_with('.') && !file.contains(['/', '\\']);
-    is_name.then_some(())?;
     Some(Dump {
-        file,
+        file: string(&json["file"])?,
         sha256: string(&json["sha256"])?,
         bytes: json["bytes"].as_u64()?,
         database: string(&json["database"])?,
@@ -225,6 +280,81 @@ mod tests {
             manifest.dumps[0].file = file.into();
             let text = manifest.write();
             assert!(Manifest::read(text.as_bytes(), Manifest::sum(&text).as_bytes()).is_err(), "{file}");
+        }
+    }
+
+    fn read(text: &[u8]) -> Result<Manifest, String> {
+        let sum = format!("{}  {MANIFEST}\n", digest::of_bytes(text));
+        Manifest::read(text, sum.as_bytes())
+    }
+
+    #[test]
+    fn whatever_a_manifest_has_it_is_read_or_refused() {
+        let text = manifest().write();
+        let mut seed = 7_u64;
+        let mut below = |limit: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % limit
+        };
+        let odd = "18446744073709551615 18446744073709551616 -1 1e99999 1e-99999 0.1 { [[ \" \\u \\ud800 null \u{1b} é , 9";
+        let odd: Vec<_> = odd.split(' ').collect();
+        for _ in 0..20_000 {
+            let mut bytes = text.clone().into_bytes();
+            for _ in 0..=below(3) {
+                let (from, length) = (below(bytes.len()), below(6));
+                let with = odd[below(odd.len())].as_bytes().iter().copied();
+                bytes.splice(from..(from + length).min(bytes.len()), with);
+            }
+            if let Ok(manifest) = read(&bytes) {
+                let rows = manifest.dumps.iter().map(|dump| dump.contents.total());
+                assert!(rows.sum::<u64>() < u64::MAX && manifest.bytes() < u64::MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_size_and_shape_are_refused_not_counted() {
+        let with = |number: &str| read(manifest().write().replace("88000", number).as_bytes());
+        assert_eq!(with("88001").expect("a number").bytes(), 88_001);
+        let long = format!("0.{}", "1".repeat(40_000));
+        let digits = "9".repeat(40_000);
+        let short = "1e99999 1e-99999 1e32767 10000000000000000000000e32767 -1 18446744073709551616";
+        for number in short.split(' ').chain([&*long, &digits]) {
+            assert!(with(number).is_err(), "{number:.30}");
+        }
+        assert!(read("[".repeat(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_manifest_tells_each_thing_once() {
+        let changed = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = manifest();
+            change(&mut manifest);
+            read(manifest.write().as_bytes())
+        };
+        let second = |manifest: &mut Manifest, change: &dyn Fn(&mut Dump)| {
+            let mut dump = manifest.dumps[0].clone();
+            (dump.file, dump.products[0].product) = ("keto.dump".into(), Product::Keto);
+            change(&mut dump);
+            manifest.dumps.push(dump);
+        };
+        // Two databases of one name are on two servers.
+        changed(&|manifest| second(manifest, &|_| ())).expect("two dumps");
+        let refused = [
+            changed(&|manifest| second(manifest, &|dump| dump.products[0].product = Product::Kratos)),
+            changed(&|manifest| second(manifest, &|dump| dump.file = "kratos.dump".into())),
+            changed(&|manifest| second(manifest, &|dump| dump.products.clear())),
+            changed(&|manifest| second(manifest, &|dump| dump.products.push(dump.products[0].clone()))),
+            changed(&|manifest| second(manifest, &|dump| dump.bytes = u64::MAX)),
+            changed(&|manifest| _ = manifest.dumps[0].contents.rows.insert("t".into(), u64::MAX)),
+            changed(&|manifest| manifest.dumps.clear()),
+            changed(&|manifest| manifest.time = "tomorrow".into()),
+            changed(&|manifest| manifest.time = "9999-01-01T00:00:00Z\n".into()),
+            changed(&|manifest| manifest.dumps[0].file = MANIFEST.into()),
+            changed(&|manifest| manifest.dumps[0].file = "\u{1b}[2J.dump".into()),
+        ];
+        for (index, refused) in refused.iter().enumerate() {
+            assert!(refused.is_err(), "{index}");
         }
     }
 }

@@ -20,7 +20,12 @@ impl Sum {
 
 /// The sum over a text.
 pub fn of(text: &str) -> String {
-    hexadecimal(&Hash::hash(text.as_bytes()))
+    of_bytes(text.as_bytes())
+}
+
+/// The same over bytes.
+pub fn of_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Hash::hash(bytes))
 }
 
 /// Tells a secret from another one: keyed with a salt, so that the same secret elsewhere has another fingerprint.

@@ -93,7 +93,7 @@ pub fn read(text: &str) -> Option<Vec<Object>> {
 pub fn give(schema: Option<&str>, owners: &[Object]) -> String {
     let rows = owners.iter().map(|own| {
         object! { "kind": own.kind.as_str(), "identity": own.identity.as_str(), "owner": own.owner.as_str(),
-                  "code": own.code.as_str() }
+        "code": own.code.as_str() }
     });
     let rows = JsonValue::Array(rows.collect()).dump();
     block(&format!(
@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn what_the_server_said_goes_back_as_data() {
-        let objects = read(r#"["objects", [["table", "public.\"o'r$xtask$y\"", "shop", ""]]]"#).expect("objects");
+        let objects =
+            read(r#"["objects", [["table", "public.\"o'r$xtask$y\"", "shop", ""]]]"#).expect("objects");
         assert_eq!(objects[0].identity, "public.\"o'r$xtask$y\"");
         let script = give(None, &objects);
         assert!(script.starts_with("do $xtaskx$ ") && script.contains("o''r$xtask$y"), "{script}");

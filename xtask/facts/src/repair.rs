@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn an_invalid_index_is_built_anew_if_it_is_the_images() {
         let invalid = MADE.replace("(external_id)\tt", "(external_id)\tf");
-        assert_eq!(repaired(&invalid, &[]), Ok(vec!["reindex index concurrently \"public\".\"identities_idx\"".into()]));
+        assert_eq!(
+            repaired(&invalid, &[]),
+            Ok(vec!["reindex index concurrently \"public\".\"identities_idx\"".into()])
+        );
         let other = invalid.replace("INDEX (external_id)", "INDEX (id)");
         assert!(repaired(&other, &[]).is_err_and(|text| text.contains("INDEX (id)")));
         let left = invalid.replace("identities_idx", "identities_idx_ccnew1");

@@ -343,7 +343,12 @@ pub fn list(names: &[String]) -> String {
 
 /// Removes a database that may be there, whoever is connected to it.
 pub fn remove(name: &str) -> String {
-    format!("{}{}drop database if exists {};\n", set(name, "is_template", false), end_sessions(name), identifier(name))
+    format!(
+        "{}{}drop database if exists {};\n",
+        set(name, "is_template", false),
+        end_sessions(name),
+        identifier(name)
+    )
 }
 
 /// Renames a database that may be there, where another one is too.

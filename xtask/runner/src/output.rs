@@ -37,20 +37,20 @@ impl Output {
     /// A line about what was done.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.verbosity > Verbosity::Quiet {
-            eprintln!("{}", line.as_ref());
+            eprintln!("{}", plain(line.as_ref()));
         }
     }
 
     /// A line about what should be looked at.
     pub fn warn(&self, line: impl AsRef<str>) {
         if self.verbosity > Verbosity::Quiet {
-            eprintln!("{YELLOW}warning:{RESET} {}", line.as_ref());
+            eprintln!("{YELLOW}warning:{RESET} {}", plain(line.as_ref()));
         }
     }
 
     /// Asks a question on the terminal; only `y` or `yes` is a yes. Ctrl-C ends the wait for it.
     pub fn ask(&self, question: &str, interrupt: &Interrupt) -> anyhow::Result<bool> {
-        eprint!("{question} [y/N] ");
+        eprint!("{} [y/N] ", plain(question));
         let (typed, answers) = mpsc::channel();
         // A read from the terminal goes on after a signal, so it has a thread that can be left to itself.
         std::thread::spawn(move || {
@@ -93,12 +93,12 @@ impl Output {
 
     /// An error with its chain of causes, and the next command to type.
     pub fn error(error: &anyhow::Error, hint: Option<&str>) {
-        eprintln!("{BOLD_RED}error:{RESET} {error}");
+        eprintln!("{BOLD_RED}error:{RESET} {}", plain(&error.to_string()));
         for cause in error.chain().skip(1) {
-            eprintln!("{YELLOW}caused by:{RESET} {cause}");
+            eprintln!("{YELLOW}caused by:{RESET} {}", plain(&cause.to_string()));
         }
         if let Some(hint) = hint {
-            eprintln!("{CYAN}hint:{RESET} {hint}");
+            eprintln!("{CYAN}hint:{RESET} {}", plain(hint));
         }
         if is_on_github() {
             let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
@@ -199,8 +199,19 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Columns as wide as their widest cell, with a heading.
+/// Text without what a terminal takes for a command, or that shows it in another order: names in a database, in a
+/// backup or in a file are anybody's. Lines and tabs stay.
+pub fn plain(text: &str) -> String {
+    let is_command = |c: char| c.is_control() && !['\n', '\t'].contains(&c);
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let text = text.replace("\r\n", "\n");
+    text.chars().map(|c| if is_command(c) || turns(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Columns as wide as their widest cell, with a heading. A line stays a line.
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let whole = |cell: &String| plain(cell).replace(['\n', '\t'], " ");
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(whole).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -216,6 +227,16 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_says_nothing_to_the_terminal() {
+        assert_eq!(
+            plain("a\u{1b}]0;title\u{7}b\u{9b}2J\r\u{202e}c"),
+            "a\u{fffd}]0;title\u{fffd}b\u{fffd}2J\u{fffd}\u{fffd}c"
+        );
+        assert_eq!(plain("é\n\tü"), "é\n\tü");
+        assert_eq!(table(&[vec!["a\u{1b}[2J\nb".into(), "c".into()]]), ["a\u{fffd}[2J b  c"]);
+    }
 
     #[test]
     fn a_size_has_the_unit_that_keeps_it_short() {

@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use crate::failure::{Exit, Failure};
 use crate::interrupt::{Interrupt, TICK};
+use crate::plain_file;
 use ory_facts::diagnosis::essence;
 use ory_facts::secrets::Secrets;
 
@@ -161,7 +162,7 @@ impl Invocation {
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
         if self.limits.is_some() {
-            let running = self.with_input().and_then(|input| input.stdout_capture().stderr_capture().start());
+            let running = self.with_input()?.stdout_capture().stderr_capture().start();
             let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
@@ -179,7 +180,7 @@ impl Invocation {
         let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         let text = match &self.stdin {
             Input::Text(text) => self.opening.clone() + &self.in_frame(text),
-            Input::File(path) => std::fs::read_to_string(path)?,
+            Input::File(path) => std::io::read_to_string(plain_file::open(path)?)?,
         };
         Ok(command.stdin(text).quiet().ignore_status().output()?)
     }
@@ -244,15 +245,16 @@ impl Invocation {
     }
 
     /// The same with its standard input.
-    pub(crate) fn with_input(&self) -> std::io::Result<duct::Expression> {
+    pub(crate) fn with_input(&self) -> anyhow::Result<duct::Expression> {
         Ok(match &self.stdin {
-            Input::Text(text) => {
-                self.expression().stdin_bytes(self.opening.clone() + &self.in_frame(text))
-            }
-            Input::File(path) if self.opening.is_empty() => self.expression().stdin_path(path),
+            Input::Text(text) => self.expression().stdin_bytes(self.opening.clone() + &self.in_frame(text)),
             Input::File(path) => {
-                let (before, mut file) = (self.opening.clone(), std::fs::File::open(path)?);
-                let (reader, mut writer) = os_pipe::pipe()?;
+                let file = plain_file::open(path);
+                let mut file = file.with_context(|| format!("failed to read {}", path.display()))?;
+                if self.opening.is_empty() {
+                    return Ok(self.expression().stdin_file(file));
+                }
+                let (before, (reader, mut writer)) = (self.opening.clone(), os_pipe::pipe()?);
                 // A program that ends before it has read all says itself why.
                 std::thread::spawn(move || {
                     writer.write_all(before.as_bytes()).and_then(|()| std::io::copy(&mut file, &mut writer))
@@ -301,7 +303,7 @@ impl fmt::Display for Invocation {
 }
 
 /// Quotes a word for a POSIX shell; what such a shell takes as it is stays readable.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.into();

@@ -15,6 +15,7 @@ use ory_environment::server_lock;
 use ory_environment::snapshot;
 use ory_environment::store::{self, Store};
 use ory_facts::backup::Dump;
+use ory_facts::contents;
 use ory_facts::product::Product;
 use ory_stack::stack::Deployment;
 use xtask_runner::output::{Output, counted, size};
@@ -56,14 +57,28 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let replacements = replacements.collect::<Result<Vec<_>>>()?;
     // A migration meanwhile could be in the middle of rewriting a table. A replacement has the lock already.
     let _locks = if args.verify { vec![] } else { server_lock::acquire_all(&cx, &stores)? };
-    let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder(&cx, &args.folder))?;
-    made.manifest.dumps.iter().for_each(|dump| tell(&cx, dump));
+    let folder = folder(&cx, &args.folder);
+    let earlier = earlier(&cx, &folder);
+    let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder, args.verify)?;
+    made.manifest.dumps.iter().for_each(|dump| tell(&cx, earlier.as_ref(), dump));
+    if args.verify {
+        let verified = verify(&cx, &made, &replacements).and_then(|()| made.set_verified());
+        verified.inspect_err(|_| {
+            let folder = made.folder.display();
+            cx.out.warn(format!("{folder} stays, but is not `latest`: it was to be verified, and is not"));
+        })?;
+    }
+    Ok(Output::data(made.folder.display().to_string())?)
+}
+
+/// Restores each dump beside what is there, and compares it.
+fn verify(cx: &Context, made: &backup::Backup, replacements: &[Replacement]) -> Result<()> {
     for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
-        made.check(&cx, dump)?;
+        made.check(cx, dump)?;
         replacement.verify(dump, &made.path(dump))?;
         cx.out.say(format!("{}: restored and compared", dump.names()));
     }
-    Ok(Output::data(made.folder.display().to_string())?)
+    Ok(())
 }
 
 /// Where backups are.
@@ -84,18 +99,32 @@ pub fn line(dump: &Dump) -> String {
     )
 }
 
+/// The backup before this one, whose counts are compared; none where it can't be read.
+fn earlier(cx: &Context, folder: &std::path::Path) -> Option<backup::Backup> {
+    backup::latest(cx, folder, &[]).ok()?.0
+}
+
 /// Says what a dump holds, and what a restore of it will need.
-fn tell(cx: &Context, dump: &Dump) {
+fn tell(cx: &Context, before: Option<&backup::Backup>, dump: &Dump) {
     cx.out.say(line(dump));
+    let before = before.and_then(|backup| {
+        backup.manifest.dumps.iter().find(|other| other.file == dump.file && other.database == dump.database)
+    });
+    for less in contents::implausible(&dump.contents, before.map(|dump| &dump.contents)) {
+        cx.out.warn(format!("{}: {less}", dump.names()));
+    }
     load::told(dump).iter().for_each(|need| cx.out.warn(need));
 }
 
 /// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
-pub fn before(cx: &Context, stores: &[&Store], folder: &Folder) -> Result<backup::Backup> {
-    let made = backup::take(cx, stores, &self::folder(cx, folder))?;
+/// Where it is `to_verify`, it isn't the latest before it was.
+pub fn before(cx: &Context, stores: &[&Store], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
+    let folder = self::folder(cx, folder);
+    let earlier = earlier(cx, &folder);
+    let made = backup::take(cx, stores, &folder, to_verify)?;
     for dump in &made.manifest.dumps {
         made.check(cx, dump)?;
-        tell(cx, dump);
+        tell(cx, earlier.as_ref(), dump);
     }
     Ok(made)
 }
@@ -122,7 +151,7 @@ pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> 
         return Ok(());
     }
     let _locks = server_lock::acquire_all(cx, &stores)?;
-    let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None })?;
+    let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None }, false)?;
     Ok(Output::data(made.folder.display().to_string())?)
 }
 

@@ -101,7 +101,7 @@ fn back_up(
     if stores.is_empty() {
         return Ok(None);
     }
-    let made = super::backup::before(cx, &stores, &args.folder)?;
+    let made = super::backup::before(cx, &stores, &args.folder, true)?;
     Output::data(made.folder.display().to_string())?;
     for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
         replacement

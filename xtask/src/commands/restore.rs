@@ -14,11 +14,13 @@ use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::{self, Store};
-use ory_facts::backup::{Dump, Manifest};
+use ory_facts::backup::Dump;
 use ory_facts::carried::State;
 use ory_facts::product::Product;
+use ory_stack::backup_key;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, size};
+use xtask_runner::process::quote;
 
 pub struct Restore {
     backup: PathBuf,
@@ -36,7 +38,7 @@ impl Arguments for Restore {
             products("Only these products [default: all that are in it]"),
             option("into", "DATABASE", "Restore one product into this empty database, and replace nothing"),
             yes(),
-            switch("force", "Restore also what this stack's secrets can't decrypt"),
+            switch("force", "Restore also what this stack has not made, or what its secrets can't decrypt"),
         ]
     }
 
@@ -51,21 +53,36 @@ impl Arguments for Restore {
     }
 }
 
-const IS_OWN: bool = true;
+impl Restore {
+    /// The command line as it was typed, with these flags. By now, another backup could be the latest.
+    fn line(&self, backup: &Backup, flags: &str) -> String {
+        let is_latest = self.backup.as_os_str() == "latest";
+        let name = if is_latest { backup.name() } else { self.backup.to_string_lossy().into_owned() };
+        let products = self.products.iter().map(|product| format!(" {product}")).collect::<String>();
+        let into =
+            self.into.iter().map(|database| format!(" --into {}", quote(database))).collect::<String>();
+        format!("cargo xtask restore {}{products}{into} {flags}", quote(&name))
+    }
+}
 
 pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
     let backup = open(&cx, &args.backup, &args.products)?;
+    if backup.is_unverified() {
+        let name = backup.name();
+        cx.out.warn(format!("the backup {name} was to be verified, and that failed or was cut off"));
+    }
     let dumps = dumps(&cx, &backup, &args.products)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
     let stores = store::of(&cx, &products)?;
     let pairs = pair(&stores, &dumps)?;
     super::start_servers(&cx, &stores)?;
+    let is_own = refuse_foreign(&cx, &backup, &pairs, args)?;
     for (store, dump) in &pairs {
-        refuse_unreadable(&cx, &backup, store, dump, args.force)?;
+        refuse_unreadable(&cx, &backup, store, dump, args)?;
     }
     if options.dry_run {
         return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
@@ -74,7 +91,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         backup.check(&cx, dump)?;
     }
     if let Some(database) = &args.into {
-        return into(&cx, &backup, &pairs, database);
+        return into(&cx, &backup, &pairs, database, is_own);
     }
     let mut replacements =
         pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
@@ -86,7 +103,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     }
     for (((_, dump), is_behind), replacement) in pairs.iter().zip(behind).zip(&mut replacements) {
         replacement.make()?;
-        replacement.restore(dump, &backup.path(dump), IS_OWN)?;
+        replacement.restore(dump, &backup.path(dump), is_own)?;
         if is_behind {
             replacement.migrate()?;
         }
@@ -94,7 +111,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
     let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
-    let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), IS_OWN)).collect();
+    let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), is_own)).collect();
     let stopped = super::stop(&cx, &products)?;
     in_place::put(&cx, replacements, &dumps, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
@@ -107,22 +124,50 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     Ok(())
 }
 
-/// By its name, or by its folder; the latest is the newest that has these products. One that is damaged is told, not
-/// passed over for an older one.
+/// By its name, or by its folder; the latest is the newest of this project that has these products.
 fn open(cx: &Context, backup: &PathBuf, products: &[Product]) -> Result<Backup> {
     let all = backup::folder(cx);
     if backup.as_os_str() == "latest" {
-        let has = |manifest: &Manifest| products.iter().all(|product| manifest.dump_of(*product).is_some());
-        let mut newest = backup::all(&all)?.into_iter().rev().map(|(_, backup)| backup);
-        let newest = newest.find(|backup| backup.as_ref().map_or(true, |backup| has(&backup.manifest)));
-        return newest.unwrap_or_else(|| {
+        let (latest, unverified) = backup::latest(cx, &all, products)?;
+        for newer in unverified {
+            let name = newer.name();
+            cx.out.warn(format!("the backup {name} is passed over: it was to be verified, and is not"));
+        }
+        return latest.ok_or_else(|| {
             let names: String = products.iter().map(|product| format!(" of {product}")).collect();
-            let message = format!("there is no backup{names} in {}", all.display());
-            Err(Failure::new(Exit::Missing, message).hint("cargo xtask backup").into())
+            let project = &cx.stack.project;
+            let message = format!("there is no backup{names} of the project {project} in {}", all.display());
+            Failure::new(Exit::Missing, message).hint("cargo xtask backup").into()
         });
     }
     let named = all.join(backup);
     backup::open(if named.is_dir() { &named } else { backup })
+}
+
+/// A dump is a program: what it was made to do is done with the rights of the role that loads it. One that this stack
+/// hasn't made is shown, and loaded only where that is asked for.
+/// Returns whether this stack has made it.
+fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args: &Restore) -> Result<bool> {
+    let Some(why) = backup.foreign(backup_key::key(&cx.dir)?.as_deref()) else { return Ok(true) };
+    let message =
+        format!("this stack did not make the backup {}, as far as can be told: {why}", backup.name());
+    for (store, dump) in pairs {
+        let file = &dump.file;
+        if cx.options.dry_run {
+            Output::data(format!("# lists what is in {file}: pg_restore --list"))?;
+            continue;
+        }
+        let objects = backup::listing::objects(cx, backup, store, dump)?;
+        cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
+        objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
+    }
+    if args.force {
+        cx.out.warn(message);
+        return Ok(false);
+    }
+    let line = args.line(backup, "--force");
+    let hint = format!("a dump can do what the role may do that loads it; if you trust who made it: {line}");
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
 }
 
 /// What of the backup is to be restored.
@@ -168,7 +213,7 @@ fn refuse_unreadable(
     backup: &Backup,
     store: &Store,
     dump: &Dump,
-    is_forced: bool,
+    args: &Restore,
 ) -> Result<()> {
     for content in &dump.products {
         let Some(deployment) = store.deployments.iter().find(|d| d.product == content.product) else {
@@ -185,14 +230,13 @@ fn refuse_unreadable(
                 "what {product} encrypted could not be read: {place} has another value than on {}",
                 backup.manifest.time
             );
-            if is_forced {
+            if args.force {
                 cx.out.warn(message);
                 continue;
             }
             let hint = format!(
-                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: \
-                 cargo xtask restore {} {product} --force",
-                backup.name()
+                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: {}",
+                args.line(backup, "--force")
             );
             bail!(Failure::new(Exit::Missing, message).hint(hint));
         }
@@ -224,9 +268,8 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     let what = format!("replaces {databases}{drops}");
     let drop = if dropped.is_empty() { String::new() } else { format!(" This drops {dropped}.") };
     let question = format!("Replace {databases} by what they were on {}?{drop}", backup.manifest.time);
-    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
-    let line = format!("cargo xtask restore {}{products} --yes", backup.name());
-    super::confirm(cx, args.yes, &what, &question, &line)
+    let flags = if args.force { "--force --yes" } else { "--yes" };
+    super::confirm(cx, args.yes, &what, &question, &args.line(backup, flags))
 }
 
 fn print(store: &Store, dump: &Dump) -> Result<()> {
@@ -243,12 +286,18 @@ fn print(store: &Store, dump: &Dump) -> Result<()> {
 }
 
 /// Restores one dump into an empty database that is there already.
-fn into(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str) -> Result<()> {
+fn into(
+    cx: &Context,
+    backup: &Backup,
+    pairs: &[(&Store, &Dump)],
+    database: &str,
+    is_own: bool,
+) -> Result<()> {
     let [(store, dump)] = pairs else {
         let message = "--into takes one product";
         bail!(Failure::new(Exit::Usage, message).hint("cargo xtask restore BACKUP PRODUCT --into DATABASE"));
     };
-    replacement::restore_into(cx, store, dump, &backup.path(dump), database, IS_OWN)?;
+    replacement::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
     cx.out.say(format!(
         "{}: restored {} into {database}; where the DSN names it, {} is served from it",
         dump.names(),

@@ -121,7 +121,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         let stores: Vec<_> = plans.iter().map(|plan| plan.shared.store).collect();
         let locks = stores.iter().map(|store| server_lock::acquire(&cx, store.main()?));
         let locks = locks.collect::<Result<Vec<_>>>()?;
-        let made = super::backup::before(&cx, &stores, &args.folder)?;
+        let made = super::backup::before(&cx, &stores, &args.folder, false)?;
         drop(locks);
         cx.out.say(format!("the backup is {}", made.folder.display()));
     }

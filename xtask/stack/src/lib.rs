@@ -1,12 +1,14 @@
 //! What a stack is, by what Compose resolves of it, the files that it mounts and what the engine describes, and what can
 //! be wrong with it. Nothing is started here.
 
+pub mod backup_key;
 pub mod checks;
 pub mod container;
 pub mod encryption;
 pub mod env_file;
 pub mod image;
 pub mod listener;
+pub mod partial;
 pub mod remedy;
 pub mod service;
 pub mod settings;

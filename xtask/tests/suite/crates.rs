@@ -25,7 +25,8 @@ fn no_dependency_needs_a_newer_rust_than_the_crate_says() {
 
 #[test]
 fn git_ignores_secrets_and_data() {
-    for path in [".env", ".env.production", "backups/a.dump", "secrets/kratos.yml", "target/ory/logs/a.log"] {
+    let secret = [".env", ".env.production", ".env.backup-key", "secrets/kratos.yml"];
+    for path in secret.into_iter().chain(["backups/a.dump", "target/ory/logs/a.log"]) {
         outcome(Command::new("git").args(["check-ignore", "--quiet", path]).current_dir(workspace()))
             .exits(0);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SUM, Manifest};
+use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest};
 use ory_facts::contents::Contents;
 use ory_facts::product::Product;
 
@@ -49,7 +49,7 @@ fn calls_in_text(file: &str) -> Vec<String> {
     typed.filter(is_call).collect()
 }
 
-/// A backup of Kratos, whose dump nobody looks at in a dry run.
+/// A backup of Kratos that the stack has made, whose dump nobody looks at in a dry run.
 fn write_backup(project: &Project) {
     let contents = Contents::default();
     let content = Content { product: Product::Kratos, image: String::new(), secrets: BTreeMap::new() };
@@ -62,10 +62,13 @@ fn write_backup(project: &Project) {
         contents,
         products: vec![content],
     };
-    let [time, project_name, salt] = ["2026-01-02T03:04:05Z", "ory", "salt"].map(String::from);
+    let [time, project_name, salt] = ["2026-01-02T03:04:05Z", "stack", "salt"].map(String::from);
     let text = Manifest { time, project: project_name, salt, dumps: vec![dump] }.write();
     let folder = project.dir.join("backups/2026-01-02T03-04-05Z");
     std::fs::create_dir_all(&folder).expect("a folder");
+    let key = "k".repeat(64);
+    project.write(".env.backup-key", &key);
+    std::fs::write(folder.join(MANIFEST_SIGNATURE), Manifest::signature(&key, &text)).expect("written");
     std::fs::write(folder.join(MANIFEST_SUM), Manifest::sum(&text)).expect("written");
     std::fs::write(folder.join(MANIFEST), text).expect("written");
 }

@@ -14,7 +14,7 @@ scenarios_once! {
 }
 
 /// A server with the database of the stack, which joins its network.
-fn managed(stack: &mut Stack) -> Managed {
+pub fn managed(stack: &mut Stack) -> Managed {
     let managed = Managed::start(stack);
     managed.sql("postgres", "create role identity login password 's3cret-of-managed'");
     managed.sql("postgres", "create database identity owner identity");

@@ -68,7 +68,11 @@ fn version_columns(catalog: &Catalog) -> BTreeSet<String> {
 
 fn is_among<'a>(versions: impl IntoIterator<Item = &'a String>) -> String {
     let versions: Vec<_> = versions.into_iter().map(|version| literal(version)).collect();
-    if versions.is_empty() { "false".into() } else { format!("format('%s', version) in ({})", versions.join(", ")) }
+    if versions.is_empty() {
+        "false".into()
+    } else {
+        format!("format('%s', version) in ({})", versions.join(", "))
+    }
 }
 
 /// A shared schema, divided.

@@ -3,6 +3,7 @@
 //! `cargo xtask test attacks::` runs all of them.
 
 mod backups;
+mod backups_at_once;
 mod edges;
 mod roles;
 mod rows;
