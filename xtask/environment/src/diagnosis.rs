@@ -120,7 +120,7 @@ fn words(cx: &Context, deployment: &Deployment) -> Words {
         ("service", serving.name.clone()),
         ("role", dsn.user.clone()),
         ("database", dsn.database.clone()),
-        ("schema", dsn.schema().unwrap_or("public").into()),
+        ("schema", dsn.schema().unwrap_or_else(|| "public".into())),
         ("server", deployment.server_name().into()),
         ("dump", newest_dump(cx, deployment)),
         ("restore", format!("{restore} --clean --if-exists -d {}", dsn.database)),

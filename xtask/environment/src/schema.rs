@@ -130,7 +130,7 @@ impl<'a> Schema<'a> {
     /// What the new one holds.
     fn contents(&self) -> Result<Contents> {
         let new = &self.swap.0.new;
-        let deployments = vec![self.store.main()?.with_search_path(new)];
+        let deployments = vec![self.store.main()?.with_schema(new)];
         let store = Store { deployments, schema: Some(new.clone()) };
         snapshot::contents(self.cx, &store, store.database())
     }

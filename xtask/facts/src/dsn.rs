@@ -2,11 +2,29 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Parameters that Ory reads and PostgreSQL refuses.
-/// Source: <https://www.ory.sh/docs/ecosystem/deployment#postgresql>.
-const ORY_ONLY: [&str; 4] = ["max_conns", "max_idle_conns", "max_conn_lifetime", "max_conn_idle_time"];
+use crate::server_options;
+use crate::sql::{name, names};
+
+/// Parameters that Ory and its driver read, and PostgreSQL refuses.
+/// Sources: <https://www.ory.sh/docs/ecosystem/deployment#postgresql>,
+/// <https://pkg.go.dev/github.com/jackc/pgx/v5#ParseConfig>.
+const ORY_ONLY: [&str; 8] = [
+    "max_conns",
+    "max_idle_conns",
+    "max_conn_lifetime",
+    "max_conn_idle_time",
+    "default_query_exec_mode",
+    "statement_cache_capacity",
+    "description_cache_capacity",
+    "sslpassword",
+];
+
+/// All that a part of a URL may not hold as it is. Within a part nothing has to stand for itself.
+const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The same for the value of a parameter, where a list stays readable.
+const VALUE: &AsciiSet = &PART.remove(b',').remove(b'/').remove(b':');
 
 /// Where a product keeps its state, and as whom.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +45,7 @@ pub struct Place<'a> {
     host: &'a str,
     port: u16,
     database: &'a str,
-    search_path: &'a str,
+    schema: String,
 }
 
 impl Dsn {
@@ -75,29 +93,41 @@ impl Dsn {
         })
     }
 
-    /// The same server, role and parameters with another database, whose name needs no escapes.
+    /// The same server, role and parameters with another database.
     pub fn with_database(&self, name: &str) -> Self {
         let host = self.text.find("://").map_or(0, |at| at + 3);
         let end = self.text[host..].find(['/', '?', '#']).map_or(self.text.len(), |at| host + at);
         let (server, path) = self.text.split_at(end);
         let query = path.find('?').map_or("", |at| &path[at..]);
-        Self { database: name.into(), text: format!("{server}/{name}{query}"), ..self.clone() }
+        let written = utf8_percent_encode(name, PART);
+        Self { database: name.into(), text: format!("{server}/{written}{query}"), ..self.clone() }
     }
 
-    /// The same place and parameters as another role, whose name and password need no escapes.
+    /// The same place and parameters as another role.
     pub fn with_login(&self, user: &str, password: &str) -> Self {
         let host = self.text.find("://").map_or(0, |at| at + 3);
         let end = self.text[host..].find(['/', '?', '#']).map_or(self.text.len(), |at| host + at);
         let address = self.text[host..end].rfind('@').map_or(host, |at| host + at + 1);
-        let text = format!("{}{user}:{password}@{}", &self.text[..host], &self.text[address..]);
+        let login = [user, password].map(|part| utf8_percent_encode(part, PART).to_string()).join(":");
+        let text = format!("{}{login}@{}", &self.text[..host], &self.text[address..]);
         Self { user: user.into(), password: password.into(), text, ..self.clone() }
     }
 
-    /// The same with the tables in other schemas, whose names need no escapes.
+    /// The same with the tables in these schemas, by their names.
+    pub fn with_schemas(&self, schemas: &[&str]) -> Self {
+        let path: Vec<_> = schemas.iter().map(|schema| name(schema)).collect();
+        self.with_search_path(&path.join(","))
+    }
+
+    /// The same with the tables in other schemas: a list as PostgreSQL reads it, in which odd names are quoted.
     pub fn with_search_path(&self, path: &str) -> Self {
         let (base, query) = self.text.split_once('?').unwrap_or((&self.text, ""));
-        let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("search_path="));
-        let own = format!("search_path={path}");
+        let is_path = |pair: &str| {
+            let name = pair.split('=').next().unwrap_or_default();
+            decode(name).is_ok_and(|name| name == "search_path")
+        };
+        let kept = query.split('&').filter(|pair| !pair.is_empty() && !is_path(pair));
+        let own = format!("search_path={}", utf8_percent_encode(path, VALUE));
         let pairs: Vec<_> = kept.chain([own.as_str()]).collect();
         let text = format!("{base}?{}", pairs.join("&"));
         let mut parameters = self.parameters.clone();
@@ -111,14 +141,23 @@ impl Dsn {
         &self.text
     }
 
-    /// The schema the tables go to, where the DSN names one.
-    pub fn search_path(&self) -> Option<&str> {
-        self.parameter("search_path")
+    /// The schemas that tables are looked for in, as PostgreSQL reads them, where the DSN names some.
+    pub fn search_path(&self) -> Option<String> {
+        let path = self.parameter("search_path").map(String::from);
+        // What stands in `options` is what the server begins with.
+        path.or_else(|| server_options::setting(self.parameter("options")?, "search_path"))
     }
 
-    /// The schema that tables are made in, where the DSN names one: the first of its search_path.
-    pub fn schema(&self) -> Option<&str> {
-        Some(self.search_path()?.split(',').next()?.trim())
+    /// Their names in order, without quotes; none where the DSN names none, or what PostgreSQL takes for no list.
+    pub fn schemas(&self) -> Option<Vec<String>> {
+        let names = names(&self.search_path()?)?.into_iter();
+        let own = |name: String| if name == "$user" { self.user.clone() } else { name };
+        Some(names.map(own).collect())
+    }
+
+    /// The schema that tables are made in, where the DSN names one: the first of its search_path, if it is there.
+    pub fn schema(&self) -> Option<String> {
+        self.schemas()?.into_iter().next()
     }
 
     /// How the connection is encrypted, where the DSN tells.
@@ -142,7 +181,7 @@ impl Dsn {
             host: &self.host,
             port: self.port,
             database: &self.database,
-            search_path: self.search_path().unwrap_or("public"),
+            schema: self.schema().unwrap_or_else(|| "public".into()),
         }
     }
 
@@ -155,7 +194,7 @@ impl Dsn {
     /// The DSN as the variables that psql reads, so that it is in no argument list.
     /// Source: <https://www.postgresql.org/docs/17/libpq-envars.html>.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let mut options = String::new();
+        let mut options = vec![];
         let mut env = vec![
             ("PGHOST".into(), self.host.clone()),
             ("PGPORT".into(), self.port.to_string()),
@@ -166,17 +205,19 @@ impl Dsn {
         ];
         for (name, value) in &self.parameters {
             match name.as_str() {
-                "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "target_session_attrs" => {
+                "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "sslsni" | "target_session_attrs" => {
                     env.push((format!("PG{}", name.to_uppercase().replace('_', "")), value.clone()));
                 }
                 "connect_timeout" | "application_name" => {}
                 name if ORY_ONLY.contains(&name) => {}
+                // The server reads them before all other parameters.
+                "options" => options.insert(0, value.clone()),
                 // pgx sends every other parameter to the server when it connects.
-                name => options += &format!("-c {name}={} ", value.replace('\\', "\\\\").replace(' ', "\\ ")),
+                name => options.push(format!("-c {}", server_options::word(&format!("{name}={value}")))),
             }
         }
         if !options.is_empty() {
-            env.push(("PGOPTIONS".into(), options.trim_end().into()));
+            env.push(("PGOPTIONS".into(), options.join(" ")));
         }
         env
     }
@@ -245,6 +286,67 @@ mod tests {
             assert_eq!((dsn.url(), dsn.database.as_str()), (other, "x"));
             assert_eq!(dsn, parse(other));
         }
+    }
+
+    #[test]
+    fn a_name_is_written_so_that_it_is_read_as_the_same() {
+        let names = [
+            "a%b", "a%20b", "a/b", "a?b#c", "a b", "a+b", "a&b=c", "a@b:c", "\"q\"", "it's", "é語", "[x]",
+            "\\",
+        ];
+        let more = ["postgres://x", "a\tb\n", "..", "`{|}^<>", "$user", "a;b", ",", "${x}"];
+
+        for text in
+            ["postgres://u:p%2F@h:1/d?sslmode=disable&search_path=s", "postgres://h", "postgres://h/?a=b"]
+        {
+            for name in names.into_iter().chain(more) {
+                let own = parse(text);
+                let dsn = own.with_database(name).with_login(name, name).with_search_path(name);
+                let read = parse(dsn.url());
+                assert_eq!(dsn, read, "{name}");
+                assert_eq!([&read.database, &read.user, &read.password], [name; 3], "{}", dsn.url());
+                assert_eq!(read.search_path().as_deref(), Some(name));
+                assert_eq!((&read.host, read.port, read.sslmode()), (&own.host, own.port, own.sslmode()));
+            }
+        }
+        let encoded = parse("postgres://h/d?search%5Fpath=a&x=y").with_search_path("b");
+        assert_eq!(encoded.url(), "postgres://h/d?x=y&search_path=b");
+    }
+
+    #[test]
+    fn schemas_are_read_as_postgresql_reads_them() {
+        for (parameter, schemas) in [
+            ("search_path=a,b", &["a", "b"][..]),
+            ("search_path=a,%20public", &["a", "public"]),
+            ("search_path=%22A%20b%22,Public", &["A b", "public"]),
+            ("search_path=%22a%22%22,b%22", &["a\",b"]),
+            ("search_path=%22$user%22,public", &["u", "public"]),
+            ("options=-csearch_path%3Da", &["a"]),
+            ("options=-c%20search_path%3Da,%5C%20b%20--work-mem%3D4MB", &["a", "b"]),
+            ("options=--search-path%3Da%20-c%20search_path%3Db", &["b"]),
+            ("search_path=a&options=-csearch_path%3Db", &["a"]),
+            ("search_path=", &[]),
+            ("search_path=%22%22", &[]),
+        ] {
+            let dsn = parse(&format!("postgres://u:p@h/d?{parameter}"));
+            assert_eq!(dsn.schemas().unwrap_or_default(), schemas, "{parameter}");
+        }
+        assert_eq!(parse("postgres://u:p@h/d").schemas(), None);
+        assert_eq!(parse("postgres://h/d?search_path=a,,b").schemas(), None);
+    }
+
+    #[test]
+    fn the_server_gets_each_setting_as_one_word_and_options_first() {
+        let dsn =
+            parse("postgres://h/d?search_path=%22A%20b%22,%09c%5Cd&options=-c%20work_mem%3D5MB&sslsni=0");
+        let env = dsn.environment();
+        let value = |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("PGOPTIONS"), Some("-c work_mem=5MB -c search_path=\"A\\ b\",\\\tc\\\\d"));
+        assert_eq!(value("PGSSLSNI"), Some("0"));
+        assert_eq!(
+            server_options::setting(value("PGOPTIONS").unwrap_or_default(), "search_path"),
+            dsn.search_path()
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod product;
 pub mod repair;
 pub mod schema_swap;
 pub mod secrets;
+pub mod server_options;
 pub mod split;
 pub mod sql;
 pub mod swap;

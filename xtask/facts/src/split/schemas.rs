@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Division, Part, SETTINGS, SHARED, VERSIONS, Way, table};
-use crate::sql::{identifier, literal};
+use crate::sql::{identifier, literal, name};
 
 impl Division {
     /// Gives each product its schema, owned by this role of its DSN.
@@ -34,9 +34,11 @@ impl Division {
 
     /// The search_path of a part's new DSN: its schema, then those of the extensions that its migrations use by name.
     pub fn search_path(part: &Part) -> String {
-        let mut path = vec![part.product.name()];
-        for schema in part.extensions.values().filter(|schema| *schema != "pg_catalog") {
-            if !path.contains(&schema.as_str()) {
+        let mut path = vec![name(part.product.name())];
+        for schema in
+            part.extensions.values().filter(|schema| *schema != "pg_catalog").map(|schema| name(schema))
+        {
+            if !path.contains(&schema) {
                 path.push(schema);
             }
         }
