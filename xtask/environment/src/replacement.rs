@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Error, Result, bail};
 use ory_facts::backup::Dump;
 use ory_facts::contents::{self, Contents};
-use ory_facts::sql::{identifier, literal};
+use ory_facts::sql::{self, identifier, literal};
 use ory_facts::swap::{self, Swap};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -280,7 +280,7 @@ pub fn restore_into(cx: &Context, store: &Store, dump: &Dump, path: &Path, datab
 /// all or nothing.
 fn fill(cx: &Context, store: &Store, place: &Place, dump: &Dump, path: &Path, database: &str) -> Result<()> {
     let deployment = store.main()?;
-    let into = format!("--dbname={database}");
+    let into = format!("--dbname={}", sql::database(database));
     let mut words = [&postgres::RESTORE[..], &[&into]].concat();
     let within = store.schema.as_ref().map(|schema| format!("--schema={schema}"));
     if let Some(within) = &within {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use ory_facts::contents::{self, Contents};
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};
-use ory_facts::sql::{identifier, literal};
+use ory_facts::sql::{self, identifier, literal};
 use ory_facts::swap::{self, Swap};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -77,7 +77,7 @@ impl<'a> Schema<'a> {
         {
             let _progress =
                 cx.out.progress(format!("bringing {names} into {database}, beside what is there"));
-            let into = format!("--dbname={database}");
+            let into = format!("--dbname={}", sql::database(database));
             let mut words = [&postgres::RESTORE[..], &[&into]].concat();
             words.extend(self.store.main()?.server.is_none().then_some("--no-owner"));
             let restore = self.tool(database, &words)?.stdin_file(dump.path()).read(&cx.secrets);

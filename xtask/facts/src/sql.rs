@@ -67,6 +67,18 @@ pub fn argument(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
 }
 
+/// A database as the argument of a client program, which takes a name with an equals sign, or one that looks like a URL,
+/// for a whole connection string.
+/// Source: <https://www.postgresql.org/docs/17/libpq-connect.html#LIBPQ-PARAMKEYWORDS>.
+pub fn database(name: &str) -> String {
+    let is_string =
+        name.contains('=') || ["postgres://", "postgresql://"].iter().any(|url| name.starts_with(url));
+    if !is_string {
+        return name.into();
+    }
+    format!("dbname='{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// Keeps the passwords of what follows out of the server's log.
 pub const UNLOGGED: &str = "set log_statement = 'none'; set log_min_error_statement = 'panic';\n";
 
@@ -93,6 +105,13 @@ mod tests {
     fn a_quote_in_a_name_stays_inside_its_literal() {
         assert_eq!(literal("o'ry\\"), "'o''ry\\'");
         assert_eq!(argument("o'ry\\"), r"'o\'ry\\'");
+    }
+
+    #[test]
+    fn a_database_is_never_taken_for_a_connection_string() {
+        assert_eq!(database("it's \\ a%b"), "it's \\ a%b");
+        assert_eq!(database("a='\\"), r"dbname='a=\'\\'");
+        assert_eq!(database("postgres://x"), "dbname='postgres://x'");
     }
 
     #[test]
