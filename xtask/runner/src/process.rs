@@ -261,7 +261,7 @@ impl fmt::Display for Invocation {
 }
 
 /// Quotes a word for a POSIX shell; what such a shell takes as it is stays readable.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.into();

@@ -18,6 +18,7 @@ use ory_facts::carried::State;
 use ory_facts::product::Product;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, size};
+use xtask_runner::process::quote;
 
 pub struct Restore {
     backup: PathBuf,
@@ -188,7 +189,7 @@ fn refuse_unreadable(
             let hint = format!(
                 "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: \
                  cargo xtask restore {} {product} --force",
-                backup.name()
+                typed(cx, backup)
             );
             bail!(Failure::new(Exit::Missing, message).hint(hint));
         }
@@ -207,6 +208,12 @@ fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
     Ok(is_behind)
 }
 
+/// How a backup is named on the command line: one in another folder by its path.
+fn typed(cx: &Context, backup: &Backup) -> String {
+    let is_known = backup.folder.parent() == Some(&*backup::folder(cx));
+    quote(&if is_known { backup.name() } else { backup.folder.display().to_string() })
+}
+
 fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &Restore) -> Result<bool> {
     let databases = replacements.iter().filter_map(Replacement::in_words).collect::<Vec<_>>().join(", ");
     if databases.is_empty() {
@@ -215,7 +222,7 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     let what = format!("replaces {databases}");
     let question = format!("Replace {databases} by what they were on {}?", backup.manifest.time);
     let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
-    let line = format!("cargo xtask restore {}{products} --yes", backup.name());
+    let line = format!("cargo xtask restore {}{products} --yes", typed(cx, backup));
     super::confirm(cx, args.yes, &what, &question, &line)
 }
 
