@@ -109,15 +109,18 @@ impl Output {
         }
     }
 
-    /// A line of data. A reader that went away (`| head`) ends the command quietly.
+    /// A line of data. What a command has still to do, and its exit code, are the same where the reader went away
+    /// (`| head`).
     pub fn data(line: impl AsRef<str>) -> std::io::Result<()> {
-        writeln!(anstream::stdout(), "{}", line.as_ref())
+        Self::is_read(line).map(|_| ())
     }
 
-    /// Whether an error only says that the reader of standard output went away.
-    pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-        let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-        io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
+    /// A line of data, of which there may be no end: false once the reader went away.
+    pub fn is_read(line: impl AsRef<str>) -> std::io::Result<bool> {
+        match writeln!(anstream::stdout(), "{}", line.as_ref()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            written => written.map(|()| true),
+        }
     }
 
     /// Says what is waited for, from the first second on, until the guard is dropped: on a terminal

@@ -109,6 +109,21 @@ fn what_another_user_put_where_a_lock_is_to_be_is_left_alone() {
 }
 
 #[test]
+fn a_reader_that_went_away_changes_no_exit_code() {
+    // What is pending is pending also where nobody reads the table.
+    let fake = Fake::new().with_database("");
+    let status = |stdout: Stdio| {
+        let mut command = fake.command("status --check");
+        command.stdout(stdout).stderr(Stdio::null()).status().expect("xtask starts").code()
+    };
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let read = status(Stdio::null());
+    assert_ne!(read, Some(0));
+    assert_eq!(status(writer.into()), read);
+}
+
+#[test]
 fn an_argument_that_is_not_utf_8_is_wrong_usage() {
     for words in
         [&["restore"][..], &["backup", "--output"], &["up"], &["-C"], &["migrate-all", "--lock-timeout"]]
