@@ -8,25 +8,8 @@ use anyhow::Result;
 /// The folder, made where it isn't there.
 #[cfg(unix)]
 pub fn find() -> Result<PathBuf> {
-    use crate::failure::{Exit, Failure};
-
-    let user = unix::user()?;
-    let folder = PathBuf::from(format!("/tmp/xtask-{user}"));
-    let Err(fault) = unix::make_private(&folder, user) else { return Ok(folder) };
-    // Not the first choice: a job of cron has none, and must find the same folder as who is logged in. Where another user
-    // was first in /tmp, all runs see that.
-    let runtime =
-        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
-    if let Some(runtime) = runtime
-        && unix::check_private(&runtime, user).is_ok()
-    {
-        let folder = runtime.join("xtask");
-        return unix::make_private(&folder, user).map(|()| folder);
-    }
-    let failure = Failure::new(Exit::Failed, format!("locks can't be kept in {}", folder.display()));
-    Err(fault.context(failure.hint(
-        "have an administrator remove it, or name a folder that only you may enter: export XDG_RUNTIME_DIR=DIR",
-    )))
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    unix::find(std::path::Path::new("/tmp"), runtime.filter(|folder| folder.is_absolute()))
 }
 
 /// Elsewhere the temporary folder is the user's own.
@@ -48,9 +31,29 @@ mod unix {
     use std::io::ErrorKind;
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use anyhow::{Context, Result, bail};
+
+    use crate::failure::{Exit, Failure};
+
+    /// The folder in a temporary one; else, where another user was first there, in this user's runtime folder. Not the other
+    /// way round: a job of cron has no runtime folder, and must find the same one as who is logged in.
+    pub fn find(temporary: &Path, runtime: Option<PathBuf>) -> Result<PathBuf> {
+        let user = user()?;
+        let folder = temporary.join(format!("xtask-{user}"));
+        let Err(fault) = make_private(&folder, user) else { return Ok(folder) };
+        if let Some(runtime) = runtime
+            && check_private(&runtime, user).is_ok()
+        {
+            let folder = runtime.join("xtask");
+            return make_private(&folder, user).map(|()| folder);
+        }
+        let failure = Failure::new(Exit::Failed, format!("locks can't be kept in {}", folder.display()));
+        Err(fault.context(failure.hint(
+            "have an administrator remove it, or name a folder that only you may enter: export XDG_RUNTIME_DIR=DIR",
+        )))
+    }
 
     /// The user that this process is to the file system: the owner of a pipe of its own.
     pub fn user() -> Result<u32> {
@@ -87,7 +90,7 @@ mod unix {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-    use super::unix::{check_private, make_private, user};
+    use super::unix::{check_private, find, make_private, user};
 
     #[test]
     fn a_folder_that_another_may_have_a_hand_in_is_none() {
@@ -108,5 +111,22 @@ mod tests {
         assert!(fault(&file, user).ends_with("it is no folder"));
         std::fs::set_permissions(&own, PermissionsExt::from_mode(0o710)).expect("a mode");
         assert!(fault(&own, user).ends_with("others may enter it"));
+    }
+    #[test]
+    fn where_another_user_was_first_the_runtime_folder_is_taken_or_none() {
+        let shell = xshell::Shell::new().expect("a shell");
+        let temporary = shell.create_temp_dir().expect("a temporary folder");
+        let folder = temporary.path().join(format!("xtask-{}", user().expect("a user")));
+        let runtime = temporary.path().join("runtime");
+        let found = || find(temporary.path(), Some(runtime.clone()));
+        assert_eq!(found().expect("made"), folder);
+        std::fs::remove_dir(&folder).expect("removed");
+        symlink("/", &folder).expect("a link");
+        assert!(found().is_err(), "there is no runtime folder");
+        std::fs::create_dir(&runtime).expect("a folder");
+        std::fs::set_permissions(&runtime, PermissionsExt::from_mode(0o755)).expect("a mode");
+        assert!(found().is_err(), "others may enter it");
+        std::fs::set_permissions(&runtime, PermissionsExt::from_mode(0o700)).expect("a mode");
+        assert_eq!(found().expect("made"), runtime.join("xtask"));
     }
 }
