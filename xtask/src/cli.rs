@@ -87,7 +87,7 @@ Environment:
 Exit codes:
   0 done   1 failed   2 wrong usage   3 migrations pending
   4 database ahead of the image   5 a prerequisite is missing
-  6 another run holds the lock       130, 143 interrupted";
+  6 another run holds the lock       129, 130, 143 interrupted";
 
 /// The whole command line, and what reads each command.
 fn cargo_xtask() -> (Command, BTreeMap<String, Read>) {
@@ -119,7 +119,12 @@ fn cargo_xtask() -> (Command, BTreeMap<String, Read>) {
 
 /// What was typed, and what runs it. Wrong usage ends the process with exit code 2, help with 0.
 pub fn parse() -> (ArgMatches, Run) {
-    let (cli, reads) = cargo_xtask();
+    let (mut cli, reads) = cargo_xtask();
+    // No hint could name it, and nothing that is started could be told.
+    if let Some(word) = std::env::args_os().find(|word| word.to_str().is_none()) {
+        let message = format!("an argument isn't UTF-8: {word:?}");
+        cli.error(ErrorKind::InvalidUtf8, message).exit();
+    }
     let typed = cli.get_matches();
     let run = typed.subcommand().and_then(|(name, typed)| Some(reads.get(name)?(typed)));
     // A line without a command is wrong.

@@ -26,7 +26,6 @@ fn main() -> ExitCode {
     let options = global::read(&typed, interrupt);
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if Output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match options.interrupt.failure() {
             // Whatever failed, failed because of it.
             Some(interrupted)

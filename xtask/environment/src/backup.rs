@@ -14,6 +14,7 @@ use ory_facts::backup::{
 };
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
+use ory_facts::sql;
 use ory_stack::backup_key;
 use ory_stack::encryption;
 use ory_stack::env_file::{private_file, random};
@@ -177,7 +178,8 @@ fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
     let message =
         format!("the role {role} may not read the {kind} {name}, which is backed up with {database}");
     let right = if kind == "schema" { "usage" } else { "select" };
-    let hint = format!("have its owner run, in {database}: grant {right} on {kind} {name} to {role}");
+    let (named, to) = (sql::name(name), sql::name(role));
+    let hint = format!("have its owner run, in {database}: grant {right} on {kind} {named} to {to}");
     error.context(Failure::new(Exit::Failed, message).hint(hint))
 }
 

@@ -33,12 +33,20 @@ pub struct Found {
     pub engine: Engine,
     /// The configuration as Compose resolves it and prints it. It holds secrets.
     pub resolved: String,
-    /// The containers of every project.
-    pub listed: Vec<Listed>,
+    pub daemon: Daemon,
 }
 
-/// The containers of every project, and the engine with the configuration that Compose resolves.
-type Searched = (Result<Vec<Listed>>, Result<(Engine, String)>);
+/// What the daemon told when it was looked for.
+#[derive(Default)]
+pub struct Daemon {
+    /// The containers of every project.
+    pub listed: Vec<Listed>,
+    /// Which one it is, however it is reached; empty where it doesn't tell.
+    pub id: String,
+}
+
+/// The daemon, and the engine with the configuration that Compose resolves.
+type Searched = (Result<Daemon>, Result<(Engine, String)>);
 
 impl Engine {
     /// Finds the Docker client and Compose: `XTASK_COMPOSE`, else `docker compose`, else `docker-compose`.
@@ -47,11 +55,11 @@ impl Engine {
     /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
     /// configuration that Compose does.
     pub fn find(dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (listed, found) = Self::search(dir, env)?;
+        let (daemon, found) = Self::search(dir, env)?;
         // Without the daemon, the rest is of no use.
-        let listed = listed?;
+        let daemon = daemon?;
         let (engine, resolved) = found?;
-        Ok(Found { engine, resolved, listed })
+        Ok(Found { engine, resolved, daemon })
     }
 
     /// What [`Engine::find`] asks, each with a failure of its own: Compose resolves a stack without the daemon.
@@ -73,10 +81,12 @@ impl Engine {
             limits: None,
         };
         let plain = engine(vec![]);
-        let (listed, found) = std::thread::scope(|scope| {
+        let (daemon, found) = std::thread::scope(|scope| {
+            let id = scope.spawn(|| plain.id());
             let listed = scope.spawn(|| plain.list());
             let found = candidates.into_iter().find_map(|compose| engine(compose).resolve().transpose());
-            (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
+            let listed = listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (listed.map(|listed| Daemon { listed, id: id.join().unwrap_or_default() }), found)
         });
         let found = found.unwrap_or_else(|| {
             let failure = match named {
@@ -91,7 +101,13 @@ impl Engine {
             };
             Err(failure.into())
         });
-        Ok((listed, found))
+        Ok((daemon, found))
+    }
+
+    /// The daemon's own name for itself; empty where it has none, as what only looks like Docker.
+    fn id(&self) -> String {
+        let id = self.docker(["info", "--format", "{{.ID}}"]).read(&Secrets::default());
+        id.map(|id| id.trim().to_string()).unwrap_or_default()
     }
 
     /// This engine with its generation known, and the configuration that it resolves; none where it isn't there.

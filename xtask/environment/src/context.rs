@@ -55,6 +55,8 @@ pub struct Context {
     /// The stack's folder.
     pub dir: PathBuf,
     pub engine: Engine,
+    /// Which daemon that is, however it is reached.
+    pub engine_id: String,
     /// What goes over the settings in `.env`: the images of stand-ins.
     pub settings: Vec<(String, String)>,
     pub stack: Stack,
@@ -85,17 +87,18 @@ impl Context {
         let files =
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
-        let Found { mut engine, resolved, listed } = find(&dir, &env)?;
+        let Found { mut engine, resolved, daemon } = find(&dir, &env)?;
         engine.limit(&options.interrupt, options.wait());
         let stack = Stack::read(&compose::read_config(&resolved)?, engine.is_v1, &dir);
         let secrets = stack.secrets();
         let known = Known::default();
-        known.listed.set(Some(of_project(listed, &stack)));
+        known.listed.set(Some(of_project(daemon.listed, &stack)));
         Ok(Self {
             options: options.clone(),
             out: options.output,
             dir,
             engine,
+            engine_id: daemon.id,
             settings,
             stack,
             secrets,

@@ -2,6 +2,7 @@
 //! own names are filled in.
 
 use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
+use ory_facts::sql;
 use ory_stack::backup_key;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
@@ -11,7 +12,7 @@ use crate::context::Context;
 use crate::postgres;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
-use xtask_runner::process::{CommandError, Invocation};
+use xtask_runner::process::{CommandError, Invocation, quote};
 
 /// psql as the administrator of a product's server, to be typed.
 pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
@@ -29,8 +30,11 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
         Speaker::Product(deployment.product),
         || evidence(cx, deployment),
         |cause, text| {
-            let words =
-                [words(cx, deployment), of_server(cx, deployment.server), files(deployment.migrate, cause)];
+            let words = [
+                words(cx, deployment),
+                of_server(cx, deployment.server, &deployment.dsn.host),
+                files(deployment.migrate, cause),
+            ];
             fill(text, &words.concat())
         },
     )
@@ -67,7 +71,11 @@ pub fn of_service(cx: &Context, name: &str, message: String) -> anyhow::Error {
         return anyhow::Error::msg(lines).context(Failure::new(Exit::Failed, message).hint(hint));
     };
     let mut known = deployment.as_ref().map(|deployment| words(cx, deployment)).unwrap_or_default();
-    known.extend(of_server(cx, deployment.as_ref().map_or(service, |deployment| deployment.server)));
+    let (server, host) = match &deployment {
+        Some(deployment) => (deployment.server, deployment.dsn.host.as_str()),
+        None => (service, ""),
+    };
+    known.extend(of_server(cx, server, host));
     known.extend(service.map(|service| files(service, &cause)).unwrap_or_default());
     let (why, hint) = (fill(&cause.message, &known), fill(&cause.hint, &known));
     anyhow::Error::msg(lines).context(why).context(Failure::new(Exit::Failed, message).hint(hint))
@@ -114,18 +122,19 @@ type Words = Vec<(&'static str, String)>;
 fn words(cx: &Context, deployment: &Deployment) -> Words {
     let dsn = &deployment.dsn;
     let serving = cx.stack.serving(deployment.product).ok().flatten().unwrap_or(deployment.migrate);
-    let psql = admin_psql(cx, deployment).to_string();
-    let restore = psql.replacen(" exec ", " exec -T ", 1).replacen("psql ", "pg_restore ", 1);
+    let inside = admin_psql(cx, deployment).args(["-d", &sql::database(&dsn.database)]).to_string();
+    let restore = inside.replacen(" exec ", " exec -T ", 1).replacen("psql ", "pg_restore ", 1);
     vec![
         ("product", deployment.product.name().into()),
         ("service", serving.name.clone()),
         ("role", dsn.user.clone()),
         ("database", dsn.database.clone()),
-        ("schema", dsn.schema().unwrap_or("public").into()),
+        ("schema", dsn.schema().unwrap_or_else(|| "public".into())),
         ("server", deployment.server_name().into()),
         ("dump", newest_dump(cx, deployment)),
-        ("restore", format!("{restore} --clean --if-exists -d {}", dsn.database)),
-        ("psql", psql),
+        ("restore", format!("{restore} --clean --if-exists")),
+        ("inside", inside),
+        ("psql", admin_psql(cx, deployment).to_string()),
     ]
 }
 
@@ -139,14 +148,14 @@ fn newest_dump(cx: &Context, deployment: &Deployment) -> String {
         is_own && !backup.is_unverified() && backup.manifest.project == cx.stack.project
     });
     let dump = { own }.find_map(|backup| Some(backup.path(backup.manifest.dump_of(product)?)));
-    dump.map_or(format!("backups/BACKUP/{product}.dump"), |path| path.display().to_string())
+    dump.map_or(format!("backups/BACKUP/{product}.dump"), |path| quote(&path.display().to_string()))
 }
 
 /// The commands for a database server; for one elsewhere, what tells whether it answers.
-fn of_server(cx: &Context, server: Option<&Service>) -> Words {
+fn of_server(cx: &Context, server: Option<&Service>, host: &str) -> Words {
     let Some(server) = server else {
-        let ask = "pg_isready -h {server}";
-        return ["logs", "start", "unpause", "chown"].map(|word| (word, ask.to_string())).into();
+        let ask = format!("pg_isready -h {}", quote(host));
+        return ["logs", "start", "unpause", "chown"].map(|word| (word, ask.clone())).into();
     };
     let name = server.name.as_str();
     let compose = |words: &[&str]| cx.engine.compose(words.iter().copied().chain([name])).to_string();
@@ -160,8 +169,9 @@ fn of_server(cx: &Context, server: Option<&Service>) -> Words {
         (
             "chown",
             format!(
-                "docker run --rm --user root --volumes-from {container} --entrypoint sh {image} -c \
-                 'chown -R postgres: {{found}} && chmod 700 {{found}}'"
+                "docker run --rm --user root --volumes-from {container} --entrypoint sh {} -c \
+                 'chown -R postgres: \"$0\" && chmod 700 \"$0\"' {{found}}",
+                quote(image)
             ),
         ),
     ]
@@ -170,18 +180,17 @@ fn of_server(cx: &Context, server: Option<&Service>) -> Words {
 /// The files that a cause is about, as this machine names them.
 fn files(service: &Service, cause: &Cause) -> Words {
     let here = |path: &str| match service.on_host(path) {
-        Some(file) => file.display().to_string(),
-        None => path.to_string(),
+        Some(file) => quote(&file.display().to_string()),
+        None => quote(path),
     };
     let found = cause.found.clone().unwrap_or_default();
     let config = service.config_files().first().map(|file| here(file)).unwrap_or_default();
-    vec![("file", here(&found)), ("found", found), ("config", config)]
+    vec![("file", here(&found)), ("found", quote(&found)), ("config", config)]
 }
 
 fn fill(text: &str, words: &[(&str, String)]) -> String {
     // Twice: a command has names in it.
-    let once = |text: String| {
-        words.iter().fold(text, |text, (word, value)| text.replace(&format!("{{{word}}}"), value))
-    };
+    let once =
+        |text: String| words.iter().fold(text, |text, (word, value)| diagnosis::fill(&text, word, value));
     once(once(text.to_string()))
 }

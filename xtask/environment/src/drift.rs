@@ -15,6 +15,7 @@ use ory_facts::carried::State;
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
 use ory_facts::first_sight;
+use ory_facts::sql;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::Invocation;
@@ -77,7 +78,7 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
         Remedy::Sql(statements) => {
             let each = statements.iter().flat_map(|statement| ["-c", statement]);
             let psql = diagnosis::admin_psql(cx, deployment);
-            psql.args(["-d", &deployment.dsn.database]).args(each).to_string()
+            psql.args(["-d", &sql::database(&deployment.dsn.database)]).args(each).to_string()
         }
     }
 }

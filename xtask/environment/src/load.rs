@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use ory_facts::backup::Dump;
 use ory_facts::contents;
 use ory_facts::owners::{self, Object};
+use ory_facts::sql;
 use ory_facts::swap;
 use xtask_runner::failure::{Exit, Failure};
 
@@ -81,7 +82,7 @@ impl Load<'_> {
         left_out.extend(dump.contents.beyond.keys().map(|id| LeftOut::Id(id.clone())));
         let name = snapshot::application(cx, store);
         let variables = [("PGAPPNAME", name.as_str()), ("PGDATABASE", database)];
-        let into = postgres::into(database);
+        let into = format!("--dbname={}", sql::database(database));
         words.push(&into);
         let restore = match self.list(path, &left_out)? {
             None => postgres::tool(cx, place, &main.dsn, &variables, &words),

@@ -17,7 +17,7 @@ use ory_facts::split::{MEMORY, Memory};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
-use xtask_runner::process::CommandError;
+use xtask_runner::process::{CommandError, quote};
 use xtask_runner::session::Session;
 
 /// What a migration did.
@@ -128,7 +128,9 @@ pub fn migrate(
         Some(left) => {
             let left = counted(left, "migration");
             let message = format!("{product}'s migration ended well, but leaves {left} pending");
-            return Err(Failure::new(Exit::Failed, message).hint(format!("less {}", log.display())).into());
+            return Err(Failure::new(Exit::Failed, message)
+                .hint(format!("less {}", quote(&log.display().to_string())))
+                .into());
         }
     }
     // An index whose building was cut off is found by its name by the run after, which calls it applied.

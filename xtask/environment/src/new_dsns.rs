@@ -80,7 +80,7 @@ pub fn of(
                 let path = match division {
                     Some((_, part)) => Division::search_path(part),
                     None => known(cx, &variable)
-                        .and_then(|dsn| dsn.search_path().map(String::from))
+                        .and_then(|dsn| dsn.search_path())
                         .unwrap_or_else(|| product.name().into()),
                 };
                 (written.dsn.with_search_path(&path), variable)
@@ -107,7 +107,7 @@ fn in_database(
     let schema = division.map(|(division, _)| division.schema.as_str()).filter(|schema| *schema != "public");
     match schema.filter(|_| dsn.search_path().is_none()) {
         // The old role found it there by a setting of its own.
-        Some(schema) => dsn.with_search_path(schema),
+        Some(schema) => dsn.with_schemas(&[schema]),
         None => dsn,
     }
 }

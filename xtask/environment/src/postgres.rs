@@ -120,11 +120,6 @@ pub fn tool(
 /// pg_restore into the database that follows: all of a dump, or nothing.
 pub const RESTORE: [&str; 4] = ["pg_restore", "-w", "--exit-on-error", "--single-transaction"];
 
-/// Its argument that names the database: else some names would be taken for connection strings.
-pub fn into(database: &str) -> String {
-    format!("--dbname=dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
 /// The first bytes that come in are the list, the rest is the dump. The list is a file that nobody else sees, read once.
 const LISTED: &str = "umask 077; f=$(mktemp /dev/shm/xtask-XXXXXX) || exit 1; dd bs=1 count=\"$1\" of=\"$f\" 2>/dev/null \
                       && exec 3<\"$f\"; is_read=$?; rm -f \"$f\"; [ $is_read = 0 ] || exit 1; shift; program=$1; shift; \

@@ -128,7 +128,9 @@ impl<'a> Replacement<'a> {
             Some(_) => self.swap.create_for(role),
         };
         self.is_made = true;
-        self.maintain(script)?;
+        let made = self.maintain(script);
+        let main = self.store.main()?;
+        made.map_err(|error| diagnosis::of_product(self.cx, main, error))?;
         if self.schema.is_some() {
             let extensions = self.live.as_ref().map(|live| live.extensions.clone()).unwrap_or_default();
             schema::prepare(self.cx, &self.place, self.store, &self.swap.new, &extensions)?;

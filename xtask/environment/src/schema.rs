@@ -9,7 +9,7 @@ use ory_facts::names;
 use ory_facts::owners::Object;
 use ory_facts::rows;
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};
-use ory_facts::sql::{identifier, literal};
+use ory_facts::sql::{self, identifier, literal};
 use ory_facts::swap::{self, Swap};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -84,7 +84,7 @@ impl<'a> Schema<'a> {
         {
             let _progress =
                 cx.out.progress(format!("bringing {names} into {database}, beside what is there"));
-            let (into, within) = (postgres::into(database), format!("--schema={new}"));
+            let (into, within) = (format!("--dbname={}", sql::database(database)), format!("--schema={new}"));
             let words = [&postgres::RESTORE[..], &["--no-owner", &into, &within]].concat();
             let restore = self.tool(database, &words)?.stdin_file(dump.path()).read(&cx.secrets);
             restore.with_context(|| format!("{names} can't be brought into {database}"))?;
@@ -143,7 +143,7 @@ impl<'a> Schema<'a> {
 
     /// What one of its names holds.
     pub fn contents_of(&self, name: &str) -> Result<Contents> {
-        let deployments = vec![self.store.main()?.with_search_path(name)];
+        let deployments = vec![self.store.main()?.with_schema(name)];
         let store = Store { deployments, schema: Some(name.into()) };
         snapshot::contents(self.cx, &store, store.database())
     }

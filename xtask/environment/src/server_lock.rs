@@ -139,6 +139,7 @@ impl ServerLock<'_> {
 /// The two numbers of the lock, which the server itself makes of what it calls the place of the tables: they are the
 /// same from every machine.
 fn key(deployment: &Deployment) -> [String; 2] {
-    let place = format!("{}/{}", deployment.dsn.database, deployment.dsn.search_path().unwrap_or("public"));
+    let schema = deployment.dsn.schema().unwrap_or_else(|| "public".into());
+    let place = format!("{}/{schema}", deployment.dsn.database);
     ["xtask", &place].map(|text| format!("hashtext({})", literal(text)))
 }

@@ -50,7 +50,7 @@ pub fn state(cx: &Context, deployment: &Deployment, memory: &Memory) -> Result<S
 
 /// Whether a DSN names the schema that a split gives its product.
 fn is_in_schema(deployment: &Deployment) -> bool {
-    deployment.dsn.schema() == Some(deployment.product.name())
+    deployment.dsn.schema().as_deref() == Some(deployment.product.name())
 }
 
 /// What the database of a product's DSN remembers.

@@ -9,6 +9,7 @@ use ory_facts::product::Product;
 use ory_facts::split::databases;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Part, Way};
+use ory_facts::sql;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -86,7 +87,7 @@ impl Databases<'_> {
         let dump = WorkDump::take(cx, product.name(), &dump_command(cx, shared, division, part)?)?;
         {
             let _progress = cx.out.progress(format!("restoring {product} into a database of its own"));
-            let database = postgres::into(&dsn.database);
+            let database = format!("--dbname={}", sql::database(&dsn.database));
             let words = [&postgres::RESTORE[..], &["--no-owner", "--no-acl", &database]].concat();
             postgres::tool(cx, place, &dsn, &[], &words).stdin_file(dump.path()).read(&cx.secrets)?;
         }

@@ -6,6 +6,7 @@ use ory_facts::product::Product;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
+use crate::postgres;
 
 /// A database, or a schema of it, and the products in it.
 pub struct Store<'a> {
@@ -15,8 +16,28 @@ pub struct Store<'a> {
     pub schema: Option<String>,
 }
 
-/// What these products are in. A product that shares the place with one of them comes with it.
+/// What these products are in, as their DSNs tell. A product that shares the place with one of them comes with it.
 pub fn of<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
+    find(cx, products, |store| store.first_schema())
+}
+
+/// The same as PostgreSQL tells, once the servers run: of the schemas that a search_path names, it passes over those that
+/// aren't there.
+pub fn located<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
+    find(cx, products, |store| {
+        let ask = store.main().and_then(|main| postgres::as_product(cx, main, &[]));
+        let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read(&cx.secrets));
+        // Where it can't be asked, or none is there, it is the one that will be made.
+        let said = said.ok().and_then(|said| Some(said.strip_suffix('\n')?.to_string()));
+        said.filter(|schema| !schema.is_empty()).unwrap_or_else(|| store.first_schema())
+    })
+}
+
+fn find<'a>(
+    cx: &'a Context,
+    products: &[Product],
+    schema_of: impl Fn(&Store) -> String,
+) -> Result<Vec<Store<'a>>> {
     // Of one that can't be read the reason is told.
     for product in products {
         cx.stack.deployment(*product)?;
@@ -32,13 +53,18 @@ pub fn of<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
         let is_other = |other: &Store| other.is_database_of(store) && other.path() != store.path();
         store.path().is_some() || stores.iter().any(is_other)
     };
-    let schemas: Vec<_> =
-        stores.iter().map(|store| tells_apart(store).then(|| store.default_schema())).collect();
-    for (store, schema) in stores.iter_mut().zip(schemas) {
+    let schemas: Vec<_> = stores.iter().map(|store| tells_apart(store).then(|| schema_of(store))).collect();
+    let mut found: Vec<Store> = vec![];
+    for (mut store, schema) in stores.into_iter().zip(schemas) {
         store.schema = schema;
+        let is_same = |other: &&mut Store| other.schema == store.schema && other.is_database_of(&store);
+        match found.iter_mut().find(is_same) {
+            Some(same) => same.deployments.extend(store.deployments),
+            None => found.push(store),
+        }
     }
-    stores.retain(|store| store.deployments.iter().any(|deployment| products.contains(&deployment.product)));
-    Ok(stores)
+    found.retain(|store| store.deployments.iter().any(|deployment| products.contains(&deployment.product)));
+    Ok(found)
 }
 
 impl<'a> Store<'a> {
@@ -66,12 +92,22 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn path(&self) -> Option<&str> {
+    /// Takes another schema for its own that isn't there, and that PostgreSQL would take first if it were.
+    pub fn prefer(&mut self, schema: &str) {
+        let named = self.deployments.first().and_then(|main| main.dsn.schemas()).unwrap_or_default();
+        let place = |schema: &str| named.iter().position(|known| known == schema);
+        if self.schema.as_deref().and_then(place) > place(schema) && place(schema).is_some() {
+            self.schema = Some(schema.into());
+        }
+    }
+
+    fn path(&self) -> Option<String> {
         self.deployments.first()?.dsn.search_path()
     }
 
-    fn default_schema(&self) -> String {
-        self.deployments.first().and_then(|main| main.dsn.schema()).unwrap_or("public").into()
+    /// The first that the DSN names.
+    fn first_schema(&self) -> String {
+        self.deployments.first().and_then(|main| main.dsn.schema()).unwrap_or_else(|| "public".into())
     }
 
     fn has_place_of(&self, other: &Deployment) -> bool {

@@ -26,8 +26,9 @@ pub fn script(products: &[(Product, &Dsn)]) -> String {
             script += &format!("\\connect -reuse-previous=off\n{}", sql::reading()[0]);
         }
         let (user, database) = (literal(&dsn.user), literal(&dsn.database));
-        let [database_before, schema_before] = [dsn.database.as_str(), dsn.schema().unwrap_or("public")]
-            .map(|place| literal(&names::object("before", &[place])));
+        let schema = dsn.schema().unwrap_or_else(|| "public".into());
+        let [database_before, schema_before] =
+            [dsn.database.as_str(), &schema].map(|place| literal(&names::object("before", &[place])));
         script += &format!(
             "select json_build_object('{product}', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
              coalesce((select datname from pg_database where datname = {database_before}), \

@@ -18,6 +18,7 @@ pub mod repair;
 pub mod rows;
 pub mod schema_swap;
 pub mod secrets;
+pub mod server_options;
 pub mod split;
 pub mod sql;
 pub mod swap;

@@ -17,7 +17,9 @@ pub enum Exit {
     Missing = 5,
     /// Another run holds the lock.
     Locked = 6,
-    /// Ctrl-C: 128 and the signal's number, as shells have it.
+    /// SIGHUP: the terminal was closed; 128 and the signal's number, as shells have it.
+    HungUp = 129,
+    /// Ctrl-C, likewise.
     Interrupted = 130,
     /// SIGTERM, likewise.
     Terminated = 143,

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,37 +16,22 @@ pub struct FileLock {
     _file: File,
 }
 
-/// A folder that every user of this machine may lock files in.
-pub fn shared_folder() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join("xtask-locks");
-    let failed = || format!("failed to create {}", folder.display());
-    if !folder.is_dir() {
-        std::fs::create_dir_all(&folder).with_context(failed)?;
-        open_to_all(&folder, 0o1777).with_context(failed)?;
-    }
-    Ok(folder)
-}
-
-#[cfg(unix)]
-fn open_to_all(path: &Path, mode: u32) -> std::io::Result<()> {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn open_to_all(_path: &Path, _mode: u32) -> std::io::Result<()> {
-    Ok(())
-}
-
-/// Opens a lock's file. It is never removed: a run could hold the lock of a file that is no longer there.
+/// Opens a lock's file, and follows no link to it. It is never removed: a run could hold the lock of a file that is no
+/// longer there. Of another user's file, what only locks it is enough.
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    // Not in one call: in a folder like /tmp the system refuses to create what somebody else already has.
-    options.open(path).or_else(|_| {
-        let file = options.create(true).truncate(false).open(path)?;
-        open_to_all(path, 0o666)?;
-        Ok(file)
-    })
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // A pipe that lies there instead is not waited for.
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    }
+    let file = match options.clone().write(true).create(true).truncate(false).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => options.open(path)?,
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is no regular file")) }
 }
 
 /// Waits for a lock, for so long at most, and says who holds it.
@@ -71,28 +56,95 @@ pub fn take(path: &Path, limit: Duration, out: Output, interrupt: &Interrupt) ->
         }
         interrupt.sleep(Duration::from_millis(50))?;
     }
-    let holder = format!("cargo xtask {} (process {})\n", typed(), std::process::id());
-    let write = file
-        .set_len(0)
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| file.write_all(holder.as_bytes()));
-    write.with_context(failed)?;
+    if is_own(&file).with_context(failed)? {
+        let holder = format!("cargo xtask {} (process {})\n", typed(), std::process::id());
+        let write = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(holder.as_bytes()));
+        write.with_context(failed)?;
+    }
     Ok(FileLock { _file: file })
+}
+
+/// Whether a file is this user's, under this name only: what is written to it is in no other one.
+#[cfg(unix)]
+fn is_own(file: &File) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let found = file.metadata()?;
+    Ok(found.uid() == crate::own_folder::user()? && found.nlink() == 1)
+}
+
+#[cfg(not(unix))]
+fn is_own(_file: &File) -> Result<bool> {
+    Ok(true)
 }
 
 /// The run that holds a lock, and for how long.
 fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(1000).read_to_end(&mut bytes));
     // The holder wrote its name when it took the lock.
     let since = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let text = String::from_utf8_lossy(&bytes);
     match (read, since.and_then(|since| since.elapsed().ok())) {
-        (Ok(_), Some(age)) if !text.is_empty() => format!("{}, for {} s", text.trim(), age.as_secs()),
+        (Ok(_), Some(age)) if !text.is_empty() => format!("{}, for {} s", plain(text.trim()), age.as_secs()),
         _ => "it has just begun".into(),
     }
 }
 
+/// Text that somebody else may have written, with nothing in it that a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// What was typed behind `cargo xtask`.
 pub fn typed() -> String {
-    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+    let words = std::env::args_os().skip(1).map(|word| plain(&word.to_string_lossy()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::output::Verbosity;
+
+    fn lock(path: &Path) -> Result<FileLock> {
+        let output = Output { verbosity: Verbosity::Quiet };
+        take(path, Duration::ZERO, output, &Interrupt::default())
+    }
+
+    #[test]
+    fn what_lies_where_a_lock_is_to_be_is_neither_followed_nor_written_to() {
+        let shell = xshell::Shell::new().expect("a shell");
+        let temporary = shell.create_temp_dir().expect("a temporary folder");
+        let at = |name: &str| temporary.path().join(name);
+        std::fs::write(at("canary"), "canary").expect("a file");
+        symlink(at("canary"), at("link")).expect("a link");
+        symlink(at("new"), at("to nothing")).expect("a link");
+        std::fs::hard_link(at("canary"), at("hard")).expect("a link");
+        assert!(
+            lock(&at("link")).is_err() && lock(&at("to nothing")).is_err() && lock(temporary.path()).is_err()
+        );
+        lock(&at("hard")).expect("locked");
+        assert_eq!(std::fs::read_to_string(at("canary")).expect("a file"), "canary");
+        assert!(!at("new").exists());
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status();
+        assert!(made.is_ok_and(|status| status.success()) && lock(&at("pipe")).is_err());
+    }
+
+    #[test]
+    fn who_holds_a_lock_is_told_without_what_a_terminal_obeys() {
+        let shell = xshell::Shell::new().expect("a shell");
+        let temporary = shell.create_temp_dir().expect("a temporary folder");
+        let path = temporary.path().join("lock");
+        std::fs::write(&path, b"run \x1b]0;owned\x07\xff\n").expect("a file");
+        let text = holder(&mut open(&path).expect("a file"));
+        assert!(text.starts_with("run ") && !text.chars().any(char::is_control), "{text:?}");
+        let _held = lock(&path).expect("free");
+        let refused = lock(&path).err().expect("it is held").to_string();
+        assert_eq!(refused, "another run still holds this stack after 0 s");
+    }
 }

@@ -1,11 +1,13 @@
 //! Ctrl-C and other requests to end: noticed here, so that what runs is ended in order. A second one ends xtask at
-//! once.
+//! once; but for a closed terminal, which says so twice: once by the shell, once by the system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
+#[cfg(unix)]
+use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -33,9 +35,18 @@ impl Interrupt {
             // They act in this order: at the first signal nothing is set yet.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&is_second))?;
             flag::register(signal, Arc::clone(&is_second))?;
-            flag::register_usize(signal, Arc::clone(&interrupt.signal), signal.unsigned_abs() as usize)?;
+            interrupt.notice(signal)?;
+        }
+        // The terminal was closed. Neither a second one of these nor what follows it ends xtask at once.
+        #[cfg(unix)]
+        if !is_ignored(SIGHUP) {
+            interrupt.notice(SIGHUP)?;
         }
         Ok(interrupt)
+    }
+
+    fn notice(&self, signal: i32) -> std::io::Result<()> {
+        flag::register_usize(signal, Arc::clone(&self.signal), signal.unsigned_abs() as usize).map(|_| ())
     }
 
     /// The failure of a command that was asked to end; none where it wasn't.
@@ -43,6 +54,8 @@ impl Interrupt {
         let exit = match self.signal.load(Ordering::Relaxed) {
             0 => return None,
             signal if signal == SIGTERM.unsigned_abs() as usize => Exit::Terminated,
+            #[cfg(unix)]
+            signal if signal == SIGHUP.unsigned_abs() as usize => Exit::HungUp,
             _ => Exit::Interrupted,
         };
         Some(Failure::new(exit, "interrupted"))
@@ -89,4 +102,13 @@ impl Interrupt {
             std::thread::sleep(left.min(TICK));
         }
     }
+}
+
+/// Whether xtask was started so that this signal is ignored, as `nohup` does it. Only Linux tells without unsafe code.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal - 1) & 1 == 1
 }

@@ -6,6 +6,7 @@ pub mod failure;
 pub mod file_lock;
 pub mod interrupt;
 pub mod output;
+pub mod own_folder;
 pub mod plain_file;
 pub mod process;
 pub mod session;

@@ -1,13 +1,13 @@
-//! The terminal: data on standard output, talk on standard error. Nothing else writes to either.
+//! The terminal: data on standard output, talk on standard error. Nothing else writes to either. A terminal that was
+//! closed takes no talk: what is done goes on without.
 
+use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use anstream::{eprint, eprintln};
 
 use crate::interrupt::{Interrupt, TICK};
 
@@ -37,20 +37,20 @@ impl Output {
     /// A line about what was done.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.verbosity > Verbosity::Quiet {
-            eprintln!("{}", plain(line.as_ref()));
+            talk(format_args!("{}\n", plain(line.as_ref())));
         }
     }
 
     /// A line about what should be looked at.
     pub fn warn(&self, line: impl AsRef<str>) {
         if self.verbosity > Verbosity::Quiet {
-            eprintln!("{YELLOW}warning:{RESET} {}", plain(line.as_ref()));
+            talk(format_args!("{YELLOW}warning:{RESET} {}\n", plain(line.as_ref())));
         }
     }
 
     /// Asks a question on the terminal; only `y` or `yes` is a yes. Ctrl-C ends the wait for it.
     pub fn ask(&self, question: &str, interrupt: &Interrupt) -> anyhow::Result<bool> {
-        eprint!("{} [y/N] ", plain(question));
+        talk(format_args!("{} [y/N] ", plain(question)));
         let (typed, answers) = mpsc::channel();
         // A read from the terminal goes on after a signal, so it has a thread that can be left to itself.
         std::thread::spawn(move || {
@@ -71,7 +71,7 @@ impl Output {
         if self.verbosity == Verbosity::Verbose || self.has_groups() {
             // One that GitHub would take for a command of its own is none.
             let mark = if is_on_github() && line.trim_start().starts_with("::") { "| " } else { "" };
-            eprintln!("{mark}{line}");
+            talk(format_args!("{mark}{line}\n"));
         }
     }
 
@@ -85,39 +85,42 @@ impl Output {
         if !self.has_groups() {
             return run();
         }
-        eprintln!("::group::{name}");
+        talk(format_args!("::group::{name}\n"));
         let result = run();
-        eprintln!("::endgroup::");
+        talk(format_args!("::endgroup::\n"));
         result
     }
 
     /// An error with its chain of causes, and the next command to type.
     pub fn error(error: &anyhow::Error, hint: Option<&str>) {
-        eprintln!("{BOLD_RED}error:{RESET} {}", plain(&error.to_string()));
+        talk(format_args!("{BOLD_RED}error:{RESET} {}\n", plain(&error.to_string())));
         for cause in error.chain().skip(1) {
-            eprintln!("{YELLOW}caused by:{RESET} {}", plain(&cause.to_string()));
+            talk(format_args!("{YELLOW}caused by:{RESET} {}\n", plain(&cause.to_string())));
         }
         if let Some(hint) = hint {
-            eprintln!("{CYAN}hint:{RESET} {}", plain(hint));
+            talk(format_args!("{CYAN}hint:{RESET} {}\n", plain(hint)));
         }
         if is_on_github() {
             let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
             let causes: Vec<_> = error.chain().take(2).map(ToString::to_string).collect();
             let text = format!("{}{hint}", causes.join(": "));
             let text = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-            eprintln!("::error title=cargo xtask::{text}");
+            talk(format_args!("::error title=cargo xtask::{text}\n"));
         }
     }
 
-    /// A line of data. A reader that went away (`| head`) ends the command quietly.
+    /// A line of data. What a command has still to do, and its exit code, are the same where the reader went away
+    /// (`| head`).
     pub fn data(line: impl AsRef<str>) -> std::io::Result<()> {
-        writeln!(anstream::stdout(), "{}", line.as_ref())
+        Self::is_read(line).map(|_| ())
     }
 
-    /// Whether an error only says that the reader of standard output went away.
-    pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-        let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-        io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
+    /// A line of data, of which there may be no end: false once the reader went away.
+    pub fn is_read(line: impl AsRef<str>) -> std::io::Result<bool> {
+        match writeln!(anstream::stdout(), "{}", line.as_ref()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            written => written.map(|()| true),
+        }
     }
 
     /// Says what is waited for, from the first second on, until the guard is dropped: on a terminal
@@ -141,18 +144,24 @@ impl Output {
                         0 => String::new(),
                         bytes => format!("{}, ", size(bytes)),
                     };
-                    eprint!("\r\x1b[K{what} ({transferred}{} s)", start.elapsed().as_secs());
+                    talk(format_args!("\r\x1b[K{what} ({transferred}{} s)", start.elapsed().as_secs()));
                 } else if verbosity > Verbosity::Quiet {
-                    eprintln!("{what} ...");
+                    talk(format_args!("{what} ...\n"));
                     pause = Duration::MAX;
                 }
             }
             if terminal && start.elapsed() > pause {
-                eprint!("\r\x1b[K");
+                talk(format_args!("\r\x1b[K"));
             }
         });
         Progress { done: Some(done), thread: Some(thread) }
     }
+}
+
+/// Says something. Where the terminal was closed, or who read it went away, nobody is there to be told.
+fn talk(text: fmt::Arguments) {
+    let mut stderr = anstream::stderr().lock();
+    let _ = stderr.write_fmt(text).and_then(|()| stderr.flush());
 }
 
 /// Whether GitHub reads what is printed: its workflow commands are lines that start with `::`.

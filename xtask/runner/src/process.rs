@@ -161,9 +161,10 @@ impl Invocation {
 
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
+        // A program that ends before it has read all its input tells by its status whether that is a failure.
+        let running = self.with_input()?.stdout_capture().stderr_capture().start();
+        let running = running.with_context(|| format!("failed to start `{self}`"))?;
         if self.limits.is_some() {
-            let running = self.with_input()?.stdout_capture().stderr_capture().start();
-            let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
                 if let Some(output) = running.wait_timeout(TICK)? {
@@ -175,14 +176,7 @@ impl Invocation {
                 }
             }
         }
-        let shell = xshell::Shell::new()?;
-        shell.change_dir(&self.dir);
-        let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
-        let text = match &self.stdin {
-            Input::Text(text) => self.opening.clone() + &self.in_frame(text),
-            Input::File(path) => std::io::read_to_string(plain_file::open(path)?)?,
-        };
-        Ok(command.stdin(text).quiet().ignore_status().output()?)
+        Ok(running.into_output()?)
     }
 
     /// Runs to the end and returns standard output; a failure is a [`CommandError`].
@@ -315,6 +309,14 @@ pub fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_program_leaves_unread_is_no_failure() {
+        let sh = Invocation::new("sh", Path::new(".")).args(["-c", "echo done; exit 3"]);
+        let output = sh.stdin("x".repeat(1 << 20)).output().expect("it ran");
+        assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b"done\n"[..]));
+    }
 
     #[test]
     fn a_printed_command_line_can_be_pasted() {

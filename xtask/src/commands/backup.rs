@@ -46,8 +46,7 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
-    let stores = store::of(&cx, &super::products(&cx, &args.products)?)?;
-    super::start_servers(&cx, &stores)?;
+    let stores = super::stores(&cx, &super::products(&cx, &args.products)?)?;
     if options.dry_run {
         return stores.iter().try_for_each(|store| print_dump(&cx, store));
     }
@@ -140,7 +139,7 @@ pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> 
         }
     }
     let mut stores = Vec::new();
-    for store in store::of(cx, &pending)? {
+    for store in store::located(cx, &pending)? {
         // What was migrated has rows, and those of a large database take long to be counted.
         let is_migrated = store.deployments.iter().any(|deployment| migrated.contains(&deployment.product));
         if is_migrated || !snapshot::contents(cx, &store, store.database())?.rows.is_empty() {

@@ -1,6 +1,6 @@
 //! `logs`: what the services print, secrets masked.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, list, listed, switch};
@@ -36,5 +36,11 @@ pub fn run(options: &Options, args: &Logs) -> Result<()> {
         return Ok(());
     }
     let command = command.until(&options.interrupt, None);
-    command.stream(&cx.secrets, |line| line.map_or(Ok(()), |line| Ok(Output::data(line)?)))
+    let mut is_read = true;
+    let shown = command.stream(&cx.secrets, |line| {
+        is_read = line.map_or(Ok(true), Output::is_read)?;
+        ensure!(is_read, "nobody reads the logs any more");
+        Ok(())
+    });
+    if is_read { shown } else { Ok(()) }
 }

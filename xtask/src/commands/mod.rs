@@ -28,7 +28,7 @@ use crate::stand_in;
 use ory_environment::context::{Context, Options};
 use ory_environment::postgres::MayCreate;
 use ory_environment::services::{self, Stopped};
-use ory_environment::store::Store;
+use ory_environment::store::{self, Store};
 use ory_facts::product::Product;
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::checks::{Finding, dsns};
@@ -175,9 +175,11 @@ fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec
     servers
 }
 
-/// Starts the servers of stores that are services of the stack, where they don't run.
-fn start_servers(cx: &Context, stores: &[Store]) -> Result<()> {
+/// What these products are in, with the servers that are services of the stack started where they don't run.
+fn stores<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
+    let stores = store::of(cx, products)?;
     let servers = servers(stores.iter().flat_map(|store| &store.deployments)).into_iter();
     let start = |server| Step::StartServer { server, recreate: false, meanwhile: vec![] };
-    plan::execute(cx, &servers.map(start).collect::<Vec<_>>())
+    plan::execute(cx, &servers.map(start).collect::<Vec<_>>())?;
+    store::located(cx, products)
 }

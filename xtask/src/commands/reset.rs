@@ -44,11 +44,11 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
-    let stores = store::of(&cx, &super::products(&cx, &args.products)?)?;
+    let products = super::products(&cx, &args.products)?;
     if !args.force {
-        stores.iter().try_for_each(|store| refuse_production(&cx, store))?;
+        store::of(&cx, &products)?.iter().try_for_each(|store| refuse_production(&cx, store))?;
     }
-    super::start_servers(&cx, &stores)?;
+    let stores = super::stores(&cx, &products)?;
     if options.dry_run {
         return stores.iter().try_for_each(|store| print(&cx, store));
     }

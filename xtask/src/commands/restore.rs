@@ -13,7 +13,7 @@ use ory_environment::in_place::{self, Fate};
 use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::replacement::{self, Replacement};
-use ory_environment::store::{self, Store};
+use ory_environment::store::Store;
 use ory_facts::backup::Dump;
 use ory_facts::carried::State;
 use ory_facts::product::Product;
@@ -77,9 +77,11 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let dumps = dumps(&cx, &backup, &args.products)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
-    let stores = store::of(&cx, &products)?;
+    let mut stores = super::stores(&cx, &products)?;
+    dumps.iter().filter_map(|dump| dump.schema.as_deref()).for_each(|schema| {
+        stores.iter_mut().for_each(|store| store.prefer(schema));
+    });
     let pairs = pair(&stores, &dumps)?;
-    super::start_servers(&cx, &stores)?;
     let is_own = refuse_foreign(&cx, &backup, &pairs, args)?;
     for (store, dump) in &pairs {
         refuse_unreadable(&cx, &backup, store, dump, args)?;

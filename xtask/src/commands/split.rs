@@ -15,7 +15,7 @@ use ory_environment::services;
 use ory_environment::split::{self, Shared, State};
 use ory_environment::split_databases::{self, Databases};
 use ory_environment::split_schemas;
-use ory_environment::store::{self, Store};
+use ory_environment::store::Store;
 use ory_facts::product::Product;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Way};
@@ -77,8 +77,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     let mut passwords = Passwords::new(&mut cx)?;
     let cx = cx;
     let _project = lock::acquire_project(&cx)?;
-    let stores = store::of(&cx, &super::products(&cx, &[])?)?;
-    super::start_servers(&cx, &stores)?;
+    let stores = super::stores(&cx, &super::products(&cx, &[])?)?;
     if options.dry_run && stores.iter().any(|store| !runs(&cx, store)) {
         return print_questions(&cx, &stores);
     }

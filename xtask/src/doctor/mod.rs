@@ -93,8 +93,8 @@ impl Report {
     }
 
     fn engine(&mut self, dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (listed, found) = Engine::search(dir, env)?;
-        let (engine, resolved) = match (&listed, found) {
+        let (daemon, found) = Engine::search(dir, env)?;
+        let (engine, resolved) = match (&daemon, found) {
             (Err(error), found) => {
                 self.error("engine", error);
                 found?
@@ -116,7 +116,7 @@ impl Report {
         };
         let version = engine.compose_version().unwrap_or_default();
         self.add("compose", format!("{} {version}", engine.compose([])), vec![]);
-        Ok(Found { engine, resolved, listed: listed.unwrap_or_default() })
+        Ok(Found { engine, resolved, daemon: daemon.unwrap_or_default() })
     }
 
     fn stack(&mut self, cx: &Context) {

@@ -13,6 +13,7 @@ use ory_facts::difference::Difference;
 use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;
 use ory_stack::stack::Deployment;
+use xtask_runner::process::quote;
 
 /// How often a server is asked before it isn't ready: one that has just got its database back needs a moment.
 const TRIES: u32 = 10;
@@ -66,7 +67,7 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
     let client = postgres::client_image(cx);
     if deployment.server.is_none() && !cx.image(&client).is_ok_and(|image| image.is_some()) {
         let message = format!("its server isn't asked: {client}, which has psql, isn't here");
-        let fix = format!("docker pull {client}, or name one that is here in XTASK_POSTGRES_IMAGE");
+        let fix = format!("docker pull {}, or name one that is here in XTASK_POSTGRES_IMAGE", quote(&client));
         return vec![Finding::warning(subject, message, fix)];
     }
     let drift = |difference: Difference| {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use ory_facts::dsn::Dsn;
 use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::process::quote;
 
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
 const MARK: &str = "# xtask: random ";
@@ -217,7 +218,8 @@ fn read_if_there(path: &Path) -> Result<String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         read => read.map_err(|error| {
             let failure = Failure::new(Exit::Missing, format!("{} can't be read", path.display()));
-            anyhow::Error::new(error).context(failure.hint(format!("ls -ld {}", path.display())))
+            anyhow::Error::new(error)
+                .context(failure.hint(format!("ls -ld {}", quote(&path.display().to_string()))))
         }),
     }
 }

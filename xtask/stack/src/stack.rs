@@ -63,9 +63,9 @@ impl Deployment<'_> {
         Self { is_scratch: self.is_scratch, ..self.scratch(database) }
     }
 
-    /// The same product with its tables in another schema of the same database.
-    pub fn with_search_path(&self, path: &str) -> Self {
-        Self { dsn: self.dsn.with_search_path(path), configs: self.configs.clone(), ..*self }
+    /// The same product with its tables in another schema of the same database, by its name.
+    pub fn with_schema(&self, schema: &str) -> Self {
+        Self { dsn: self.dsn.with_schemas(&[schema]), configs: self.configs.clone(), ..*self }
     }
 
     /// What the server is called in words: its service, or its host.

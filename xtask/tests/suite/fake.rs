@@ -28,7 +28,10 @@ impl Fake {
         project.write(".env", &secrets());
         let config =
             include_str!("fixtures/config-v2.yml").replace("DIR", &project.dir.display().to_string());
+        // The fakes are one project, each of an engine of its own: none waits for the lock of another.
+        let engine = format!("{}\n", project.dir.display());
         Self { project, programs: vec!["docker"], rules: vec![] }
+            .answers("docker info --format {{.ID}}", &engine)
             .answers("docker container inspect *", "[]\n")
             .answers("docker compose version --short", "2.26.1\n")
             .answers("docker compose config", &config)
@@ -127,8 +130,6 @@ impl Fake {
             .env("PATH", self.programs_folder())
             .env("FAKE", &self.project.dir)
             .env_remove("DOCKER_HOST")
-            // The locks of projects are there, and the fakes are one project.
-            .env("TMPDIR", &self.project.dir)
             .env("CARGO_MANIFEST_DIR", self.project.dir.join("xtask"))
             .args(args.split_whitespace());
         command

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::project::workspace;
 use crate::stack::{Compose, NEW, Stack, docker};
+use xtask_runner::own_folder;
 
 pub const PRODUCTS: [&str; 3] = ["kratos", "hydra", "keto"];
 
@@ -215,7 +216,8 @@ impl Ground {
             let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
             found.extend(paths.filter(|path| is_temporary(path) || is_passing && of_stack(path)));
         }
-        let locks = std::fs::read_dir(std::env::temp_dir().join("xtask-locks")).into_iter().flatten();
+        let locks =
+            own_folder::find().and_then(|folder| Ok(std::fs::read_dir(folder)?)).into_iter().flatten();
         let is_held = |path: &PathBuf| std::fs::File::open(path).is_ok_and(|file| file.try_lock().is_err());
         found.extend(locks.flatten().map(|entry| entry.path()).filter(of_stack).filter(is_held));
         found.into_iter().map(|path| format!("file {}", path.display())).collect()

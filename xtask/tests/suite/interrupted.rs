@@ -97,8 +97,14 @@ fn what_a_killed_run_left_is_named_and_waited_for(compose: Compose) {
 fn another_machine_waits_for_the_database_and_says_who_holds_it(compose: Compose) {
     let ground = Ground::new(compose);
     let machine = ground.stack.twin();
-    let elsewhere = machine.project.dir.parent().expect("a folder");
-    let start = |args: &str| Run::start(&machine, machine.command(NEW, args).env("TMPDIR", elsewhere));
+    // What is another engine by its name has a lock of its own.
+    machine.project.write_program(
+        "bin/docker",
+        "#!/bin/sh\n[ \"$1\" = info ] && echo another && exit\nPATH=${PATH#*:}\nexec docker \"$@\"\n",
+    );
+    let path = std::env::var("PATH").expect("a PATH");
+    let path = format!("{}:{path}", machine.project.dir.join("bin").display());
+    let start = |args: &str| Run::start(&machine, machine.command(NEW, args).env("PATH", &path));
     ground.hold("kratos", 1);
     let first = ground.start_held("migrate-kratos", "kratos");
     let holder = "waiting for another run on kratos's database: xtask migrate-kratos, process ";

@@ -99,7 +99,13 @@ fn of_up_without_images_pulls_them_first() {
 fn a_plan_only_reads() {
     let fake = Fake::new();
     fake.run("up --dry-run").exits(0);
-    let reads = ["docker ps", "docker compose version", "docker compose config", "docker image inspect"];
+    let reads = [
+        "docker ps",
+        "docker info",
+        "docker compose version",
+        "docker compose config",
+        "docker image inspect",
+    ];
     for call in fake.calls().lines() {
         assert!(reads.iter().any(|read| call.starts_with(read)), "not a mere look: {call}");
     }

@@ -1,6 +1,8 @@
 //! Failures on the way to the database, and of the server itself.
 
-use super::{ROW, Row};
+use super::{ROW, Row, evidence};
+
+const READ_ONLY: &[&str] = &["in a read-only transaction", "during recovery", "SQLSTATE 25006"];
 
 /// As psql says it, and as Ory's driver does.
 pub const ROWS: &[Row] = &[
@@ -15,7 +17,7 @@ pub const ROWS: &[Row] = &[
         ],
         stays: true,
         message: "`{server}` knows no role {role} with the password of {product}'s DSN",
-        hint: "put the password back that its data was made with, or set the new one: {psql} -c '\\password {role}'",
+        hint: "put the password back that its data was made with, or set the new one: {psql} -c '\\password \"{role}\"'",
         ..ROW
     },
     Row {
@@ -161,10 +163,26 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "standby",
+        any: READ_ONLY,
+        when: Some(evidence::is_standby),
+        message: "`{server}` is a standby: it follows another server, and takes no writes itself",
+        hint: "name the primary in {product}'s DSN",
+        ..ROW
+    },
+    Row {
         id: "read-only",
-        any: &["in a read-only transaction", "SQLSTATE 25006"],
-        message: "the database {database} takes no writes: it is set so, or `{server}` is a standby",
-        hint: "{psql} -c 'alter database \"{database}\" reset default_transaction_read_only'",
+        any: READ_ONLY,
+        when: Some(evidence::is_set_read_only),
+        message: "the database {database} takes no writes: default_transaction_read_only is set on the {setting}",
+        hint: "{psql} -c '{alter} set default_transaction_read_only = off'",
+        ..ROW
+    },
+    Row {
+        id: "read-only",
+        any: READ_ONLY,
+        message: "the database {database} takes no writes: `{server}` or {product}'s DSN sets default_transaction_read_only",
+        hint: "see which: {inside} -c 'select pg_is_in_recovery(), current_setting($q$default_transaction_read_only$q$)'",
         ..ROW
     },
 ];

@@ -14,13 +14,28 @@ pub struct Evidence {
     pub versions: BTreeSet<String>,
     /// The tables of the schema that the product's role may not change, each with its owner.
     pub owners: BTreeMap<String, String>,
+    /// What is set on the database or the role, each with where: what counts most comes first.
+    pub settings: Vec<(Setting, String)>,
+    /// The server follows another one.
+    pub is_standby: bool,
     /// Who changes the schema at this moment: a session, or a container that migrates.
     pub others: Vec<String>,
 }
 
 impl Evidence {
     /// What psql is asked, as the product: it prints what [`Evidence::read`] reads.
-    pub const SCRIPT: &str = r"select coalesce(has_table_privilege(nullif(:own_oid, 0)::oid, 'select'), true) as may_read \gset
+    pub const SCRIPT: &str = r"
+    select 'standby yes' where pg_is_in_recovery();
+    select 'set ' || case when setrole = 0 then 'database' when setdatabase = 0 then 'role' else 'both' end || ' '
+        || translate(s, e'\n\r', '  ')
+      from pg_db_role_setting, unnest(setconfig) s
+      where setrole in (0, (select oid from pg_roles where rolname = current_user))
+        and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+        and s ~ '^(statement_timeout|default_transaction_read_only)='
+      order by setrole <> 0 desc, setdatabase <> 0 desc;
+    select 'set server ' || name || '=' || setting from pg_settings
+      where name = 'default_transaction_read_only' and setting = 'on' and source in ('configuration file', 'command line');
+    select coalesce(has_table_privilege(nullif(:own_oid, 0)::oid, 'select'), true) as may_read \gset
     \if :may_read
       select 'version ' || translate(format('%s', version), e'\n\r', '  ') from :own_versions own;
     \endif
@@ -46,6 +61,18 @@ impl Evidence {
                     let (table, owner) = name.split_once(' ').unwrap_or((&name, "another role"));
                     evidence.owners.insert(table.into(), owner.into());
                 }
+                "standby" => evidence.is_standby = true,
+                "set" => {
+                    let (place, setting) = name.split_once(' ').unwrap_or((&name, ""));
+                    let place = match place {
+                        "database" => Setting::Database,
+                        "role" => Setting::Role,
+                        "server" => Setting::Server,
+                        _ => Setting::Both,
+                    };
+                    let setting = setting.split('=').next().unwrap_or_default();
+                    evidence.settings.push((place, setting.into()));
+                }
                 "session" => evidence.others.push(format!("the session {name}")),
                 _ => {}
             }
@@ -61,14 +88,49 @@ impl Evidence {
         let other = self.others.first().map_or("another run", String::as_str);
         let products = self.products();
         let products: Vec<_> = products.iter().map(|product| product.name()).collect();
-        let text = text.replace("{owner}", owner).replace("{other}", other);
+        // A failure is about one setting; which one, its row has asked.
+        let setting = ["statement_timeout", "default_transaction_read_only"].into_iter();
+        let mut setting = setting.filter(|name| text.contains(name)).filter_map(|name| self.setting(name));
+        let [set, alter] = setting.next().map(Setting::in_words).unwrap_or_default();
+        let text = super::fill(text, "owner", owner).replace("{other}", other);
         text.replace("{products}", &products.join(" and "))
+            .replace("{setting}", set)
+            .replace("{alter}", alter)
+    }
+
+    fn setting(&self, name: &str) -> Option<Setting> {
+        self.settings.iter().find(|(_, known)| known == name).map(|(setting, _)| *setting)
     }
 
     /// The products that have tables here which no other has.
     fn products(&self) -> Vec<Product> {
         let has = |product: &Product| product.tables().iter().any(|table| self.tables.contains(*table));
         Product::ALL.into_iter().filter(has).collect()
+    }
+}
+
+/// What a setting is set on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    Database,
+    Role,
+    /// A role, in one database.
+    Both,
+    /// The server's configuration, over which what is set on a database goes.
+    Server,
+}
+
+impl Setting {
+    /// What is set, and what sets it, with names to be filled in.
+    fn in_words(self) -> [&'static str; 2] {
+        match self {
+            Self::Database => ["database {database}", "alter database \"{database}\""],
+            Self::Server => ["server", "alter database \"{database}\""],
+            Self::Role => ["role {role}", "alter role \"{role}\""],
+            Self::Both => {
+                ["role {role} in the database {database}", "alter role \"{role}\" in database \"{database}\""]
+            }
+        }
     }
 }
 
@@ -85,6 +147,21 @@ fn product(asked: &Asked) -> Option<Product> {
         Speaker::Product(product) => Some(product),
         _ => None,
     }
+}
+
+/// How long a statement may take is set on the role or the database.
+pub(super) fn has_timeout(asked: &Asked) -> bool {
+    asked.evidence.setting("statement_timeout").is_some()
+}
+
+/// That nothing is written is set on the role or the database.
+pub(super) fn is_set_read_only(asked: &Asked) -> bool {
+    asked.evidence.setting("default_transaction_read_only").is_some()
+}
+
+/// The server follows another one.
+pub(super) fn is_standby(asked: &Asked) -> bool {
+    asked.evidence.is_standby
 }
 
 /// Another run works on the schema now, or has meanwhile applied what failed here.

@@ -13,6 +13,7 @@ pub use essence::{essence, is_detail};
 pub use evidence::Evidence;
 
 use crate::product::Product;
+use crate::sql::identifier;
 use evidence::Asked;
 
 /// Who printed the text: the same words mean another thing from a server of Ory than from the engine.
@@ -45,11 +46,11 @@ pub struct Cause {
     pub found: Option<String>,
 }
 
-/// What xtask fills in: names, then commands. `psql` is typed as the server's administrator; `file` is the
-/// one found in the text, `config` the product's own, both as this machine names them.
-pub const WORDS: [&str; 16] = [
-    "product", "service", "role", "database", "schema", "server", "psql", "restore", "dump", "logs", "start",
-    "unpause", "chown", "compose", "file", "config",
+/// What xtask fills in: names, then commands. `psql` is typed as the server's administrator, `inside` in the product's
+/// database; `file` is the one found in the text, `config` the product's own, both as this machine names them.
+pub const WORDS: [&str; 17] = [
+    "product", "service", "role", "database", "schema", "server", "psql", "inside", "restore", "dump",
+    "logs", "start", "unpause", "chown", "compose", "file", "config",
 ];
 
 /// A row of the table.
@@ -183,7 +184,7 @@ impl Row {
         let fill = |text: &str| {
             let mut text = text.to_string();
             for (number, word) in found.iter().enumerate() {
-                text = text.replace(&format!("{{{}}}", number + 1), word);
+                text = self::fill(&text, &(number + 1).to_string(), word);
             }
             let version = version(failed.text).unwrap_or_default();
             let address = engine::address_in(failed.text).map(|address| format!(": {address}"));
@@ -197,6 +198,13 @@ impl Row {
             found: found.last().map(ToString::to_string),
         }
     }
+}
+
+/// A text with a name in the place of its word in braces. Between double quotes it stands in SQL that is typed between the
+/// single quotes of a shell.
+pub fn fill(text: &str, word: &str, value: &str) -> String {
+    let quoted = identifier(value).replace('\'', r"'\''");
+    text.replace(&format!("\"{{{word}}}\""), &quoted).replace(&format!("{{{word}}}"), value)
 }
 
 /// The version of the migration that failed: `error executing migrations/sql/20191100000001000000_identities...`.
@@ -250,6 +258,13 @@ mod tests {
         ] {
             assert_eq!(is_permanent(line), permanent, "{line}");
         }
+    }
+
+    #[test]
+    fn a_name_stays_one_name_in_the_sql_that_is_typed() {
+        let typed = fill("psql -c 'alter role \"{role}\" login'", "role", "o'r\"y; $(id)");
+        assert_eq!(typed, "psql -c 'alter role \"o'\\''r\"\"y; $(id)\" login'");
+        assert_eq!(fill("the role {role}", "role", "o'ry"), "the role o'ry");
     }
 
     #[test]

@@ -118,7 +118,8 @@ fn what_of_a_recorded_failure_is_shown_fits_a_screen() {
 
 #[test]
 fn a_message_is_lower_case_and_names_only_what_is_known() {
-    let of_a_row = ["1", "2", "3", "4", "version", "address", "owner", "other", "products"];
+    let of_a_row =
+        ["1", "2", "3", "4", "version", "address", "owner", "other", "products", "setting", "alter"];
     for row in every_row() {
         for text in [row.message, row.hint] {
             assert!(!text.ends_with('.') && !text.starts_with(char::is_uppercase), "{text}");

@@ -12,6 +12,7 @@ const EXISTS: &[&str] = &[
     "duplicate key value violates unique constraint \"pg_*",
     "duplicate key value violates unique constraint \"schema_migration_*",
 ];
+const TIMEOUT: &[&str] = &["canceling statement due to statement timeout", "SQLSTATE 57014"];
 const NO_TABLE: &[&str] = &["Unable to locate the table", "Migrations were not applied yet"];
 const NO_RIGHT: &[&str] = &[
     "permission denied for table * (",
@@ -75,7 +76,7 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::lost_a_row),
         message: "schema_migration of the database {database} has lost the row {version}: later ones are there",
-        hint: "{psql} -d {database} -c \"insert into {schema}.schema_migration (version) values ('{version}')\"",
+        hint: "{inside} -c 'insert into \"{schema}\".schema_migration (version) values ($q${version}$q$)'",
         ..ROW
     },
     Row {
@@ -136,8 +137,8 @@ pub const ROWS: &[Row] = &[
         any: NO_RIGHT,
         when: Some(evidence::has_another_owner),
         message: "tables in {database} belong to the role {owner}, not to {role}",
-        hint: "{psql} -d {database} -c 'do $$ declare t regclass; begin for t in select oid from pg_class where \
-               relkind = $q$r$q$ and relnamespace = $q${schema}$q$::regnamespace and relowner = \
+        hint: "{inside} -c 'do $$ declare t regclass; begin for t in select oid from pg_class where \
+               relkind = $q$r$q$ and relnamespace = $q$\"{schema}\"$q$::regnamespace and relowner = \
                $q$\"{owner}\"$q$::regrole loop execute format($q$alter table %s owner to \"{role}\"$q$, t); \
                end loop; end $$'",
         ..ROW
@@ -163,7 +164,7 @@ pub const ROWS: &[Row] = &[
         id: "duplicates",
         any: &["could not create unique index \"*\""],
         message: "rows in {database} are double, and {product}'s new index {1} allows none",
-        hint: "see which: {psql} -d {database} -c '\\d {1}'",
+        hint: "see which: {inside} -c '\\d \"{1}\"'",
         ..ROW
     },
     Row {
@@ -175,9 +176,24 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "statement-timeout",
-        any: &["canceling statement due to statement timeout"],
-        message: "a migration of {product} takes longer than the statement_timeout of the role {role}",
-        hint: "{psql} -c 'alter role \"{role}\" set statement_timeout = 0'",
+        any: TIMEOUT,
+        when: Some(evidence::has_timeout),
+        message: "a statement of {product} took longer than the statement_timeout allows that is set on the {setting}",
+        hint: "{psql} -c '{alter} set statement_timeout = 0'",
+        ..ROW
+    },
+    Row {
+        id: "statement-timeout",
+        any: TIMEOUT,
+        message: "a statement of {product} took longer than statement_timeout allows, which the server or {product}'s DSN sets",
+        hint: "{psql} -c 'alter role \"{role}\" set statement_timeout = 0', where the DSN sets none",
+        ..ROW
+    },
+    Row {
+        id: "row-security",
+        any: &["query would be affected by row-level security policy for table \"*\""],
+        message: "a row-level security policy hides rows of the table {1} from the role {role}, which is to read all of them",
+        hint: "{inside} -c 'alter table \"{schema}\".\"{1}\" no force row level security'",
         ..ROW
     },
 ];

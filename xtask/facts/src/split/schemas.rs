@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Division, Part, SETTINGS, SHARED, VERSIONS, Way, table};
-use crate::sql::{as_owner_of, identifier, literal};
+use crate::sql::{as_owner_of, identifier, literal, name};
 
 /// What a copy is called until it is in its place.
 const CLONE: &str = "xtask_clone";
@@ -37,9 +37,11 @@ impl Division {
 
     /// The search_path of a part's new DSN: its schema, then those of the extensions that its migrations use by name.
     pub fn search_path(part: &Part) -> String {
-        let mut path = vec![part.product.name()];
-        for schema in part.extensions.values().filter(|schema| *schema != "pg_catalog") {
-            if !path.contains(&schema.as_str()) {
+        let mut path = vec![name(part.product.name())];
+        for schema in
+            part.extensions.values().filter(|schema| *schema != "pg_catalog").map(|schema| name(schema))
+        {
+            if !path.contains(&schema) {
                 path.push(schema);
             }
         }

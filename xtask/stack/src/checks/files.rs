@@ -8,6 +8,7 @@ use yaml_rust2::Yaml;
 use super::{Finding, View};
 use crate::service::Service;
 use crate::settings;
+use xtask_runner::process::quote;
 
 /// Every file is there; those of Ory can be read as what their names say.
 pub fn check(view: &View) -> Vec<Finding> {
@@ -27,6 +28,11 @@ fn default_of(product: ory_facts::product::Product, service: &Service) -> Option
     service.on_host(product.default_config()?)
 }
 
+/// A path as it is typed.
+fn quoted(path: &Path) -> String {
+    quote(&path.display().to_string())
+}
+
 /// The files and folders that a service is to read and that aren't there. Docker would make a folder in the place
 /// of each, owned by root.
 pub fn missing(service: &Service) -> Vec<Finding> {
@@ -38,7 +44,7 @@ pub fn missing(service: &Service) -> Vec<Finding> {
         .map(|(path, is_secret)| {
             let fix = match is_secret {
                 true => written(&path),
-                false => format!("put it back: git checkout -- {}", path.display()),
+                false => format!("put it back: git checkout -- {}", quoted(&path)),
             };
             let message =
                 format!("{} is missing, which the service `{}` reads", path.display(), service.name);
@@ -52,11 +58,11 @@ fn written(path: &Path) -> String {
     let folder = path.parent().unwrap_or(path);
     let examples = folder.with_extension("example");
     let example = examples.join(path.file_name().unwrap_or_default());
-    let shown = folder.display();
+    let shown = quoted(folder);
     if !folder.exists() && examples.exists() {
-        format!("cp -r {} {shown} && chmod 700 {shown}, then write the values there", examples.display())
+        format!("cp -r {} {shown} && chmod 700 {shown}, then write the values there", quoted(&examples))
     } else if example.exists() {
-        format!("cp {} {shown}/, then write the values there", example.display())
+        format!("cp {} {shown}/, then write the values there", quoted(&example))
     } else {
         "put it there: a secret is in no repository".into()
     }
@@ -84,7 +90,7 @@ fn invalid(service: &Service, path: &Path) -> Option<Finding> {
     let shown = path.display();
     if path.is_dir() {
         let message = format!("{shown} is a folder, which Docker made where the file was missing");
-        let fix = format!("sudo rmdir {shown}, then put it back: git checkout -- {shown}");
+        let fix = format!("sudo rmdir {0}, then put it back: git checkout -- {0}", quoted(path));
         return Some(Finding::missing(&service.name, message, fix));
     }
     let error = match std::fs::read_to_string(path) {
@@ -178,7 +184,7 @@ pub fn unreadable(service: &Service, paths: &[PathBuf], name: &str, user: Option
     let mut findings = Vec::new();
     for path in paths {
         let shown = path.display();
-        let fix = format!("chmod a+{} {shown}", if path.is_dir() { "rx" } else { "r" });
+        let fix = format!("chmod a+{} {}", if path.is_dir() { "rx" } else { "r" }, quoted(path));
         match user {
             Some(user) if may(path, user) => {}
             Some(user) if user.uid.to_string() == name => {
