@@ -114,9 +114,9 @@ impl<'a> Replacement<'a> {
         }
         let database = self.store.in_words();
         let message = format!("{database} can't be replaced with {}", obstacles.join(", "));
-        bail!(
-            Failure::new(Exit::Failed, message).hint("drop what is named, run this again, and make it again")
-        )
+        let hint = "drop what is named, run this again, and make it again; a subscription first lets go of its publisher: \
+                    alter subscription ... disable; alter subscription ... set (slot_name = none)";
+        bail!(Failure::new(Exit::Failed, message).hint(hint))
     }
 
     /// Makes the new database, empty, with the rights of the current one.

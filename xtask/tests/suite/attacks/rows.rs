@@ -2,18 +2,16 @@
 //! cut, things that no restore can make.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ory_environment::backup;
 
+use crate::attacks::ledger::{Writer, kept, of_dump};
 use crate::backups::newest;
 use crate::data_ground::{Holder, TABLES};
 use crate::ground::Ground;
-use crate::stack::{Compose, Stack, docker, scenarios_once};
+use crate::stack::{Compose, Stack, scenarios_once};
 
 scenarios_once! {
     a_table_that_is_rewritten_meanwhile_is_backed_up_whole
@@ -27,7 +25,7 @@ scenarios_once! {
     a_database_in_another_encoding_comes_back
 }
 
-fn rows(stack: &Stack, database: &str, table: &str) -> BTreeSet<String> {
+pub fn rows(stack: &Stack, database: &str, table: &str) -> BTreeSet<String> {
     let ids = format!("select id from {table}");
     stack.sql(database, &ids).lines().map(String::from).collect()
 }
@@ -88,70 +86,13 @@ fn what_a_killed_restore_left_is_kept_and_told(compose: Compose) {
     }
 }
 
-/// Somebody who writes to a product's database whenever it takes a connection, and notes what was acknowledged.
-struct Writer {
-    child: Child,
-    said: PathBuf,
-}
-
-impl Writer {
-    fn start(stack: &Stack, database: &str) -> Self {
-        let said = stack.project.dir.with_file_name(format!("{database}.written"));
-        let insert = "insert into networks values (gen_random_uuid(), now(), now()) returning id";
-        let script = format!(
-            "while :; do echo \"{insert};\"; sleep 0.01; done | psql -XqAt -U \"${{POSTGRES_USER:-postgres}}\" -d {database}; sleep 0.05"
-        );
-        let line = format!("while :; do {script}; done");
-        let mut command = Command::new("docker");
-        command.args(["exec", &stack.container("db").1, "sh", "-c", &line]);
-        let file = std::fs::File::create(&said).expect("a file");
-        let child = command.stdout(file).stderr(Stdio::null()).spawn().expect("docker starts");
-        Self { child, said }
-    }
-
-    fn written(&self) -> BTreeSet<String> {
-        let text = std::fs::read_to_string(&self.said).expect("a file");
-        text.lines().filter(|line| line.len() == 36).map(String::from).collect()
-    }
-
-    /// Ends it, and returns what was acknowledged.
-    fn end(mut self, stack: &Stack) -> BTreeSet<String> {
-        docker(&["exec", &stack.container("db").1, "sh", "-c", "pkill -f 'returning id' || :"]);
-        self.child.kill().expect("a kill");
-        self.child.wait().expect("an end");
-        self.written()
-    }
-}
-
-/// The ids of a database's networks that are somewhere: in it, in what is kept of it, in a backup.
+/// The ids of a product's networks that are somewhere: in its database, in what is kept of it, in a backup.
 fn somewhere(stack: &Stack, product: &str) -> BTreeSet<String> {
     let mut found = rows(stack, product, "networks");
-    let kept = format!("select datname from pg_database where datname ~ '^xtask_.*{product}'");
-    for name in stack.sql("postgres", &kept).lines() {
-        found.extend(rows(stack, name, "networks"));
-    }
-    stack.sql("postgres", "drop database if exists looked; create database looked");
+    kept(stack, product).iter().for_each(|name| found.extend(rows(stack, name, "networks")));
     let folders = std::fs::read_dir(stack.project.dir.join("backups")).into_iter().flatten().flatten();
-    let dumps =
-        folders.map(|entry| entry.path().join(format!("{product}.dump"))).filter(|path| path.is_file());
-    for dump in dumps {
-        let mut restore = Command::new("docker");
-        let line = "pg_restore --data-only --table=networks -f -";
-        restore.args(["exec", "-i", &stack.container("db").1, "sh", "-c", line]);
-        let mut restore =
-            restore.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("docker starts");
-        let bytes = std::fs::read(dump).expect("a dump");
-        let mut input = restore.stdin.take().expect("an input");
-        let feed = std::thread::spawn(move || input.write_all(&bytes));
-        let text = restore.wait_with_output().expect("an end").stdout;
-        // It may end before it has read all.
-        let _ = feed.join().expect("an end");
-        let ids = String::from_utf8_lossy(&text)
-            .lines()
-            .map(|line| line.split('\t').next().unwrap_or("").to_string())
-            .collect::<Vec<_>>();
-        found.extend(ids);
-    }
+    let dumps = folders.map(|entry| entry.path().join(format!("{product}.dump")));
+    dumps.filter(|path| path.is_file()).for_each(|path| found.extend(of_dump(stack, &path)));
     found
 }
 
