@@ -123,7 +123,7 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
-                let query = postgres::create_query(cx, &container(server), server, deployments, may_create);
+                let query = postgres::create_query(cx, &container(server), server, deployments, may_create)?;
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Backup(deployments) => backup::lines_before_migration(cx, deployments)?,
@@ -348,7 +348,7 @@ fn run_create(
         return Ok(());
     }
     let container = cx.container_name(&cx.listed()?, server);
-    let query = postgres::create_query(cx, &container, server, deployments, may_create);
+    let query = postgres::create_query(cx, &container, server, deployments, may_create)?;
     let created = query
         .read(&cx.secrets)
         .with_context(|| format!("failed to create roles and databases on `{}`", server.name))?;

@@ -14,7 +14,8 @@ use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SUM, Manifest};
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
 use ory_stack::encryption;
-use ory_stack::env_file::{private_file, random};
+use ory_stack::env_file::random;
+use ory_stack::private_file::private_file;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 

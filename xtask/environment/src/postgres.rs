@@ -16,7 +16,7 @@ use ory_facts::dsn::Dsn;
 use ory_facts::sql::{self, UNLOGGED, identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
-use ory_stack::env_file;
+use ory_stack::env_file::{self, random};
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -276,17 +276,16 @@ pub fn create_query(
     server: &Service,
     products: &[&Deployment],
     may_create: &MayCreate,
-) -> Invocation {
-    let allows = |name: &str| match may_create {
-        MayCreate::Labelled => creatable(server).iter().any(|allowed| allowed == name),
-        MayCreate::Any => true,
-    };
+) -> Result<Invocation> {
+    let is_listed = |name: &str| creatable(server).iter().any(|allowed| allowed == name);
+    let allows = |name: &str| *may_create == MayCreate::Any || is_listed(name);
     let mut script = UNLOGGED.to_string();
     for dsn in products.iter().map(|deployment| &deployment.dsn) {
         let Dsn { user, password, database, .. } = dsn;
         let (role, owned) = (identifier(user), identifier(database));
         if allows(user) {
-            let create = format!("create role {role} login password {}", literal(password));
+            let secret = literal(&ory_facts::scram::secret(password, &random(16)?));
+            let create = format!("create role {role} login password {secret}");
             script += &unless_there("pg_roles where rolname", "role", user, &create);
         }
         if allows(database) {
@@ -294,7 +293,7 @@ pub fn create_query(
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
     }
-    psql(cx, &Place::Container(container.into()), administrator(server), script)
+    Ok(psql(cx, &Place::Container(container.into()), administrator(server), script))
 }
 
 /// The administrator of a database service, as variables of psql.

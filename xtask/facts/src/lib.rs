@@ -14,6 +14,7 @@ pub mod first_sight;
 pub mod product;
 pub mod repair;
 pub mod schema_swap;
+pub mod scram;
 pub mod secrets;
 pub mod split;
 pub mod sql;

@@ -115,8 +115,9 @@ fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
     cx.stack.services(services)?;
     refuse_new_secrets_for_old_data(&cx, &names)?;
-    env.write_missing()?;
-    cx.out.say(format!(".env: written, with {} (mode 0600)", counted(missing.len(), "new random secret")));
+    let mode = env.write_missing()?;
+    let secrets = counted(missing.len(), "new random secret");
+    cx.out.say(format!(".env: written, with {secrets} (mode {mode:04o})"));
     Ok(())
 }
 

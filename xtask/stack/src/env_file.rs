@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::private_file::{self, Readers};
 use ory_facts::dsn::Dsn;
 use xtask_runner::failure::{Exit, Failure};
 
@@ -97,7 +98,8 @@ impl EnvFile {
     }
 
     /// Gives the missing secrets their values, where their lines are there, else at the end; whatever is there stays.
-    pub fn write_missing(&self) -> Result<()> {
+    /// Returns the file's mode.
+    pub fn write_missing(&self) -> Result<u32> {
         let mut lines: Vec<String> = self.text.lines().map(String::from).collect();
         for (name, length) in self.missing_lengths() {
             let line = format!("{name}={}", random(length)?);
@@ -106,7 +108,13 @@ impl EnvFile {
                 None => lines.push(line),
             }
         }
-        self.replace(&(lines.join("\n") + "\n"))
+        let has_secrets = self
+            .wanted
+            .iter()
+            .any(|(name, _)| lookup(&self.text, name).is_some_and(|value| !value.is_empty()));
+        let readers = if has_secrets { Readers::Kept } else { Readers::Chosen };
+        private_file::replace(&self.path, &(lines.join("\n") + "\n"), readers)?;
+        Ok(private_file::mode(&self.path))
     }
 
     /// Sets variables, in a stack whose `.env` is written at all; elsewhere nothing is written.
@@ -119,11 +127,7 @@ impl EnvFile {
         let others = self.text.lines().filter(|line| !sets(line));
         let mut text: String = others.map(|line| format!("{line}\n")).collect();
         settings.iter().for_each(|(name, value)| text += &format!("{name}={value}\n"));
-        self.replace(&text)
-    }
-
-    fn replace(&self, text: &str) -> Result<()> {
-        replace(&self.path, text)
+        private_file::replace(&self.path, &text, Readers::Kept)
     }
 }
 
@@ -162,18 +166,6 @@ pub fn examples(dir: &Path) -> BTreeSet<String> {
     values.map(|(_, value)| secret(unquoted(value))).filter(|value| !value.is_empty()).collect()
 }
 
-/// Replaces a file as a whole, mode 0600, so that it is never half written.
-pub fn replace(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = private_file(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("failed to write {}", path.display()))
-}
-
 /// A setting of a folder's `.env`, as Compose would take it, quotes aside.
 pub fn value(dir: &Path, name: &str) -> Option<String> {
     value_in(&dir.join(".env"), name)
@@ -201,15 +193,6 @@ fn lookup(text: &str, name: &str) -> Option<String> {
 
 fn unquoted(value: &str) -> String {
     value.trim().trim_matches(['"', '\'']).to_string()
-}
-
-/// An empty file that only its owner can read.
-pub fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn read_if_there(path: &Path) -> Result<String> {

@@ -7,6 +7,7 @@ pub mod encryption;
 pub mod env_file;
 pub mod image;
 pub mod listener;
+pub mod private_file;
 pub mod remedy;
 pub mod service;
 pub mod settings;
