@@ -145,14 +145,8 @@ impl Invocation {
                 }
             }
         }
-        let shell = xshell::Shell::new()?;
-        shell.change_dir(&self.dir);
-        let command = shell.cmd(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
-        let text = match &self.stdin {
-            Input::Text(text) => text.clone(),
-            Input::File(path) => std::fs::read_to_string(path)?,
-        };
-        Ok(command.stdin(text).quiet().ignore_status().output()?)
+        let run = self.with_input().stdout_capture().stderr_capture().run();
+        run.with_context(|| format!("failed to start `{self}`"))
     }
 
     /// Runs to the end and returns standard output; a failure is a [`CommandError`].

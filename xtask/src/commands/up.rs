@@ -9,10 +9,10 @@ use crate::arguments::{Arguments, Databases, Images, Install, list, listed};
 use crate::doctor;
 use crate::install::{self, Need};
 use crate::plan::Step;
+use ory_environment::compose::Engine;
 use ory_environment::context::{Context, Options, stack_directory};
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
-use ory_stack::env_file::EnvFile;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -103,7 +103,7 @@ fn early<'a>(
 
 /// Writes the secrets of a new environment. Nothing is started before.
 fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
-    let env = EnvFile::read(&stack_directory(options)?)?;
+    let env = Engine::env_file(&stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
         return Ok(());

@@ -12,3 +12,4 @@ pub mod remedy;
 pub mod service;
 pub mod settings;
 pub mod stack;
+pub mod unresolved;

@@ -1,10 +1,18 @@
 //! Secrets that somebody else reads, and files of secrets that are not what they seem.
 
+use std::fs::{Permissions, metadata, set_permissions, symlink_metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+use crate::fake::Fake;
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, scenarios_once};
+use crate::stack::{Compose, Stack, scenarios, scenarios_once};
 
 scenarios_once! {
     a_password_is_in_no_log_of_postgresql
+}
+scenarios! {
+    a_secret_that_compose_reads_in_its_own_way_is_not_made_up
+    what_compose_says_of_a_stack_that_it_cannot_read_shows_no_secret
 }
 
 /// All that a server has printed.
@@ -60,4 +68,144 @@ fn a_password_is_in_no_log_of_postgresql(compose: Compose) {
     let passwords: Vec<_> = dsns.lines().filter_map(password).collect();
     assert_eq!(passwords.len(), 3);
     assert!(passwords.iter().all(|password| !log.contains(password)), "a password is in the log");
+}
+
+/// A stack whose `.env` isn't written yet, and where a run of `up` that writes it is.
+fn unwritten() -> Fake {
+    let fake = Fake::new();
+    fake.project.remove(".env");
+    fake
+}
+
+fn mode(fake: &Fake, file: &str) -> u32 {
+    metadata(fake.project.dir.join(file)).expect("a file").mode() & 0o777
+}
+
+#[test]
+fn secrets_are_not_written_into_a_file_or_a_link_that_somebody_left_where_they_pass() {
+    let fake = unwritten();
+    fake.project.write("elsewhere", "of somebody");
+    for name in [".env.tmp", ".env.xtask"] {
+        symlink(fake.project.dir.join("elsewhere"), fake.project.dir.join(name)).expect("a link");
+    }
+    fake.run("up").says(".env: written, with 7 new random secrets (mode 0600)");
+    assert_eq!(fake.project.read("elsewhere"), "of somebody");
+    assert_eq!(mode(&fake, ".env"), 0o600);
+
+    let fake = unwritten();
+    fake.project.write(".env.tmp", "of somebody");
+    fake.run("up").says(".env: written, ");
+    assert_eq!(fake.project.read(".env.tmp"), "of somebody");
+    assert_eq!(mode(&fake, ".env"), 0o600);
+}
+
+#[test]
+fn an_env_that_is_a_link_stays_one_and_owner_and_mode_stay() {
+    let fake = unwritten();
+    std::fs::create_dir(fake.project.dir.join("deploy")).expect("a folder");
+    fake.project.write("deploy/settings", "PORT=1\n");
+    let (link, target) = (fake.project.dir.join(".env"), fake.project.dir.join("deploy/settings"));
+    symlink("deploy/settings", &link).expect("a link");
+    set_permissions(&target, Permissions::from_mode(0o640)).expect("a mode");
+    // Only root may give a file away.
+    let is_given = chown(&target, Some(12345), Some(54321)).is_ok();
+    fake.run("up").says(".env: written, with 7 new random secrets (mode 0640)");
+    assert!(symlink_metadata(&link).expect("a link").is_symlink());
+    let written = fake.project.read("deploy/settings");
+    assert!(written.starts_with("PORT=1\n") && written.contains("\nHYDRA_SECRETS_SYSTEM="), "{written}");
+    assert_eq!(mode(&fake, ".env"), 0o640);
+    let metadata = metadata(&target).expect("a file");
+    assert!(!is_given || (metadata.uid(), metadata.gid()) == (12345, 54321), "{metadata:?}");
+}
+
+#[test]
+fn a_read_only_env_is_refused_and_stays() {
+    let fake = unwritten();
+    fake.project.write(".env", "PORT=1\n");
+    let path = fake.project.dir.join(".env");
+    set_permissions(&path, Permissions::from_mode(0o400)).expect("a mode");
+    fake.run("up").exits(1).says(".env is read-only").says("hint: chmod u+w ");
+    assert_eq!((fake.project.read(".env").as_str(), mode(&fake, ".env")), ("PORT=1\n", 0o400));
+    assert!(!fake.calls().contains(" up "), "{}", fake.calls());
+}
+
+fn a_secret_that_compose_reads_in_its_own_way_is_not_made_up(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up db").exits(0);
+    let env = stack.project.read(".env");
+    let rewritten = |rewrite: &dyn Fn(&str, &str) -> String| {
+        let pair =
+            |line: &str| line.split_once('=').map_or(line.into(), |(name, value)| rewrite(name, value));
+        env.lines().map(pair).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let stays = |text: &str| {
+        stack.project.write(".env", text);
+        stack.run("up db").exits(0);
+        stack.run("doctor").hides("not-yet-written");
+        assert_eq!(stack.project.read(".env"), text);
+    };
+    stays(&rewritten(&|name, value| format!("export {name}={value}")));
+    stays(&rewritten(&|name, value| format!("{name}=\"{value}\" # a comment")));
+    stays(&rewritten(&|name, value| format!("{name} = '{value}'")));
+    stays(&format!("OTHER=\"a text\nof several lines\"\n{env}"));
+    let yaml = rewritten(&|name, value| format!("{name}: {value}"));
+    let marked = format!("\u{feff}{}", env.lines().rev().map(|line| format!("{line}\n")).collect::<String>());
+    for text in [yaml, marked] {
+        match compose {
+            Compose::V2 => stays(&text),
+            // It doesn't see them: to make them up would lose them for who reads the file in another way.
+            Compose::V1 => {
+                stack.project.write(".env", &text);
+                let mut up = stack.command(crate::stack::NEW, "up db");
+                let refused = crate::project::outcome(up.env("COMPOSE_PROJECT_NAME", &stack.name)).exits(5);
+                refused.says("where Compose doesn't read it");
+                assert_eq!(stack.project.read(".env"), text);
+            }
+        }
+    }
+    // What only looks like a secret, in a text of several lines.
+    let hidden = format!("OTHER=\"\n{env}\"\nCOMPOSE_PROJECT_NAME={}\n", stack.name);
+    stack.project.write(".env", &hidden);
+    stack.run("up db").exits(5).says("where Compose doesn't read it");
+    assert_eq!(stack.project.read(".env"), hidden);
+    stack.project.write(".env", &env);
+}
+
+fn what_compose_says_of_a_stack_that_it_cannot_read_shows_no_secret(compose: Compose) {
+    const SECRET: &str = "a-secret-of-this-test";
+    let stack = Stack::new(compose);
+    stack.run("up --dry-run").exits(0);
+    let env = stack.project.read(".env");
+    let file = stack.project.read("docker-compose.yml");
+    let secrets: String = std::fs::read_to_string(stack.project.dir.join(".env.example"))
+        .expect("a file")
+        .lines()
+        .filter(|line| line.ends_with('=') && !line.starts_with('#'))
+        .map(|line| format!("{line}{SECRET}\n"))
+        .collect();
+    let fails = |env: &str, file: &str| {
+        stack.project.write(".env", env);
+        stack.project.write("docker-compose.yml", file);
+        for command in ["status", "doctor", "up", "down"] {
+            let failed = stack.run(command).exits(if command == "doctor" { 1 } else { 5 });
+            failed.hides(SECRET).hides("of-this-test");
+        }
+    };
+    let env = format!("{env}{secrets}");
+    let port = |port: &str| file.replace("127.0.0.1:${KETO_READ_PORT:-4466}:4466", port);
+    fails(&env, &port("${KETO_DB_PASSWORD}:80"));
+    fails(&env, &port("80:80/${KETO_DB_PASSWORD}"));
+    fails(
+        &env,
+        &file.replace("POSTGRES_PASSWORD: ", &format!("POSTGRES_PASSWORD: '{SECRET}${{'\n      X: ")),
+    );
+    fails(&env, &file.replace("cap_drop: [ALL]", "mem_limit: ${KETO_DB_PASSWORD}"));
+    fails(&env, &file.replace("read_only: true", "read_only: ${KETO_DB_PASSWORD}"));
+    // docker-compose 1.29 passes over lines that it can't read.
+    if matches!(compose, Compose::V2) {
+        fails(&format!("{env}OTHER+PASSWORD={SECRET}\n"), &file);
+        fails(&format!("{env}OTHER_PASSWORD=\"{SECRET}\n"), &file);
+        stack.project.write("more.env", &format!("MORE+PASSWORD={SECRET}\n"));
+        fails(&env, &file.replace("read_only: true", "env_file: more.env"));
+    }
 }
