@@ -245,6 +245,13 @@ impl Engine {
         Ok(names.lines().map(String::from).collect())
     }
 
+    /// Whether there is a volume of this name, whoever has made it.
+    pub fn has_volume(&self, name: &str) -> Result<bool> {
+        let filter = format!("name={name}");
+        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
+        Ok(names.lines().any(|line| line == name))
+    }
+
     /// Containers by name or id; those that are gone are left out.
     pub fn inspect<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Result<Vec<Container>> {
         let ids: Vec<_> = ids.into_iter().collect();

@@ -14,6 +14,7 @@ pub mod lock;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
+pub mod outside;
 pub mod postgres;
 pub mod readiness;
 pub mod replacement;

@@ -13,6 +13,7 @@ use ory_environment::compose::Engine;
 use ory_environment::context::{Context, Options, stack_directory};
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
+use ory_environment::outside;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -124,14 +125,21 @@ fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
 /// What was encrypted with the old secrets can't be read with new ones.
 pub fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
     let volumes = cx.engine.volumes(&cx.stack.project)?;
-    if volumes.is_empty() {
+    let outside = outside::places(cx, &volumes)?;
+    if volumes.is_empty() && outside.is_empty() {
         return Ok(());
     }
+    let own = (!volumes.is_empty()).then(|| format!("volume {}", volumes.join(", ")));
+    let places: Vec<_> = own.into_iter().chain(outside.iter().map(ToString::to_string)).collect();
     let message = format!(
-        "this stack has data (volume {}), but .env lacks its {missing}: new secrets could not read it",
-        volumes.join(", ")
+        "this stack has data ({}), but .env lacks its {missing}: new secrets could not read it",
+        places.join(", ")
     );
-    let hint = "put the old .env back; or, where the data may go: cargo xtask down --volumes";
+    let goes = match outside.iter().find(|place| !place.is_removed) {
+        Some(place) => format!("if its data may go, empty the {place}"),
+        None => "where the data may go: cargo xtask down --volumes".into(),
+    };
+    let hint = format!("put the old .env back; or, {goes}");
     bail!(Failure::new(Exit::Missing, message).hint(hint))
 }
 

@@ -5,10 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use crate::fake::Fake;
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, scenarios, scenarios_once};
+use crate::stack::{Compose, Stack, docker, scenarios, scenarios_once};
 
 scenarios_once! {
     a_password_is_in_no_log_of_postgresql
+    new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others
 }
 scenarios! {
     a_secret_that_compose_reads_in_its_own_way_is_not_made_up
@@ -210,4 +211,58 @@ fn what_compose_says_of_a_stack_that_it_cannot_read_shows_no_secret(compose: Com
         stack.project.write("more.env", &format!("MORE+PASSWORD={SECRET}\n"));
         fails(&env, &file.replace("read_only: true", "env_file: more.env"));
     }
+}
+
+/// A volume that no project has made, removed with it.
+struct Volume(String);
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        docker(&["volume", "rm", "--force", &self.0]);
+    }
+}
+
+fn new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others(compose: Compose) {
+    let mut stack = Stack::new(compose);
+    let image = stack.postgres_image().expect("an image");
+    stack.set("POSTGRES_IMAGE", &image);
+    let settings = stack.project.read(".env");
+    let file = stack.project.read("docker-compose.yml");
+    let volume = Volume(format!("{}-of-others", stack.name));
+    docker(&["volume", "create", &volume.0]);
+    let external = format!("volumes:\n  db: {{external: true, name: {}}}", volume.0);
+    let folder = stack.project.dir.join("data");
+    std::fs::create_dir(&folder).expect("a folder");
+    let as_root = |script: &str| {
+        let mount = format!("type=bind,source={},target=/mnt", folder.display());
+        let run =
+            ["run", "--rm", "--user", "0", "--mount", &mount, "--entrypoint", "sh", &image, "-c", script];
+        docker(&run)
+    };
+    as_root("chown postgres: /mnt && chmod 700 /mnt");
+    for (yaml, place) in [
+        (file.replace("volumes:\n  db:", &external), format!("volume {}", volume.0)),
+        (file.replace("- db:/var/lib", "- ./data:/var/lib"), format!("folder {}", folder.display())),
+    ] {
+        stack.project.write("docker-compose.yml", &yaml);
+        stack.project.write(".env", &settings);
+        // While it is empty, it is no reason.
+        stack.run("up db").exits(0).says(".env: written, ");
+        let secrets = stack.project.read(".env");
+        stack.run("down").exits(0);
+        stack.project.write(".env", &settings);
+        let refused = stack.run("up db").exits(5);
+        refused.says(&format!("this stack has data ({place}), but .env lacks its POSTGRES_PASSWORD"));
+        assert_eq!(stack.project.read(".env"), settings);
+
+        stack.project.write(".env", &secrets);
+        let down = stack.run("down --volumes --yes").exits(0);
+        down.says(&format!("warning: the data in the {place} stays"))
+            .says(&format!("down, the data in the {place} stays"));
+        stack.run("up db").exits(0);
+        stack.sql("postgres", "select 1");
+        stack.run("down").exits(0);
+    }
+    // What the server's user has made, a test can't remove.
+    as_root("rm -rf /mnt/* && chown root: /mnt && chmod 777 /mnt");
 }
