@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod carried;
+mod client;
 pub mod compose;
 pub mod context;
 pub mod convergence;

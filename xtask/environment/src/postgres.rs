@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, bail};
 
+use crate::client;
 use crate::context::Context;
 use crate::diagnosis;
 use ory_facts::applied;
@@ -75,24 +76,8 @@ pub fn client_image(cx: &Context) -> String {
 
 /// A psql session with these variables that runs this script.
 fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
-    let psql = client(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
+    let psql = client::program(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
     psql.until(&cx.options.interrupt, Some(cx.options.wait()))
-}
-
-/// A client program of PostgreSQL with these variables.
-fn client(cx: &Context, place: &Place, env: Vec<(String, String)>, words: &[&str]) -> Invocation {
-    let names = env.iter().flat_map(|(name, _)| ["-e", name.as_str()]);
-    let (start, container, name) = match place {
-        Place::Container(name) => (cx.engine.docker(["exec", "-i"]), name, name),
-        Place::Client { image, options } => {
-            // Else the engine would keep in its log all that is dumped.
-            let run = cx.engine.docker(["run", "--rm", "-i", "--log-driver", "none"]);
-            (run.args(options.clone()), image, image)
-        }
-    };
-    let start = start.args(names).arg(container).args(words.iter().copied());
-    let program = words.first().copied().unwrap_or_default();
-    start.envs(env.clone()).called(format!("{program} in {name}"))
 }
 
 /// pg_dump, or pg_restore, as a product. It takes as long as it takes.
@@ -103,7 +88,7 @@ pub fn tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client(cx, place, with(dsn.environment(), variables), words);
+    let client = client::program(cx, place, with(dsn.environment(), variables), words);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -257,7 +242,7 @@ pub fn owner_tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client(cx, place, owner_there(deployment, variables), words);
+    let client = client::program(cx, place, owner_there(deployment, variables), words);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -22,6 +24,8 @@ pub struct Invocation {
     env: Vec<(String, String)>,
     dir: PathBuf,
     stdin: Input,
+    /// What it reads before that.
+    preface: String,
     /// What an error calls it, where the command line is long and says little.
     name: Option<String>,
     /// It is ended when xtask is asked to end, or after this long.
@@ -81,6 +85,7 @@ impl Invocation {
             env: vec![],
             dir: dir.into(),
             stdin: Input::Text(String::new()),
+            preface: String::new(),
             name: None,
             limits: None,
         }
@@ -112,6 +117,12 @@ impl Invocation {
         self
     }
 
+    /// What it reads first, whatever it reads then: a secret that nobody else may see.
+    pub fn preface(mut self, text: impl Into<String>) -> Self {
+        self.preface = text.into();
+        self
+    }
+
     /// What an error calls this command instead of its command line.
     pub fn called(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -132,7 +143,7 @@ impl Invocation {
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
         if self.limits.is_some() {
-            let running = self.with_input().stdout_capture().stderr_capture().start();
+            let running = self.with_input()?.stdout_capture().stderr_capture().start();
             let running = running.with_context(|| format!("failed to start `{self}`"))?;
             let start = Instant::now();
             loop {
@@ -145,7 +156,7 @@ impl Invocation {
                 }
             }
         }
-        let run = self.with_input().stdout_capture().stderr_capture().run();
+        let run = self.with_input()?.stdout_capture().stderr_capture().run();
         run.with_context(|| format!("failed to start `{self}`"))
     }
 
@@ -209,11 +220,28 @@ impl Invocation {
     }
 
     /// The same with its standard input.
-    pub(crate) fn with_input(&self) -> duct::Expression {
-        match &self.stdin {
-            Input::Text(text) => self.expression().stdin_bytes(text.clone()),
-            Input::File(path) => self.expression().stdin_path(path),
-        }
+    pub(crate) fn with_input(&self) -> anyhow::Result<duct::Expression> {
+        Ok(match &self.stdin {
+            Input::Text(text) => self.expression().stdin_bytes(format!("{}{text}", self.preface)),
+            Input::File(path) if self.preface.is_empty() => self.expression().stdin_path(path),
+            Input::File(path) => {
+                let opened = File::open(path);
+                let mut file = opened.with_context(|| format!("failed to read {}", path.display()))?;
+                let (reader, writer) = os_pipe::pipe()?;
+                let preface = self.preface.clone();
+                // It ends with who reads, who says why.
+                std::thread::spawn(move || {
+                    let mut writer = writer;
+                    writer.write_all(preface.as_bytes()).and_then(|()| std::io::copy(&mut file, &mut writer))
+                });
+                self.expression().stdin_file(reader)
+            }
+        })
+    }
+
+    /// What a program that stays is told first.
+    pub(crate) fn first(&self) -> &str {
+        &self.preface
     }
 
     /// Fails once it is to be ended: xtask was asked to end, or it has taken too long since `start`.
@@ -267,6 +295,22 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_preface_is_read_before_the_text_or_the_file_and_is_not_printed() {
+        let path = std::env::temp_dir().join(format!("xtask-preface-{}", std::process::id()));
+        std::fs::write(&path, "rest").expect("a file");
+        let script = "read -r first; printf '%s|' \"$first\"; exec cat";
+        let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]).preface("secret\n");
+        for sh in [sh.clone().stdin("rest"), sh.clone().stdin_file(&path)] {
+            assert_eq!(sh.read(&Secrets::default()).expect("read"), "secret|rest");
+            assert!(!sh.to_string().contains("secret"));
+        }
+        let missing = sh.stdin_file(Path::new("/nowhere")).output().expect_err("no file");
+        assert!(missing.to_string().contains("/nowhere"), "{missing}");
+        std::fs::remove_file(&path).expect("removed");
+    }
 
     #[test]
     fn a_printed_command_line_can_be_pasted() {

@@ -21,7 +21,7 @@ impl Invocation {
         mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let (mut stdout, stdout_end) = os_pipe::pipe()?;
-        let expression = self.with_input().stdout_file(stdout_end).stderr_capture();
+        let expression = self.with_input()?.stdout_file(stdout_end).stderr_capture();
         let start = Instant::now();
         let running = expression.start().with_context(|| format!("failed to start `{self}`"))?;
         // It holds the writing end of the pipe, whose reader would wait for it.
@@ -66,7 +66,7 @@ impl Invocation {
         // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
         let (stdout, stdout_end) = os_pipe::pipe()?;
         let (stderr, stderr_end) = os_pipe::pipe()?;
-        let expression = self.with_input().stdout_file(stdout_end).stderr_file(stderr_end);
+        let expression = self.with_input()?.stdout_file(stdout_end).stderr_file(stderr_end);
         let start = Instant::now();
         let running = expression.start().with_context(|| format!("failed to start `{self}`"))?;
         // It holds the writing ends of the pipes, whose readers would wait for it.

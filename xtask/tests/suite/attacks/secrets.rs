@@ -1,15 +1,22 @@
 //! Secrets that somebody else reads, and files of secrets that are not what they seem.
 
+use std::collections::BTreeSet;
 use std::fs::{Permissions, metadata, set_permissions, symlink_metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fake::Fake;
+use crate::production::{Production, SECRET};
+use crate::project::outcome;
 use crate::shared::Shared;
 use crate::stack::{Compose, Stack, docker, scenarios, scenarios_once};
 
 scenarios_once! {
     a_password_is_in_no_log_of_postgresql
     new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others
+    what_is_in_files_is_in_no_inspection_of_a_container
 }
 scenarios! {
     a_secret_that_compose_reads_in_its_own_way_is_not_made_up
@@ -18,8 +25,7 @@ scenarios! {
 
 /// All that a server has printed.
 fn log_of(stack: &Stack) -> String {
-    crate::project::outcome(std::process::Command::new("docker").args(["logs", &stack.container("db").1]))
-        .to_string()
+    outcome(Command::new("docker").args(["logs", &stack.container("db").1])).to_string()
 }
 
 /// Lets the server log whatever it can.
@@ -155,7 +161,7 @@ fn a_secret_that_compose_reads_in_its_own_way_is_not_made_up(compose: Compose) {
         Compose::V1 => {
             stack.project.write(".env", &yaml);
             let mut up = stack.command(crate::stack::NEW, "up db");
-            let refused = crate::project::outcome(up.env("COMPOSE_PROJECT_NAME", &stack.name)).exits(5);
+            let refused = outcome(up.env("COMPOSE_PROJECT_NAME", &stack.name)).exits(5);
             refused.says("where Compose doesn't read it");
             assert_eq!(stack.project.read(".env"), yaml);
         }
@@ -265,4 +271,41 @@ fn new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others(compose
     }
     // What the server's user has made, a test can't remove.
     as_root("rm -rf /mnt/* && chown root: /mnt && chmod 777 /mnt");
+}
+
+fn what_is_in_files_is_in_no_inspection_of_a_container(compose: Compose) {
+    let production = Production::written(compose);
+    let Production { stack, managed, .. } = &production;
+    managed.sql("postgres", "grant connect on database postgres, template1 to public");
+    for product in ["kratos", "hydra", "keto"] {
+        managed.sql("postgres", &format!("alter role {product} createdb"));
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (ends, network) = (Arc::clone(&is_over), format!("network={}", managed.name));
+    let watch = std::thread::spawn(move || {
+        let mut seen = BTreeSet::new();
+        while !ends.load(Ordering::Relaxed) {
+            let ids =
+                outcome(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &network])).stdout;
+            // One may be gone meanwhile.
+            let inspect = |id| outcome(Command::new("docker").args(["inspect", id])).stdout;
+            seen.extend(ids.lines().map(inspect));
+        }
+        seen
+    });
+    for command in ["up", "backup --verify", "restore latest --yes", "reset keto --yes --force"] {
+        stack.run(command).exits(0).hides(SECRET);
+    }
+    outcome(&mut stack.forgetful("status --drift")).exits(0).hides(SECRET);
+    is_over.store(true, Ordering::Relaxed);
+    let seen = watch.join().expect("an end");
+    let words = ["xtask-dsn.yml", "pg_dump", "pg_restore"];
+    for word in words.iter().filter(|word| !seen.iter().any(|text| text.contains(**word))) {
+        panic!("{word} wasn't seen");
+    }
+    for text in seen.iter().filter(|text| text.contains(SECRET)) {
+        panic!("{text}");
+    }
+    let left = stack.project.paths().into_iter().filter(|path| path.ends_with("dsn.yml"));
+    assert_eq!(left.count(), 0);
 }
