@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use ory_facts::diagnosis;
+use ory_facts::product::Product;
 
 use crate::context::{Context, work_file};
 use crate::postgres;
@@ -32,8 +33,8 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
     let lock_timeout = cx.options.db_lock_timeout;
     let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
     let mount = dsn_file(cx, deployment).map(|path| format!("{}:{DSN_FILE}:ro", path.display()));
-    let configs: Vec<_> =
-        deployment.configs.iter().cloned().chain(mount.iter().map(|_| DSN_FILE.into())).collect();
+    // Alone: with the stack's own files, the stack's own database would be migrated if this one isn't read.
+    let configs = mount.as_ref().map_or(deployment.configs.clone(), |_| vec![DSN_FILE.into()]);
     let arguments = deployment.product.migrate(&configs, deployment.dsn_in_config);
     // Ory prefers the variable to the configuration file; its value is in no argument list.
     let dsn = (deployment.is_scratch && mount.is_none())
@@ -52,7 +53,7 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
 /// Where the container has the DSN of a scratch database.
 const DSN_FILE: &str = "/xtask-dsn.yml";
 
-/// The file with the DSN of a scratch database, which goes over the files that have the stack's: what those keep out of
+/// The file with the DSN of a scratch database, in the place of the files that have the stack's: what those keep out of
 /// every environment stays out of `docker inspect`. A DSN that is in the environment of the service is there anyway, and
 /// an engine elsewhere doesn't see the files of this machine.
 fn dsn_file(cx: &Context, deployment: &Deployment) -> Option<PathBuf> {
@@ -67,7 +68,10 @@ struct DsnFile(PathBuf);
 impl DsnFile {
     fn write(cx: &Context, deployment: &Deployment) -> Result<Option<Self>> {
         let Some(path) = dsn_file(cx, deployment) else { return Ok(None) };
+        // Keto looks for namespaces, and needs none.
+        let namespaces = "namespaces: [{id: 0, name: xtask}]";
         let text = format!("dsn: {}\n", jzon::stringify(deployment.dsn.url()));
+        let text = if deployment.product == Product::Keto { format!("{text}{namespaces}\n") } else { text };
         let write = || -> std::io::Result<()> {
             // The user of the container is another one: who can't get into the folder can't read the file either.
             let folder = path.parent().unwrap_or(&path);
@@ -93,7 +97,7 @@ fn close(_path: &Path, _mode: u32) -> std::io::Result<()> {
 
 impl Drop for DsnFile {
     fn drop(&mut self) {
-        // What is left is overwritten by the next.
+        // What a killed run leaves is replaced by the next.
         let _ = std::fs::remove_file(&self.0);
     }
 }
