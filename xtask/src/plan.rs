@@ -21,6 +21,7 @@ use ory_environment::migrations::{self, Ahead, Outcome};
 use ory_environment::one_off;
 use ory_environment::postgres::{self, MayCreate};
 use ory_environment::readiness;
+use ory_environment::server;
 use ory_environment::services;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
@@ -115,7 +116,7 @@ impl Step<'_> {
             Self::StartServer { server, recreate, meanwhile } => {
                 let runs = containers.iter().any(|c| c.service == server.name && c.is_running());
                 let start = (*recreate || !runs).then(|| print(start(cx, slice::from_ref(&server.name))));
-                let ready = format!("{}  # until it succeeds", postgres::ready_query(cx, &container(server)));
+                let ready = format!("{}  # until it succeeds", server::ready_query(cx, &container(server)));
                 let create = compose::create(&cx.engine, meanwhile);
                 let create = (!meanwhile.is_empty()).then(|| format!("{create}  # meanwhile"));
                 start.into_iter().chain(create).chain([ready]).collect()
@@ -123,7 +124,7 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
-                let query = postgres::create_query(cx, &container(server), server, deployments, may_create);
+                let query = postgres::create_query(cx, &container(server), server, deployments, may_create)?;
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Backup(deployments) => backup::lines_before_migration(cx, deployments)?,
@@ -228,7 +229,7 @@ impl Step<'_> {
                 let commands = start_commands(cx, &work);
                 if !commands.is_empty() {
                     let servers = cx.stack.servers();
-                    servers.into_iter().try_for_each(|server| postgres::wait_until_healthy(cx, server))?;
+                    servers.into_iter().try_for_each(|server| server::wait_until_healthy(cx, server))?;
                 }
                 commands.iter().try_for_each(|command| run_compose(cx, "start", command))?;
                 finish(cx, services, &work, &work.keep, clock)
@@ -329,7 +330,7 @@ fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: i
         run_compose(cx, &format!("start {}", server.name), &start(cx, slice::from_ref(&server.name)))?;
     }
     meanwhile();
-    postgres::wait_until_ready(cx, server)?;
+    server::wait_until_ready(cx, server)?;
     // `up` ends with a table that has it.
     if !recreate && !was_up {
         cx.out.say(format!("{}: started ({})", server.name, seconds(clock.elapsed())));
@@ -348,7 +349,7 @@ fn run_create(
         return Ok(());
     }
     let container = cx.container_name(&cx.listed()?, server);
-    let query = postgres::create_query(cx, &container, server, deployments, may_create);
+    let query = postgres::create_query(cx, &container, server, deployments, may_create)?;
     let created = query
         .read(&cx.secrets)
         .with_context(|| format!("failed to create roles and databases on `{}`", server.name))?;

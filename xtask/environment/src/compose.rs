@@ -10,8 +10,10 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
+use ory_stack::env_file::EnvFile;
 use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
+use ory_stack::unresolved;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::{self, Invocation};
@@ -67,29 +69,17 @@ impl Engine {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
-        let named = std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty());
-        let candidates = match &named {
-            Some(words) => vec![shlex::split(words).unwrap_or_default()],
-            None => vec![vec!["docker".into(), "compose".into()], vec!["docker-compose".into()]],
-        };
-        let engine = |compose| Self {
-            docker: docker.clone(),
-            compose,
-            is_v1: false,
-            dir: dir.into(),
-            env: env.into(),
-            limits: None,
-        };
-        let plain = engine(vec![]);
+        let plain = Self::called(vec![], &docker, dir, env);
         let (daemon, found) = std::thread::scope(|scope| {
             let id = scope.spawn(|| plain.id());
             let listed = scope.spawn(|| plain.list());
-            let found = candidates.into_iter().find_map(|compose| engine(compose).resolve().transpose());
+            let found =
+                candidates().find_map(|words| Self::called(words, &docker, dir, env).resolve().transpose());
             let listed = listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (listed.map(|listed| Daemon { listed, id: id.join().unwrap_or_default() }), found)
         });
         let found = found.unwrap_or_else(|| {
-            let failure = match named {
+            let failure = match named() {
                 Some(words) => {
                     Failure::new(Exit::Missing, format!("XTASK_COMPOSE is `{words}`, which does not run"))
                         .hint("unset XTASK_COMPOSE, or set it to `docker compose`")
@@ -108,6 +98,33 @@ impl Engine {
     fn id(&self) -> String {
         let id = self.docker(["info", "--format", "{{.ID}}"]).read(&Secrets::default());
         id.map(|id| id.trim().to_string()).unwrap_or_default()
+    }
+
+    /// An engine whose Compose is called so. Whether it is there isn't known.
+    fn called(compose: Vec<String>, docker: &Path, dir: &Path, env: &[(String, String)]) -> Self {
+        Self { docker: docker.into(), compose, is_v1: false, dir: dir.into(), env: env.into(), limits: None }
+    }
+
+    /// `.env` with the secrets as Compose takes them, which is asked where it could read them otherwise than line by
+    /// line. Where there is no Compose, the file is all there is.
+    pub fn env_file(dir: &Path) -> Result<EnvFile> {
+        let file = EnvFile::read(dir)?;
+        if !file.needs_compose() {
+            return Ok(file);
+        }
+        for words in
+            candidates().filter(|words| words.first().is_some_and(|program| process::find(program).is_some()))
+        {
+            let engine = Self::called(words, Path::new("docker"), dir, &[]);
+            let output = engine.compose(["-f", "-", "config"]).stdin(file.question()).output()?;
+            if output.status.success() {
+                return Ok(file.told(&read_config(&String::from_utf8_lossy(&output.stdout))?));
+            }
+            if engine.compose_version().is_some() {
+                return Err(engine.config_failure(&String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+        Ok(file)
     }
 
     /// This engine with its generation known, and the configuration that it resolves; none where it isn't there.
@@ -180,13 +197,13 @@ impl Engine {
 
     /// The whole configuration, with some options. It holds secrets.
     pub fn config(&self, options: &[&str]) -> Result<Yaml> {
-        read_config(&self.compose(options.iter().copied().chain(["config"])).read(&Secrets::default())?)
+        read_config(
+            &self.compose(options.iter().copied().chain(["config"])).read(&unresolved::secrets(&self.dir))?,
+        )
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
-        let secrets = Secrets::default();
-        let lines = stderr.lines().map(|line| secrets.mask(line.trim())).filter(|line| !line.is_empty());
-        let cause = lines.collect::<Vec<_>>().join("\n  ");
+        let cause = unresolved::masked(&self.dir, stderr).join("\n  ");
         let dir = self.dir.display();
         let failure = if cause.contains("no configuration file") || cause.contains("Supported filenames") {
             Failure::new(Exit::Missing, format!("there is no Compose file in {dir}"))
@@ -203,10 +220,10 @@ impl Engine {
         let hashes =
             |options: &[&str]| self.compose(options.iter().copied().chain(["config", "--hash", "*"]));
         let text = if self.is_v1 {
-            hashes(&[]).read(&Secrets::default())?
+            hashes(&[]).read(&unresolved::secrets(&self.dir))?
         } else {
             // v2.26 leaves out of this hash what a service reads from an `env_file`, and not out of the label.
-            hashes(&["-f", "-"]).stdin(resolved).read(&Secrets::default())?
+            hashes(&["-f", "-"]).stdin(resolved).read(&unresolved::secrets(&self.dir))?
         };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
@@ -244,6 +261,13 @@ impl Engine {
         Ok(names.lines().map(String::from).collect())
     }
 
+    /// Whether there is a volume of this name, whoever has made it.
+    pub fn has_volume(&self, name: &str) -> Result<bool> {
+        let filter = format!("name={name}");
+        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
+        Ok(names.lines().any(|line| line == name))
+    }
+
     /// Containers by name or id; those that are gone are left out.
     pub fn inspect<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Result<Vec<Container>> {
         let ids: Vec<_> = ids.into_iter().collect();
@@ -275,6 +299,20 @@ impl Engine {
         }
         Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
     }
+}
+
+/// How Compose is to be called, if somebody says so.
+fn named() -> Option<String> {
+    std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty())
+}
+
+/// How Compose may be called, the likeliest first.
+fn candidates() -> impl Iterator<Item = Vec<String>> {
+    let words = match named() {
+        Some(words) => vec![shlex::split(&words).unwrap_or_default()],
+        None => vec![vec!["docker".into(), "compose".into()], vec!["docker-compose".into()]],
+    };
+    words.into_iter()
 }
 
 /// The elements of the array that an inspection prints, whether all was found or not.

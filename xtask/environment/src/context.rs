@@ -15,7 +15,8 @@ use crate::known::Known;
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, Listed};
-use ory_stack::env_file::{self, EnvFile, private_file};
+use ory_stack::env_file;
+use ory_stack::private_file::private_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Stack;
 use xtask_runner::failure::{Exit, Failure};
@@ -81,7 +82,7 @@ impl Context {
         find: impl FnOnce(&Path, &[(String, String)]) -> Result<Found>,
     ) -> Result<Self> {
         let dir = stack_directory(options)?;
-        EnvFile::read(&dir)?.check(&settings)?;
+        Engine::env_file(&dir)?.check(&settings)?;
         let mut env = settings.clone();
         // Compose v2 doesn't read it there where a folder above has a Compose file of its own: it takes that one.
         let files =
@@ -112,7 +113,7 @@ impl Context {
     /// start nothing, or not yet.
     pub fn with_placeholders(options: &Options, mut settings: Vec<(String, String)>) -> Result<Self> {
         let dir = stack_directory(options)?;
-        settings.extend(EnvFile::read(&dir)?.placeholders());
+        settings.extend(Engine::env_file(&dir)?.placeholders());
         Self::new(options, settings)
     }
 

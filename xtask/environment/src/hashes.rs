@@ -6,7 +6,7 @@ use std::io::Write;
 
 use anyhow::{Context as _, Result};
 use ory_facts::digest;
-use ory_stack::env_file::private_file;
+use ory_stack::private_file::private_file;
 
 use crate::context::{Context, work_file};
 

@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod carried;
+mod client;
 pub mod compose;
 pub mod context;
 pub mod convergence;
@@ -16,11 +17,13 @@ pub mod lock;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
+pub mod outside;
 pub mod postgres;
 pub mod readiness;
 pub mod replacement;
 pub mod schema;
 pub mod scratch;
+pub mod server;
 pub mod server_lock;
 pub mod services;
 pub mod snapshot;

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use ory_facts::backup::Dump;
 use ory_facts::contents;
 use ory_facts::owners::{self, Object};
+use ory_facts::rights;
 use ory_facts::sql;
-use ory_facts::swap;
 use xtask_runner::failure::{Exit, Failure};
 
 use crate::context::Context;
@@ -118,13 +118,13 @@ impl Load<'_> {
             psql.stdin(script).read(&cx.secrets)
         };
         if !live.objects.is_empty() {
-            let rights = own(store.database(), swap::schema_rights("public", "public"))?;
+            let rights = own(store.database(), rights::schema_rights("public", "public"))?;
             own(database, rights)?;
         }
         let wanted = dump.contents.extensions.iter();
         // One that nobody has vouched for isn't made by the administrator.
         let wanted = wanted.filter(|(name, _)| is_own || live.extensions.contains_key(*name));
-        let made = own(database, swap::missing_extensions(wanted, &main.dsn.user))?;
+        let made = own(database, rights::missing_extensions(wanted, &main.dsn.user))?;
         Ok(made.lines().map(|line| LeftOut::Text(line.into())).collect())
     }
 
@@ -153,7 +153,7 @@ impl Load<'_> {
             let psql = postgres::as_owner(cx, place, main, &[("PGDATABASE", database)]);
             psql.stdin(script).read(&cx.secrets)
         };
-        let rights = own(store.database(), swap::default_rights(None))?;
+        let rights = own(store.database(), rights::default_rights(None))?;
         let script = rights + &if owners.is_empty() { String::new() } else { owners::give(None, &owners) };
         if !script.is_empty() {
             own(database, script).context("who owned what can't be given back")?;

@@ -10,6 +10,7 @@ use ory_facts::product::Product;
 use ory_facts::split::{Division, Part, Way};
 use ory_stack::checks::dsns;
 use ory_stack::env_file::{self, random};
+use ory_stack::private_file::{self, Readers};
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
@@ -130,7 +131,7 @@ pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
             lines.push(line);
         }
     }
-    env_file::replace(&path, &(lines.join("\n") + "\n"))
+    private_file::replace(&path, &(lines.join("\n") + "\n"), Readers::Chosen)
 }
 
 fn path(cx: &Context) -> PathBuf {

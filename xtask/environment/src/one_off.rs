@@ -4,15 +4,19 @@
 //! Ory's migrations have no lock, no deadline and no handling of signals; Compose's own end proves nothing: after
 //! it the container can go on, and after the container its statement.
 
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use ory_facts::diagnosis;
 use ory_facts::names;
+use ory_facts::product::Product;
 
-use crate::context::Context;
+use crate::context::{Context, work_file};
 use crate::postgres;
 use crate::server_lock::ServerLock;
+use ory_stack::private_file::private_file;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::Invocation;
@@ -27,19 +31,76 @@ const GRACE: Duration = Duration::from_secs(4);
 pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
     let name = name(cx, deployment);
     let application = format!("PGAPPNAME={name}");
-    let arguments = deployment.product.migrate(&deployment.configs, deployment.dsn_in_config);
     let lock_timeout = cx.options.db_lock_timeout;
     let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
+    let mount = dsn_file(cx, deployment).map(|path| format!("{}:{DSN_FILE}:ro", path.display()));
+    // Alone: with the stack's own files, the stack's own database would be migrated if this one isn't read.
+    let configs = mount.as_ref().map_or(deployment.configs.clone(), |_| vec![DSN_FILE.into()]);
+    let arguments = deployment.product.migrate(&configs, deployment.dsn_in_config);
     // Ory prefers the variable to the configuration file; its value is in no argument list.
-    let dsn = deployment.is_scratch.then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
+    let dsn = (deployment.is_scratch && mount.is_none())
+        .then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
     cx.engine
         .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
         .args(dsn.iter().flat_map(|(name, _)| ["-e", name]))
         .envs(dsn.clone())
+        .args(mount.into_iter().flat_map(|mount| ["-v".into(), mount]))
         .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
         .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
         .arg(&deployment.migrate.name)
         .args(arguments)
+}
+
+/// Where the container has the DSN of a scratch database.
+const DSN_FILE: &str = "/xtask-dsn.yml";
+
+/// The file with the DSN of a scratch database, in the place of the files that have the stack's: what those keep out of
+/// every environment stays out of `docker inspect`. A DSN that is in the environment of the service is there anyway, and
+/// an engine elsewhere doesn't see the files of this machine.
+fn dsn_file(cx: &Context, deployment: &Deployment) -> Option<PathBuf> {
+    let is_in_files = deployment.is_scratch && deployment.dsn_in_config && !deployment.configs.is_empty();
+    let path = || work_file(&format!("dsn/{}/dsn.yml", name(cx, deployment))).ok();
+    is_in_files.then(path).flatten().filter(|_| !cx.engine.is_remote())
+}
+
+/// That file, for as long as it is needed.
+struct DsnFile(PathBuf);
+
+impl DsnFile {
+    fn write(cx: &Context, deployment: &Deployment) -> Result<Option<Self>> {
+        let Some(path) = dsn_file(cx, deployment) else { return Ok(None) };
+        // Keto looks for namespaces, and needs none.
+        let namespaces = "namespaces: [{id: 0, name: xtask}]";
+        let text = format!("dsn: {}\n", jzon::stringify(deployment.dsn.url()));
+        let text = if deployment.product == Product::Keto { format!("{text}{namespaces}\n") } else { text };
+        let write = || -> std::io::Result<()> {
+            // The user of the container is another one: who can't get into the folder can't read the file either.
+            let folder = path.parent().unwrap_or(&path);
+            close(folder, 0o700)?;
+            let mut file = private_file(&path)?;
+            file.write_all(text.as_bytes())?;
+            close(&path, 0o644)
+        };
+        write().with_context(|| format!("failed to write {}", path.display()))?;
+        Ok(Some(Self(path)))
+    }
+}
+
+#[cfg(unix)]
+fn close(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn close(_path: &Path, _mode: u32) -> std::io::Result<()> {
+    Ok(())
+}
+
+impl Drop for DsnFile {
+    fn drop(&mut self) {
+        // What a killed run leaves is replaced by the next.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Its name, and its session's in PostgreSQL. Not `PROJECT-kratos-migrate`: a one-shot of the stack may have that.
@@ -53,6 +114,7 @@ fn purpose(deployment: &Deployment) -> &'static str {
 
 /// Migrates. When it returns, whatever the reason, neither container nor session is left.
 pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
+    let _dsn = DsnFile::write(cx, deployment)?;
     let command = command(cx, deployment).until(&cx.options.interrupt, cx.options.timeout);
     let mut heard = Instant::now();
     let step = format!("{}-{}", purpose(deployment), deployment.product);

@@ -5,19 +5,19 @@
 //! `-w` never asks for a password; without it psql waits on the terminal for ever.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result};
 
+use crate::client;
 use crate::context::Context;
-use crate::diagnosis;
+use crate::server;
 use ory_facts::applied;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
 use ory_facts::sql::{self, UNLOGGED, identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
-use ory_stack::env_file;
+use ory_stack::env_file::{self, random};
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -85,24 +85,8 @@ fn reading(cx: &Context, place: &Place, env: Vec<(String, String)>, script: Stri
 }
 
 fn unframed(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
-    let psql = client(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
+    let psql = client::program(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
     psql.until(&cx.options.interrupt, Some(cx.options.wait()))
-}
-
-/// A client program of PostgreSQL with these variables.
-fn client(cx: &Context, place: &Place, env: Vec<(String, String)>, words: &[&str]) -> Invocation {
-    let names = env.iter().flat_map(|(name, _)| ["-e", name.as_str()]);
-    let (start, container, name) = match place {
-        Place::Container(name) => (cx.engine.docker(["exec", "-i"]), name, name),
-        Place::Client { image, options } => {
-            // Else the engine would keep in its log all that is dumped.
-            let run = cx.engine.docker(["run", "--rm", "-i", "--log-driver", "none"]);
-            (run.args(options.clone()), image, image)
-        }
-    };
-    let start = start.args(names).arg(container).args(words.iter().copied());
-    let program = words.first().copied().unwrap_or_default();
-    start.envs(env.clone()).called(format!("{program} in {name}"))
 }
 
 /// pg_dump, or pg_restore, as a product. It takes as long as it takes.
@@ -113,7 +97,7 @@ pub fn tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client(cx, place, with(dsn.environment(), variables), words);
+    let client = client::program(cx, place, with(dsn.environment(), variables), words);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -179,7 +163,7 @@ pub fn applied_and(
 /// Where to ask about a product, whose server must be running.
 pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
     Ok(match deployment.server {
-        Some(service) => Place::Container(running_server(cx, service)?.name),
+        Some(service) => Place::Container(server::running(cx, service)?.name),
         None => place(cx, &[], deployment),
     })
 }
@@ -298,7 +282,7 @@ pub fn owner_tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client(cx, place, owner_there(deployment, variables), words);
+    let client = client::program(cx, place, owner_there(deployment, variables), words);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -317,17 +301,16 @@ pub fn create_query(
     server: &Service,
     products: &[&Deployment],
     may_create: &MayCreate,
-) -> Invocation {
-    let allows = |name: &str| match may_create {
-        MayCreate::Labelled => creatable(server).iter().any(|allowed| allowed == name),
-        MayCreate::Any => true,
-    };
+) -> Result<Invocation> {
+    let is_listed = |name: &str| creatable(server).iter().any(|allowed| allowed == name);
+    let allows = |name: &str| *may_create == MayCreate::Any || is_listed(name);
     let mut script = UNLOGGED.to_string();
     for dsn in products.iter().map(|deployment| &deployment.dsn) {
         let Dsn { user, password, database, .. } = dsn;
         let (role, owned) = (identifier(user), identifier(database));
         if allows(user) {
-            let create = format!("create role {role} login password {}", literal(password));
+            let secret = literal(&ory_facts::scram::secret(password, &random(16)?));
+            let create = format!("create role {role} login password {secret}");
             script += &unless_there("pg_roles where rolname", "role", user, &create);
         }
         if allows(database) {
@@ -335,7 +318,7 @@ pub fn create_query(
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
     }
-    psql(cx, &Place::Container(container.into()), administrator(server), script)
+    Ok(psql(cx, &Place::Container(container.into()), administrator(server), script))
 }
 
 /// The administrator of a database service, as variables of psql.
@@ -371,71 +354,4 @@ pub enum MayCreate {
 fn creatable(server: &Service) -> Vec<String> {
     let names = server.labels.get(CREATE_LABEL).map(String::as_str).unwrap_or_default();
     names.split([',', ' ']).filter(|name| !name.is_empty()).map(String::from).collect()
-}
-
-/// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
-pub fn ready_query(cx: &Context, container: &str) -> Invocation {
-    cx.engine.docker(["exec", container, "pg_isready", "-q", "-h", "127.0.0.1"])
-}
-
-/// Waits until a server takes connections.
-pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
-    let what = format!("waiting for `{}` to take connections", server.name);
-    let _progress = cx.out.progress(&what);
-    let start = Instant::now();
-    loop {
-        let container = running_server(cx, server)?;
-        let answer = ready_query(cx, &container.name).output()?;
-        if answer.status.success() {
-            return Ok(());
-        }
-        // pg_isready is quiet: Docker speaks, of a container that doesn't run any more.
-        if !answer.stderr.is_empty() {
-            cx.known.forget();
-        }
-        if start.elapsed() > cx.options.wait() {
-            let seconds = cx.options.wait().as_secs();
-            let message = format!("`{}` takes no connections after {seconds} s", server.name);
-            return Err(diagnosis::of_service(cx, &container.name, message));
-        }
-        cx.options.interrupt.sleep(Duration::from_millis(25))?;
-    }
-}
-
-/// Waits until Docker no longer calls a server unhealthy: after a pause it does, for some seconds, of one that answers
-/// again, and Compose starts nothing that depends on it.
-pub fn wait_until_healthy(cx: &Context, server: &Service) -> Result<()> {
-    let Some(container) = cx.listed()?.into_iter().find(|c| c.service == server.name) else { return Ok(()) };
-    let format = "{{if .State.Health}}{{.State.Health.Status}}{{end}}";
-    let health = cx.engine.docker(["inspect", "--format", format, &container.id]);
-    let start = Instant::now();
-    while start.elapsed() < cx.options.wait() && health.read(&cx.secrets)?.trim() == "unhealthy" {
-        cx.options.interrupt.sleep(Duration::from_millis(100))?;
-    }
-    Ok(())
-}
-
-/// The container of a database service, which must be running.
-fn running_server(cx: &Context, server: &Service) -> Result<Listed> {
-    let Some(container) = cx.listed()?.into_iter().find(|c| c.service == server.name) else {
-        let message = format!("the database service `{}` has no container", server.name);
-        let hint = cx.engine.compose(["up", "-d", &server.name]).to_string();
-        bail!(Failure::new(Exit::Failed, message).hint(hint));
-    };
-    match container.state.as_str() {
-        "running" => Ok(container),
-        "paused" => {
-            let message = format!("the database service `{}` is paused", server.name);
-            bail!(Failure::new(Exit::Failed, message).hint(format!("docker unpause {}", container.name)))
-        }
-        state => {
-            let message = format!("the database service `{}` is {state}, not running", server.name);
-            let inspected = cx.engine.inspect([container.name.as_str()])?;
-            if state == "exited" && inspected.iter().all(|container| container.exit_code == 0) {
-                let hint = cx.engine.compose(["up", "-d", &server.name]).to_string();
-                bail!(Failure::new(Exit::Failed, message).hint(hint));
-            }
-            Err(diagnosis::of_service(cx, &container.name, message))
-        }
-    }
 }

@@ -36,7 +36,7 @@ enum Probe {
     /// From here: a published port, or on Linux the container's own address.
     Url(String),
     /// From inside the container, where nothing of it can be reached from here.
-    Exec(Invocation),
+    Exec(Box<Invocation>),
 }
 
 /// The URLs that the running containers publish.
@@ -78,7 +78,8 @@ fn inside(cx: &Context, container: &Container, port: u16) -> Probe {
         Some(address) => Probe::Url(format!("http://{address}:{port}")),
         None => {
             let url = format!("http://127.0.0.1:{port}/health/ready");
-            Probe::Exec(cx.engine.docker(["exec", &container.id, "wget", "-q", "-O", "/dev/null", &url]))
+            let wget = ["exec", &container.id, "wget", "-q", "-O", "/dev/null", &url];
+            Probe::Exec(Box::new(cx.engine.docker(wget)))
         }
     }
 }

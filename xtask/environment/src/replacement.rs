@@ -8,7 +8,7 @@ use ory_facts::backup::Dump;
 use ory_facts::contents::Contents;
 use ory_facts::rows;
 use ory_facts::sql::{identifier, literal};
-use ory_facts::swap::{self, Swap};
+use ory_facts::swap::Swap;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -152,7 +152,8 @@ impl<'a> Replacement<'a> {
             let psql = postgres::as_owner(self.cx, &self.place, deployment, &variables);
             psql.stdin(script).read(&self.cx.secrets)
         };
-        let ask = swap::schema_rights(schema, schema) + &swap::default_rights(Some((schema, schema)));
+        let ask = ory_facts::rights::schema_rights(schema, schema)
+            + &ory_facts::rights::default_rights(Some((schema, schema)));
         let rights = run(&self.swap.current, &ask)?;
         run(&self.swap.new, &rights).map(|_| ())
     }

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use ory_facts::contents::{self, Contents};
 use ory_facts::names;
 use ory_facts::owners::Object;
+use ory_facts::rights;
 use ory_facts::rows;
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};
 use ory_facts::sql::{self, identifier, literal};
-use ory_facts::swap::{self, Swap};
+use ory_facts::swap::Swap;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
 use xtask_runner::process::Invocation;
@@ -71,7 +72,7 @@ impl<'a> Schema<'a> {
         self.run_in(from, self.swap.name_new())?;
         if !is_there {
             // Its own rights come with it.
-            let ask = swap::schema_rights(current, new) + &swap::default_rights(Some((current, new)));
+            let ask = rights::schema_rights(current, new) + &rights::default_rights(Some((current, new)));
             let rights = self.run_in(from, ask)?;
             self.run_in(from, rights)?;
         }

@@ -6,10 +6,12 @@ use ory_facts::catalog::Catalog;
 use ory_facts::difference;
 use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
+use ory_facts::scram;
 use ory_facts::split::databases;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Part, Way};
 use ory_facts::sql;
+use ory_stack::env_file::random;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -124,7 +126,7 @@ impl Databases<'_> {
 /// Makes the role of a new DSN where it isn't there.
 pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
     if main.server.is_some() {
-        let script = databases::role(&dsn.user, &dsn.password);
+        let script = databases::role(&dsn.user, &scram::secret(&dsn.password, &random(16)?));
         postgres::maintain(cx, place, main, script).read(&cx.secrets)?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
-use ory_stack::env_file::private_file;
+use ory_stack::private_file::private_file;
 use xtask_runner::process::Invocation;
 
 use crate::context::{Context, work_file};

@@ -157,8 +157,21 @@ pub fn database(name: &str) -> String {
     format!("dbname='{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Keeps the passwords of what follows out of the server's log.
-pub const UNLOGGED: &str = "set log_statement = 'none'; set log_min_error_statement = 'panic';\n";
+/// Keeps what follows out of the server's log, of the tables in which its modules keep statements, and of the list of
+/// sessions. What a release or a server hasn't got is left out.
+pub const UNLOGGED: &str = "\
+do $xtask$ begin
+  perform pg_catalog.set_config(known.name, quiet.value, false)
+  from pg_catalog.pg_settings known join (values
+    ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_duration', 'off'),
+    ('log_min_duration_statement', '-1'), ('log_min_duration_sample', '-1'), ('log_transaction_sample_rate', '0'),
+    ('log_parser_stats', 'off'), ('log_planner_stats', 'off'), ('log_executor_stats', 'off'),
+    ('log_statement_stats', 'off'), ('debug_print_parse', 'off'), ('debug_print_rewritten', 'off'),
+    ('debug_print_plan', 'off'), ('debug_print_raw_parse', 'off'), ('track_activities', 'off'),
+    ('auto_explain.log_min_duration', '-1'), ('pg_stat_statements.track', 'none'),
+    ('pg_stat_statements.track_utility', 'off'), ('pgaudit.log', 'none'), ('pgaudit.role', '')
+  ) quiet (name, value) on known.name operator(pg_catalog.=) quiet.name;
+end $xtask$;\n";
 
 /// Ends the sessions that a condition on `pg_stat_activity` finds, and waits until they are gone. `whose` says in an
 /// error whose they are.

@@ -114,9 +114,9 @@ impl Invocation {
         self
     }
 
-    /// What goes in first on standard input, whoever sets that later.
-    pub fn opens_with(mut self, text: impl Into<String>) -> Self {
-        self.opening = text.into();
+    /// What goes in first on standard input, whoever sets that later, after what was to go in first before.
+    pub fn opens_with(mut self, text: impl AsRef<str>) -> Self {
+        self.opening += text.as_ref();
         self
     }
 
@@ -161,6 +161,17 @@ impl Invocation {
 
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
+        if self.limits.is_none()
+            && self.opening.is_empty()
+            && matches!(&self.stdin, Input::Text(text) if text.is_empty())
+        {
+            // Short, and nothing to be read: what xshell is for. To it, input that isn't read is a failure.
+            let shell = xshell::Shell::new()?;
+            shell.change_dir(&self.dir);
+            let command = shell.cmd(&self.program).args(&self.args);
+            let command = command.envs(self.env.iter().map(|(name, value)| (name, value)));
+            return Ok(command.quiet().ignore_status().output()?);
+        }
         // A program that ends before it has read all its input tells by its status whether that is a failure.
         let running = self.with_input()?.stdout_capture().stderr_capture().start();
         let running = running.with_context(|| format!("failed to start `{self}`"))?;
@@ -316,6 +327,22 @@ mod tests {
         let sh = Invocation::new("sh", Path::new(".")).args(["-c", "echo done; exit 3"]);
         let output = sh.stdin("x".repeat(1 << 20)).output().expect("it ran");
         assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b"done\n"[..]));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_goes_in_first_is_read_before_the_text_or_the_file_and_is_not_printed() {
+        let path = std::env::temp_dir().join(format!("xtask-opening-{}", std::process::id()));
+        std::fs::write(&path, "rest").expect("a file");
+        let script = "read -r first; printf '%s|' \"$first\"; exec cat";
+        let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]).opens_with("secret\n");
+        for sh in [sh.clone().stdin("rest"), sh.clone().stdin_file(&path)] {
+            assert_eq!(sh.read(&Secrets::default()).expect("read"), "secret|rest");
+            assert!(!sh.to_string().contains("secret"));
+        }
+        let missing = sh.stdin_file(Path::new("/nowhere")).output().expect_err("no file");
+        assert!(missing.to_string().contains("/nowhere"), "{missing}");
+        std::fs::remove_file(&path).expect("removed");
     }
 
     #[test]

@@ -26,18 +26,17 @@ impl Session {
     /// Starts psql. Whether it can connect shows at the first request.
     pub fn start(command: Invocation) -> Result<Self> {
         let failed = || format!("failed to start `{command}`");
-        let (stdin, input) = os_pipe::pipe()?;
+        let (stdin, mut input) = os_pipe::pipe()?;
         let (output, stdout) = os_pipe::pipe()?;
         let expression = command.expression().stdin_file(stdin).stdout_file(stdout).stderr_capture();
         let running = expression.start().with_context(failed)?;
+        // Where it has ended already, the first request tells why.
+        let _ = input.write_all(command.opening().as_bytes());
         let (line, lines) = mpsc::channel();
         std::thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
         });
-        let mut session = Self { command, running, input, lines };
-        // Where psql has ended, the first request tells why.
-        let _ = session.input.write_all(session.command.opening().as_bytes());
-        Ok(session)
+        Ok(Self { command, running, input, lines })
     }
 
     /// Runs SQL and returns the lines of its rows.

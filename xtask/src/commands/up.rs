@@ -9,10 +9,11 @@ use crate::arguments::{Arguments, Databases, Images, Install, list, listed};
 use crate::doctor;
 use crate::install::{self, Need};
 use crate::plan::Step;
+use ory_environment::compose::Engine;
 use ory_environment::context::{Context, Options, stack_directory};
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
-use ory_stack::env_file::EnvFile;
+use ory_environment::outside;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -104,7 +105,7 @@ fn early<'a>(
 
 /// Writes the secrets of a new environment. Nothing is started before.
 fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
-    let env = EnvFile::read(&stack_directory(options)?)?;
+    let env = Engine::env_file(&stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
         return Ok(());
@@ -116,22 +117,30 @@ fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
     cx.stack.services(services)?;
     refuse_new_secrets_for_old_data(&cx, &names)?;
-    env.write_missing()?;
-    cx.out.say(format!(".env: written, with {} (mode 0600)", counted(missing.len(), "new random secret")));
+    let mode = env.write_missing()?;
+    let secrets = counted(missing.len(), "new random secret");
+    cx.out.say(format!(".env: written, with {secrets} (mode {mode:04o})"));
     Ok(())
 }
 
 /// What was encrypted with the old secrets can't be read with new ones.
 pub fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
     let volumes = cx.engine.volumes(&cx.stack.project)?;
-    if volumes.is_empty() {
+    let outside = outside::places(cx, &volumes)?;
+    if volumes.is_empty() && outside.is_empty() {
         return Ok(());
     }
+    let own = (!volumes.is_empty()).then(|| format!("volume {}", volumes.join(", ")));
+    let places: Vec<_> = own.into_iter().chain(outside.iter().map(ToString::to_string)).collect();
     let message = format!(
-        "this stack has data (volume {}), but .env lacks its {missing}: new secrets could not read it",
-        volumes.join(", ")
+        "this stack has data ({}), but .env lacks its {missing}: new secrets could not read it",
+        places.join(", ")
     );
-    let hint = "put the old .env back; or, where the data may go: cargo xtask down --volumes";
+    let goes = match outside.iter().find(|place| !place.is_removed) {
+        Some(place) => format!("if its data may go, empty the {place}"),
+        None => "where the data may go: cargo xtask down --volumes".into(),
+    };
+    let hint = format!("put the old .env back; or, {goes}");
     bail!(Failure::new(Exit::Missing, message).hint(hint))
 }
 

@@ -13,7 +13,6 @@ use ory_environment::compose::{Engine, Found};
 use ory_environment::context::{Context, Options, stack_directory};
 use ory_facts::product::Product;
 use ory_stack::checks::{CHECKS, Finding};
-use ory_stack::env_file::EnvFile;
 use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
@@ -68,7 +67,7 @@ type Settings = Vec<(String, String)>;
 
 /// What is so of `.env`, where it is to have secrets, and what stands for those that `up` will write.
 fn settings(dir: &Path) -> Result<(Option<String>, Settings)> {
-    let file = EnvFile::read(dir)?;
+    let file = Engine::env_file(dir)?;
     let missing = file.placeholders();
     file.check(&missing)?;
     let text = match (file.wanted(), missing.len()) {

@@ -1,13 +1,16 @@
 //! `.env`, where Compose looks for settings: written for a stack whose `.env.example` asks for it, and only
 //! ever added to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use yaml_rust2::Yaml;
 
+use crate::private_file::{self, Readers};
+use crate::service::Service;
 use ory_facts::dsn::Dsn;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::quote;
@@ -15,10 +18,15 @@ use xtask_runner::process::quote;
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
 const MARK: &str = "# xtask: random ";
 
+/// What a variable comes to that has no value, not even an empty one.
+const UNSET: &str = "-xtask-unset-";
+
 /// The `.env` of a stack, and the secrets its `.env.example` asks for.
 pub struct EnvFile {
     path: PathBuf,
     text: String,
+    /// The values of the secrets as Compose takes them from wherever it does; none: it wasn't asked.
+    told: Option<BTreeMap<String, String>>,
     /// Name and length of each secret asked for.
     wanted: Vec<(String, usize)>,
 }
@@ -37,7 +45,25 @@ impl EnvFile {
             Some((pair[1].split_once('=')?.0.to_string(), length))
         });
         let wanted = wanted.filter(|(name, _)| may_use(&files, name));
-        Ok(Self { path, text, wanted: wanted.collect() })
+        Ok(Self { path, text, told: None, wanted: wanted.collect() })
+    }
+
+    /// Whether Compose has to tell the values: it may read the file otherwise than line by line, or read other files. A
+    /// secret that it sees must not be made up.
+    pub fn needs_compose(&self) -> bool {
+        !self.wanted.is_empty() && (!is_plain(&self.text) || self.missing_lengths().next().is_some())
+    }
+
+    /// A stack to resolve, which has the secrets in the environment of its only service.
+    pub fn question(&self) -> String {
+        let lines = self.wanted.iter().map(|(name, _)| format!("      {name}: \"${{{name}-{UNSET}}}\"\n"));
+        format!("services:\n  xtask:\n    image: xtask\n    environment:\n{}", lines.collect::<String>())
+    }
+
+    /// The same file with what Compose made of [`EnvFile::question`].
+    pub fn told(self, resolved: &Yaml) -> Self {
+        let values = Service::read("xtask", &resolved["services"]["xtask"]).environment;
+        Self { told: Some(values.into_iter().filter(|(_, value)| value != UNSET).collect()), ..self }
     }
 
     /// Secrets asked for that neither `.env` nor the environment has. Where none has a value, `.env` is a copy of
@@ -52,20 +78,32 @@ impl EnvFile {
             self.wanted.iter().all(|(name, _)| self.value(name).is_none_or(|value| value.is_empty()));
         let is_missing = move |name: &str| {
             let is_blank = |value: String| is_copy && value.is_empty();
-            std::env::var_os(name).is_none() && lookup(&self.text, name).is_none_or(is_blank)
+            std::env::var_os(name).is_none() && self.value(name).is_none_or(is_blank)
         };
         let wanted = self.wanted.iter().map(|(name, length)| (name.as_str(), *length));
         wanted.filter(move |(name, _)| is_missing(name))
     }
 
-    /// A secret's value: in the environment, else in `.env`.
+    /// A secret's value: in the environment, else in `.env`, as Compose reads it.
     fn value(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().or_else(|| lookup(&self.text, name))
+        let written = || match &self.told {
+            Some(told) => told.get(name).cloned(),
+            None => lookup(&self.text, name),
+        };
+        std::env::var(name).ok().or_else(written)
     }
 
     /// Fails where a secret is missing, also from the settings given, or is there but empty.
     pub fn check(&self, settings: &[(String, String)]) -> Result<()> {
         let missing = self.missing();
+        // In a text of several lines, in another spelling: what it is to others, it was a secret once.
+        let is_unread = |name: &&&str| lookup(&self.text, name).is_some_and(|value| !value.is_empty());
+        if let Some(name) = missing.iter().find(is_unread) {
+            let path = self.path.display();
+            let message = format!("the secret {name} is in {path}, where Compose doesn't read it");
+            let hint = format!("write it on a line of its own, outside of quotes: {name}=VALUE");
+            return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+        }
         if let Some(name) = missing.iter().find(|name| !settings.iter().any(|(key, _)| key == *name)) {
             let message = format!("the secret {name} is not in {}", self.path.display());
             let hint = "cargo xtask up, which writes the secrets of a new environment; of one with data, put the \
@@ -98,16 +136,23 @@ impl EnvFile {
     }
 
     /// Gives the missing secrets their values, where their lines are there, else at the end; whatever is there stays.
-    pub fn write_missing(&self) -> Result<()> {
+    /// Returns the file's mode.
+    pub fn write_missing(&self) -> Result<u32> {
         let mut lines: Vec<String> = self.text.lines().map(String::from).collect();
         for (name, length) in self.missing_lengths() {
             let line = format!("{name}={}", random(length)?);
-            match lines.iter_mut().rfind(|there| there.starts_with(&format!("{name}="))) {
+            match lines.iter_mut().rfind(|there| pair(there).is_some_and(|(known, _)| known == name)) {
                 Some(empty) => *empty = line,
                 None => lines.push(line),
             }
         }
-        self.replace(&(lines.join("\n") + "\n"))
+        let has_secrets = self
+            .wanted
+            .iter()
+            .any(|(name, _)| lookup(&self.text, name).is_some_and(|value| !value.is_empty()));
+        let readers = if has_secrets { Readers::Kept } else { Readers::Chosen };
+        private_file::replace(&self.path, &(lines.join("\n") + "\n"), readers)?;
+        Ok(private_file::mode(&self.path))
     }
 
     /// Sets variables, in a stack whose `.env` is written at all; elsewhere nothing is written.
@@ -120,11 +165,7 @@ impl EnvFile {
         let others = self.text.lines().filter(|line| !sets(line));
         let mut text: String = others.map(|line| format!("{line}\n")).collect();
         settings.iter().for_each(|(name, value)| text += &format!("{name}={value}\n"));
-        self.replace(&text)
-    }
-
-    fn replace(&self, text: &str) -> Result<()> {
-        replace(&self.path, text)
+        private_file::replace(&self.path, &text, Readers::Kept)
     }
 }
 
@@ -163,18 +204,6 @@ pub fn examples(dir: &Path) -> BTreeSet<String> {
     values.map(|(_, value)| secret(unquoted(value))).filter(|value| !value.is_empty()).collect()
 }
 
-/// Replaces a file as a whole, mode 0600, so that it is never half written.
-pub fn replace(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = private_file(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("failed to write {}", path.display()))
-}
-
 /// A setting of a folder's `.env`, as Compose would take it, quotes aside.
 pub fn value(dir: &Path, name: &str) -> Option<String> {
     value_in(&dir.join(".env"), name)
@@ -188,29 +217,43 @@ pub fn value_in(file: &Path, name: &str) -> Option<String> {
 /// The settings of a folder's `.env` that have a value.
 pub fn names_of(dir: &Path, value: &str) -> Vec<String> {
     let text = fs::read_to_string(dir.join(".env")).unwrap_or_default();
-    let names =
-        text.lines().filter_map(|line| Some(line.trim().trim_start_matches("export ").split_once('=')?.0));
-    let mut names: Vec<_> = names.map(|name| name.trim().to_string()).collect();
+    let mut names: Vec<_> = text.lines().filter_map(|line| Some(pair(line)?.0.to_string())).collect();
     names.retain(|name| lookup(&text, name).as_deref() == Some(value));
     names
 }
 
+/// Whether every program reads a text as this one does.
+fn is_plain(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        name.chars().all(is_letter) && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let is_value = |value: &str| value.chars().all(|c| c.is_ascii_graphic() && !"'\"`$#\\".contains(c));
+    text.lines().all(|line| {
+        let is_pair = line.split_once('=').is_some_and(|(name, value)| is_name(name) && is_value(value));
+        line.is_empty() || line.starts_with('#') || is_pair
+    })
+}
+
+/// The name and the value on a line, as they are written.
+fn pair(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start_matches('\u{feff}').trim();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let (name, value) = line.split_at(line.find(['=', ':'])?);
+    Some((name.trim(), &value[1..]))
+}
+
 fn lookup(text: &str, name: &str) -> Option<String> {
-    let mut pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
-    Some(unquoted(pairs.rfind(|(key, _)| key.trim() == name)?.1))
+    let mut pairs = text.lines().filter_map(pair);
+    Some(unquoted(pairs.rfind(|(key, _)| *key == name)?.1))
 }
 
+/// A value without its quotes, and without the comment behind it.
 fn unquoted(value: &str) -> String {
-    value.trim().trim_matches(['"', '\'']).to_string()
-}
-
-/// An empty file that only its owner can read.
-pub fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let value = value.trim();
+    let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.split(quote).next());
+    let plain = || value.split(" #").next().unwrap_or_default().trim_end();
+    quoted('"').or_else(|| quoted('\'')).unwrap_or_else(plain).to_string()
 }
 
 fn read_if_there(path: &Path) -> Result<String> {
@@ -247,6 +290,7 @@ mod tests {
         EnvFile {
             path: ".env".into(),
             text: text.into(),
+            told: None,
             wanted: vec![("XT_A".into(), 32), ("XT_B".into(), 4)],
         }
     }
@@ -286,6 +330,53 @@ mod tests {
         assert!(env_file("XT_A=''\nXT_B=y\n").check(&[]).is_err());
         assert!(env_file("XT_A=x\n").check(&[]).expect_err("missing").to_string().contains("XT_B"));
         assert!(env_file("XT_A=x\nXT_B=y\n").check(&[]).is_ok());
+    }
+
+    #[test]
+    fn compose_tells_the_values_wherever_it_could_read_otherwise() {
+        let secrets = "XT_A=a.b/c:d@e%f+g,h=?&!\nXT_B=x\n";
+        assert!(!env_file(secrets).needs_compose());
+        for other in [
+            "\u{feff}P=1",
+            "P: 1",
+            "export P=1",
+            "P = 1",
+            "P='1'",
+            "P=1 # one",
+            "P=$X",
+            "P=\"1\nXT_A=x\"",
+            "P",
+            " # c",
+        ] {
+            assert!(env_file(&format!("{other}\n{secrets}")).needs_compose(), "{other:?}");
+        }
+        assert!(env_file("XT_B=x\n").needs_compose() && env_file("").needs_compose());
+        let nothing = EnvFile { wanted: vec![], ..env_file("P: 1") };
+        assert!(!nothing.needs_compose());
+    }
+
+    #[test]
+    fn a_secret_that_compose_sees_is_there_and_one_that_it_does_not_see_is_not_made_up() {
+        let told = |text: &str, environment: &str| {
+            let resolved = format!("services: {{xtask: {{environment: {environment}}}}}");
+            env_file(text).told(&yaml_rust2::YamlLoader::load_from_str(&resolved).expect("YAML")[0])
+        };
+        let file = told("\u{feff}XT_A: x\n", &format!("{{XT_A: x, XT_B: {UNSET}}}"));
+        assert_eq!(file.missing(), ["XT_B"]);
+        assert!(told("", "{XT_A: x, XT_B: y}").check(&[]).is_ok());
+        let neither = format!("{{XT_A: {UNSET}, XT_B: y}}");
+        for unread in ["XT_A: x", "P=\"1\nXT_A=x\n\"", "\u{feff}XT_A=x"] {
+            let error = told(unread, &neither).check(&[("XT_A".into(), "placeholder".into())]);
+            let error = error.expect_err(unread).to_string();
+            assert_eq!(error, "the secret XT_A is in .env, where Compose doesn't read it", "{unread:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_without_quotes_and_comments() {
+        let text = "\u{feff}A=1\nexport B = \"x # y\" # z\nC: 'it'\nD=a#b # c\nE=";
+        let values = ["A", "B", "C", "D", "E", "F"].map(|name| lookup(text, name));
+        assert_eq!(values.map(|v| v.unwrap_or("none".into())), ["1", "x # y", "it", "a#b", "", "none"]);
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub struct Stack {
     pub services: BTreeMap<String, Service>,
     /// The engine's name of each network.
     networks: BTreeMap<String, String>,
-    /// The engine's name of each volume.
-    volumes: BTreeMap<String, String>,
+    /// The engine's name of each volume, and whether it is somebody else's.
+    volumes: BTreeMap<String, (String, bool)>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     has_external_network: bool,
     /// The values that `.env.example` has.
@@ -102,8 +102,8 @@ impl Stack {
             let prefixed = if is_external { name.clone() } else { format!("{project}_{name}") };
             (name, known.unwrap_or(prefixed), is_external)
         };
-        let volumes = declared("volumes").into_iter().map(engines_name).map(|(name, known, _)| (name, known));
-        let volumes = volumes.collect();
+        let volumes = declared("volumes").into_iter().map(engines_name);
+        let volumes = volumes.map(|(name, known, is_external)| (name, (known, is_external))).collect();
         let declared: Vec<_> = declared("networks").into_iter().map(engines_name).collect();
         let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
@@ -273,8 +273,14 @@ impl Stack {
 
     /// What the engine mounts for a mount of a service: the volume by the engine's name, or a path of the host.
     pub fn source_of(&self, mount: &Mount) -> Option<String> {
-        let volume = mount.volume.as_ref().and_then(|name| self.volumes.get(name).cloned());
+        let volume = mount.volume.as_ref().and_then(|name| Some(self.volumes.get(name)?.0.clone()));
         volume.or_else(|| Some(mount.source.as_ref()?.display().to_string()))
+    }
+
+    /// Whether a mount is of a volume that Compose neither makes nor removes.
+    pub fn is_external(&self, mount: &Mount) -> bool {
+        let volume = mount.volume.as_ref().and_then(|name| self.volumes.get(name));
+        volume.is_some_and(|(_, is_external)| *is_external)
     }
 
     /// The services that are a database server of some product, each once.

@@ -35,6 +35,7 @@ impl Fake {
             .answers("docker container inspect *", "[]\n")
             .answers("docker compose version --short", "2.26.1\n")
             .answers("docker compose config", &config)
+            .answers("docker compose -f - config", "{}\n")
             .answers("docker image inspect *", r#"[{"Id":"sha256:cafe","Config":{"Labels":null}}]"#)
     }
 
@@ -47,6 +48,7 @@ impl Fake {
         fake.fails("docker compose *", 1, "docker: 'compose' is not a docker command.\n")
             .answers("docker-compose version --short", "1.29.2\n")
             .answers("docker-compose config", &config)
+            .answers("docker-compose -f - config", "{}\n")
     }
 
     /// The production stack instead, all its files written.

@@ -29,14 +29,14 @@ pub const LINES: [&str; 7] = [
 ];
 
 /// What each password and secret of these tests has in it.
-const SECRET: &str = "n3ver-shown";
+pub const SECRET: &str = "n3ver-shown";
 
 /// A stack that is to run in production, and the server that it is to use.
-struct Production {
+pub struct Production {
     // Dropped first, and with it what is in its network.
-    managed: Managed,
+    pub managed: Managed,
     authority: Authority,
-    stack: Stack,
+    pub stack: Stack,
     /// The lines of the guide that were typed.
     typed: RefCell<BTreeSet<&'static str>>,
 }
@@ -54,7 +54,7 @@ impl Production {
     }
 
     /// As after all that the guide says to write.
-    fn written(compose: Compose) -> Self {
+    pub fn written(compose: Compose) -> Self {
         let production = Self::new(compose);
         production.typed(NEW, LINES[0]);
         write_secrets(&production.stack);

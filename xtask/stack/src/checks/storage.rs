@@ -15,6 +15,23 @@ pub fn check(view: &View) -> Vec<Finding> {
     view.servers().into_iter().filter_map(check_server).collect()
 }
 
+/// Where a server may keep its data: what is mounted there. Of an image that isn't the official one, whatever isn't
+/// mounted where programs look for their settings.
+pub fn data(server: &Service) -> Vec<&Mount> {
+    let major = server.image.as_deref().and_then(image::postgres_major);
+    let is_postgres = server.image.as_deref().is_some_and(|image| image::name(image) == "postgres");
+    let is_setting = |target: &str| {
+        ["/etc", "/run", "/var/run", "/usr", "/opt", "/tmp", "/docker-", "/backup"]
+            .iter()
+            .any(|folder| target.starts_with(folder))
+    };
+    let may_hold = |mount: &&Mount| match is_postgres {
+        true => holds_data(server, major, &mount.target),
+        false => !is_setting(&mount.target),
+    };
+    server.mounts.iter().filter(may_hold).collect()
+}
+
 fn check_server(server: &Service) -> Option<Finding> {
     let major = server.image.as_deref().and_then(image::postgres_major);
     let data: Vec<_> = server.mounts.iter().filter(|mount| !mount.target.starts_with(SCRIPTS)).collect();
