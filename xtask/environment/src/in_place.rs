@@ -77,8 +77,18 @@ pub fn put(
 }
 
 fn sums_if_unfinished(one: &Replacement) -> Result<Option<String>> {
-    let is_asked = !one.unfinished.is_empty() && one.schema.is_none() && one.current.is_some();
-    is_asked.then(|| snapshot::sums(one.cx, one.store, &one.swap.new)).transpose()
+    let is_asked = !one.unfinished.is_empty() && one.current.is_some();
+    is_asked
+        .then(|| sums(one, one.schema.as_ref().map_or(&one.swap.new, |schema| &schema.swap().new)))
+        .transpose()
+}
+
+/// The sums of a database or schema of this place.
+fn sums(one: &Replacement, name: &str) -> Result<String> {
+    match one.schema {
+        Some(_) => snapshot::sums(one.cx, one.store, one.store.database(), Some(name)),
+        None => snapshot::sums(one.cx, one.store, name, None),
+    }
 }
 
 /// Swaps one in.
@@ -160,7 +170,7 @@ fn is_kept(
     let (cx, store) = (one.cx, one.store);
     match fate {
         Fate::Kept => match made {
-            Some(Some(made)) => Ok(snapshot::sums(cx, store, before)? != *made),
+            Some(Some(made)) => Ok(sums(one, before)? != *made),
             _ => Ok(true),
         },
         Fate::Dropped(dumps) => {
@@ -185,8 +195,8 @@ fn is_kept(
 
 /// Removes some, and gives others the first names for what is kept. Returns these.
 fn keep(one: &Replacement, stay: &[String], go: &[String]) -> Result<Vec<String>> {
-    let there: Vec<_> =
-        one.kept.iter().map(|(name, _)| name.clone()).filter(|name| !go.contains(name)).collect();
+    let kept = one.kept.iter().map(|(name, _)| name).chain(&one.unfinished);
+    let there: Vec<_> = kept.filter(|name| !go.contains(name) && !stay.contains(name)).cloned().collect();
     let (script, places) = match &one.schema {
         Some(schema) => {
             let places = schema.swap().places(&there, stay);

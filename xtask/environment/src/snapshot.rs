@@ -110,9 +110,9 @@ pub fn contents(cx: &Context, store: &Store, database: &str) -> Result<Contents>
     contents::read(text.lines()).context("psql didn't tell what the database holds")
 }
 
-/// The rows of a database of this store, summed up, a line a table.
-pub fn sums(cx: &Context, store: &Store, database: &str) -> Result<String> {
-    ask(cx, store, database, tables::sums(store.schema.as_deref()))
+/// The rows of a database of this store, or of a schema, summed up, a line a table.
+pub fn sums(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -> Result<String> {
+    ask(cx, store, database, tables::sums(schema))
 }
 
 /// How many rows were written since a moment, as [`Contents::moment`] tells it. `schema`: where they are by now.

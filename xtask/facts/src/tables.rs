@@ -26,20 +26,21 @@ pub fn names(schema: Option<&str>) -> String {
     ))
 }
 
-/// Asks something of each table: of its name `%1$s`, which is `%1$L` as a text, and its number `%2$s`.
+/// Asks something of each table: of its name `%1$s`, which is `%1$L` as a text, its number `%2$s`, and its name without
+/// its schema, `%3$L`.
 pub fn each(schema: Option<&str>, query: &str) -> String {
     format!(
-        "select format({}, t.name, t.oid) from (select c.oid, format('%I.%I', n.nspname, c.relname) as name
-         from pg_class c {} and c.relkind = 'r') t order by t.name \\gexec\n",
+        "select format({}, t.name, t.oid, t.relname)
+         from (select c.oid, c.relname, format('%I.%I', n.nspname, c.relname) as name from pg_class c {} and c.relkind = 'r') t order by t.name \\gexec\n",
         literal(rows::print(query).trim_end().trim_end_matches(';')),
         own(schema)
     )
 }
 
-/// Asks for a sum over the rows of each table.
+/// Asks for a sum over the rows of each table. Those of two schemas compare.
 pub fn sums(schema: Option<&str>) -> String {
-    let sum = SUM.replace('%', "%%");
-    each(schema, &format!("select %1$L, count(*), {sum} from %1$s of_row"))
+    let (name, sum) = (if schema.is_some() { "%3$L" } else { "%1$L" }, SUM.replace('%', "%%"));
+    each(schema, &format!("select {name}, count(*), {sum} from %1$s of_row"))
 }
 
 /// Asks how many rows of each table were written since a moment.

@@ -11,6 +11,7 @@ use crate::attacks::ledger::{Writer, kept, of_dump};
 use crate::backups::newest;
 use crate::data_ground::{Holder, TABLES};
 use crate::ground::Ground;
+use crate::shared::Shared;
 use crate::stack::{Compose, Stack, scenarios_once};
 
 scenarios_once! {
@@ -23,6 +24,7 @@ scenarios_once! {
     what_could_not_come_along_is_refused_and_what_can_does
     a_lock_is_held_whatever_ends_idle_sessions
     a_database_in_another_encoding_comes_back
+    what_a_split_leaves_behind_is_named
 }
 
 pub fn rows(stack: &Stack, database: &str, table: &str) -> BTreeSet<String> {
@@ -266,4 +268,16 @@ fn a_database_in_another_encoding_comes_back(compose: Compose) {
     stack.run("restore latest keto --yes").exits(0);
     let there = stack.sql("dbname=keto client_encoding=UTF8", "select \"ü\" from \"é\"");
     assert_eq!(there.trim(), "ß");
+}
+
+fn what_a_split_leaves_behind_is_named(compose: Compose) {
+    let shared = Shared::new(compose);
+    shared.sql(
+        "create publication told for table identities, orders; create publication everything for all tables;
+         create statistics known on id, nid from identities",
+    );
+    let split = shared.stack.run("split --drop-foreign-keys --yes").exits(0);
+    let split = split.says("the new databases don't have the publication told of public.identities");
+    let split = split.says("the publication everything of all tables");
+    split.says("the statistics public.known of public.identities");
 }
