@@ -22,6 +22,11 @@ pub enum Fate<'a> {
     Dropped(&'a [Dump]),
 }
 
+/// Brings schemas to where they are to take their places, while all serve: what is in the way shows there.
+pub fn bring(replacements: &[Replacement]) -> Result<()> {
+    replacements.iter().try_for_each(Replacement::bring)
+}
+
 /// Puts new databases in the places of those that are there, with the services stopped before, and started afterwards.
 /// `dumps`: what each was filled from. After a failure all is as it was.
 pub fn put(
@@ -31,7 +36,7 @@ pub fn put(
     fate: Fate,
     stopped: &Stopped,
 ) -> Result<()> {
-    let prepared = replacements.iter().try_for_each(|one| one.bring().and_then(|()| one.check_lock()));
+    let prepared = replacements.iter().try_for_each(Replacement::check_lock);
     // Of a run that was killed, what is there now can be what takes its place: then it needn't be kept.
     let made =
         prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());

@@ -70,6 +70,7 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         }
         migrations.push(counted(empty.versions.len(), "migration"));
     }
+    in_place::bring(&replacements)?;
     // From here to the end nothing is accepted that the backup wouldn't have.
     let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
     let stopped = super::stop(&cx, &products)?;
@@ -108,6 +109,7 @@ fn back_up(
             .verify(dump, &made.path(dump))
             .with_context(|| format!("{} isn't reset: its backup could not be restored", dump.names()))?;
     }
+    made.set_verified()?;
     Ok(Some(made))
 }
 

@@ -114,6 +114,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
     let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
     let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), is_own)).collect();
+    in_place::bring(&replacements)?;
     let stopped = super::stop(&cx, &products)?;
     in_place::put(&cx, replacements, &dumps, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
