@@ -99,7 +99,7 @@ fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> 
         Ok(deployment) => diagnosis::of_product(cx, deployment, error),
         Err(_) => error,
     };
-    let mut snapshot = Snapshot::take(cx, store).map_err(failed)?;
+    let mut snapshot = Snapshot::take(cx, store).map_err(|error| failed(explain_right(store, error)))?;
     let file = format!("{}.dump", store.names("-"));
     let path = folder.join(&file);
     let mut output = private_file(&path).map_err(|error| cannot_write(&path, error))?;

@@ -155,10 +155,8 @@ fn finish(replacements: &mut [Replacement], made: &[Option<String>], fate: Fate)
         } else {
             go.push(before)
         }
-        // A reset keeps what was kept before.
-        if matches!(fate, Fate::Kept) {
-            go.extend(one.kept.iter().map(|(name, _)| name.clone()));
-        }
+        // It was named in the question.
+        go.extend(one.kept.iter().map(|(name, _)| name.clone()));
         keep(one, &stay, &go)?;
     }
     Ok(())

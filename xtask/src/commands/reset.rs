@@ -140,10 +140,17 @@ fn refuse_others(store: &Store, current: &Contents, empty: &Contents) -> Result<
 }
 
 fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<bool> {
-    let lost = replacements.iter().filter_map(Replacement::in_words).collect::<Vec<_>>().join(", ");
+    let mut lost: Vec<_> = replacements.iter().filter_map(Replacement::in_words).collect();
     if lost.is_empty() {
         return Ok(true);
     }
+    let dropped: Vec<_> = replacements.iter().flat_map(Replacement::dropped).collect();
+    if args.yes && !dropped.is_empty() {
+        cx.out.say(format!("what an earlier restore has kept goes: {}", dropped.join(", ")));
+    }
+    // In no backup, it is named with its rows.
+    lost.extend(dropped.iter().map(|kept| format!("what an earlier restore has kept, {kept}")));
+    let lost = lost.join(", ");
     let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
     let what = format!("deletes all that is in {lost}");
     let question = format!("Back up, then delete all that is in {lost}?");

@@ -17,7 +17,7 @@ pub const ROWS: &[Row] = &[
         ],
         stays: true,
         message: "`{server}` knows no role {role} with the password of {product}'s DSN",
-        hint: "put the password back that its data was made with, or set the new one: {psql} -c '\\password \"{role}\"'",
+        hint: "put the password back that its data was made with, or set the new one: {psql} -c '\\password {role:name}'",
         ..ROW
     },
     Row {

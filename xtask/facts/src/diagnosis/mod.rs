@@ -13,7 +13,7 @@ pub use essence::{essence, is_detail};
 pub use evidence::Evidence;
 
 use crate::product::Product;
-use crate::sql::identifier;
+use crate::sql::{identifier, name};
 use evidence::Asked;
 
 /// Who printed the text: the same words mean another thing from a server of Ory than from the engine.
@@ -200,11 +200,12 @@ impl Row {
     }
 }
 
-/// A text with a name in the place of its word in braces. Between double quotes it stands in SQL that is typed between the
-/// single quotes of a shell.
+/// A text with a name in the place of its word in braces. Between double quotes, or as `{word:name}`, which is quoted only
+/// where it must be, it stands in SQL that is typed between the single quotes of a shell.
 pub fn fill(text: &str, word: &str, value: &str) -> String {
-    let quoted = identifier(value).replace('\'', r"'\''");
-    text.replace(&format!("\"{{{word}}}\""), &quoted).replace(&format!("{{{word}}}"), value)
+    let [quoted, short] = [identifier(value), name(value)].map(|name| name.replace('\'', r"'\''"));
+    let text = text.replace(&format!("\"{{{word}}}\""), &quoted).replace(&format!("{{{word}:name}}"), &short);
+    text.replace(&format!("{{{word}}}"), value)
 }
 
 /// The version of the migration that failed: `error executing migrations/sql/20191100000001000000_identities...`.
