@@ -62,7 +62,8 @@ pub fn objects(schema: Option<&str>) -> String {
              and not exists (select from pg_class c where c.oid = typrelid and relkind <> 'c')
            {more}) own
          cross join lateral pg_identify_object(class, id, 0) i
-         {within}{}(id >= 16384 or i.type = 'schema' and i.identity = 'public')
+         {within}{}(id >= 16384 or class = 'pg_namespace'::regclass
+             and id in (select oid from pg_namespace where nspname = 'public'))
            and i.identity !~ '^(pg_|information_schema)'
            and not exists (select from pg_depend d where d.classid = class and d.objid = id and d.deptype = 'e')",
         if schema.is_some() { " and " } else { "where " },

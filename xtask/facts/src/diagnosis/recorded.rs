@@ -125,7 +125,9 @@ fn a_message_is_lower_case_and_names_only_what_is_known() {
             assert!(!text.ends_with('.') && !text.starts_with(char::is_uppercase), "{text}");
             for word in text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word)
             {
-                let is_known = WORDS.contains(&word.trim_end_matches(":name")) || of_a_row.contains(&word) || word.contains(' ');
+                let is_known = WORDS.contains(&word.trim_end_matches(":name"))
+                    || of_a_row.contains(&word)
+                    || word.contains(' ');
                 assert!(is_known, "{}: {word}", row.id);
             }
         }
