@@ -52,8 +52,8 @@ pub enum Step<'a> {
     Start { services: Vec<&'a Service>, started: Vec<&'a Service> },
     /// Make the services anew that changed, restart the others, and wait until they are ready.
     Restart(Vec<&'a Service>),
-    /// Remove the containers, and the data where asked for.
-    Down { volumes: bool },
+    /// Remove the containers, those of every profile where asked for, and the data where asked for.
+    Down { volumes: bool, every: bool },
 }
 
 /// Runs the steps in order, or prints their command lines.
@@ -169,7 +169,7 @@ impl Step<'_> {
                     .chain(wait_line(cx, services))
                     .collect()
             }
-            Self::Down { volumes } => vec![print(down(cx, *volumes))],
+            Self::Down { volumes, every } => vec![print(down(cx, *volumes, *every))],
         })
     }
 
@@ -242,7 +242,7 @@ impl Step<'_> {
                 services::restart(cx, &work.keep)?;
                 finish(cx, services, &work, &[], clock)
             }
-            Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
+            Self::Down { volumes, every } => run_compose(cx, "down", &down(cx, *volumes, *every)),
         }
     }
 }
@@ -288,8 +288,10 @@ fn wait_line(cx: &Context, services: &[&Service]) -> Option<String> {
     (!names.is_empty()).then(|| format!("# waits until /health/ready answers 200: {}", names.join(", ")))
 }
 
-fn down(cx: &Context, volumes: bool) -> Invocation {
-    cx.engine.compose(["down"].into_iter().chain(volumes.then_some("--volumes")))
+fn down(cx: &Context, volumes: bool, every: bool) -> Invocation {
+    let profiles: &[&str] = if every { &["--profile", "*"] } else { &[] };
+    let words = profiles.iter().copied().chain(["down"]);
+    cx.engine.compose(words.chain(volumes.then_some("--volumes")))
 }
 
 /// Runs a Compose command whose output is only of interest when it fails.

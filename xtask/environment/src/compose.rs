@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jzon::Array;
+use jzon::{Array, JsonValue};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
+use ory_stack::{env_file, settings, told};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::{self, Invocation};
@@ -22,6 +23,10 @@ pub struct Engine {
     compose: Vec<String>,
     /// docker-compose 1.x: it prints no project name, and asks for other spellings here and there.
     pub is_v1: bool,
+    /// The variables that Compose takes for empty texts, because nothing sets them.
+    pub unset: Vec<String>,
+    /// The files that it reads variables from, where they aren't the usual `.env`.
+    pub env_files: Vec<PathBuf>,
     dir: PathBuf,
     env: Vec<(String, String)>,
     /// What ends a `docker` that doesn't answer, and after how long.
@@ -76,6 +81,8 @@ impl Engine {
             docker: docker.clone(),
             compose,
             is_v1: false,
+            unset: vec![],
+            env_files: vec![],
             dir: dir.into(),
             env: env.into(),
             limits: None,
@@ -124,10 +131,33 @@ impl Engine {
             let Some(version) = self.compose_version() else { return Ok(None) };
             self.is_v1 = version.starts_with("1.");
         }
+        let stderr = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
+            return Err(self.config_failure(&stderr));
         }
+        self.unset = told::unset(&stderr);
         Ok(Some((self, text)))
+    }
+
+    /// The same engine with other files that variables are read from, and the configuration that it resolves then.
+    pub fn with_env_files(mut self, files: Vec<PathBuf>) -> Result<(Self, String)> {
+        let options = files.iter().flat_map(|file| ["--env-file".into(), file.display().to_string()]);
+        self.compose.extend(options);
+        self.env_files = files;
+        self.resolve()?.context("Compose is gone")
+    }
+
+    /// The variables among those that nothing sets that services use, as the files of the stack say.
+    pub fn unset_of(&self, services: &[&str]) -> Vec<&str> {
+        if self.unset.is_empty() {
+            return vec![];
+        }
+        let raw = self.compose(["config", "--no-interpolate"]).read(&Secrets::default()).unwrap_or_default();
+        let raw = YamlLoader::load_from_str(&raw).unwrap_or_default().into_iter().next().unwrap_or(Yaml::Null);
+        let texts = services.iter().flat_map(|service| settings::strings(&raw["services"][*service]));
+        let texts = texts.collect::<Vec<_>>().join("\n");
+        let uses = |name: &&String| env_file::uses(&texts, name);
+        self.unset.iter().filter(uses).map(String::as_str).collect()
     }
 
     pub fn compose_version(&self) -> Option<String> {
@@ -185,7 +215,7 @@ impl Engine {
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
         let secrets = Secrets::default();
-        let lines = stderr.lines().map(|line| secrets.mask(line.trim())).filter(|line| !line.is_empty());
+        let lines = told::errors(stderr).into_iter().map(|line| secrets.mask(line));
         let cause = lines.collect::<Vec<_>>().join("\n  ");
         let dir = self.dir.display();
         let failure = if cause.contains("no configuration file") || cause.contains("Supported filenames") {
@@ -242,6 +272,22 @@ impl Engine {
         let filter = format!("label=com.docker.compose.project={project}");
         let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
         Ok(names.lines().map(String::from).collect())
+    }
+
+    /// The names that hosts have in one of the engine's networks.
+    pub fn hosts_in(&self, network: &str) -> Result<Vec<String>> {
+        let ids = self.docker(["ps", "--quiet", "--filter", &format!("network={network}")]);
+        let ids = ids.read(&Secrets::default())?;
+        if ids.trim().is_empty() {
+            return Ok(vec![]);
+        }
+        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids.split_whitespace())))?;
+        let names = |one: &JsonValue| {
+            let own = one["Name"].as_str().map(|name| name.trim_start_matches('/').to_string());
+            let aliases = one["NetworkSettings"]["Networks"][network]["Aliases"].members();
+            own.into_iter().chain(aliases.filter_map(|name| name.as_str().map(String::from))).collect::<Vec<_>>()
+        };
+        Ok(all.iter().flat_map(names).collect())
     }
 
     /// Containers by name or id; those that are gone are left out.

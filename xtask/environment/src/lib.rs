@@ -17,6 +17,7 @@ pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
 pub mod postgres;
+mod probe;
 pub mod readiness;
 pub mod replacement;
 pub mod schema;

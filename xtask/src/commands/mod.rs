@@ -90,8 +90,9 @@ fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
     products
 }
 
-/// The products asked for; none asked for: all that the stack has.
+/// The products asked for; none asked for: all that the stack has, one at least.
 fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
+    cx.require_products()?;
     for product in named {
         if cx.stack.serving(*product)?.is_none() {
             let known = cx.stack.service_names();

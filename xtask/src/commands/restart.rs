@@ -35,6 +35,7 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let _project = lock::acquire_project(&cx)?;
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
+        cx.require_products()?;
         services = cx.stack.in_order()?;
         services.retain(|service| cx.stack.product_of(service).is_some());
     }

@@ -109,7 +109,7 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
         drift: None,
         state: container.map_or("none".into(), |container| container.state.clone()),
         is_ready: container.is_some_and(|container| readiness::is_ready(cx, container)),
-        urls: readiness::urls(containers, service).collect(),
+        urls: readiness::urls(cx, containers, service),
         deployment,
     }
 }

@@ -51,6 +51,9 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     write_secrets(options, &args.services)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
+    if args.services.is_empty() {
+        cx.require_products()?;
+    }
     let services = with_dependencies(&cx, &args.services)?;
     let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;

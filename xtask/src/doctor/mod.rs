@@ -121,9 +121,22 @@ impl Report {
 
     fn stack(&mut self, cx: &Context) {
         self.project = Some(cx.stack.project.clone());
+        let unset = cx.engine.unset.iter().map(|name| {
+            let message = "it is not set: Compose takes it for an empty text";
+            Finding::warning(name, message, format!("write it to .env: {name}=VALUE, or mend its name"))
+        });
+        let read = if cx.engine.env_files.is_empty() {
+            "each that the stack names is set".into()
+        } else {
+            cx.env_files_in_words()
+        };
+        self.add("variables", read, unset.collect());
         let view = cx.stack.view();
         for check in CHECKS {
             self.add(check.name, check.ok, check.run(&view));
+        }
+        if let Err(error) = cx.require_products() {
+            self.error("stack", &error);
         }
         for product in Product::ALL {
             let Err(error) = cx.stack.deployment(product) else { continue };

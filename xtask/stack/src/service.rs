@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ory_facts::product::Product;
 use yaml_rust2::Yaml;
+
+/// The label that tells which product a service is of, where neither its image nor its name does.
+pub const PRODUCT_LABEL: &str = "xtask.product";
 
 /// Where Compose mounts secrets.
 const SECRETS: &str = "/run/secrets";
@@ -35,6 +39,10 @@ pub struct Service {
     pub extra_hosts: Vec<String>,
     /// It is part of the stack only while one of these profiles is active; none: always.
     pub profiles: Vec<String>,
+    /// It has the network of the machine, and none of the engine's.
+    pub is_on_host: bool,
+    /// The product whose program its image starts, where only the image tells.
+    started: Option<Product>,
     /// Names other containers reach it by.
     hosts: Vec<String>,
 }
@@ -93,7 +101,25 @@ impl Service {
             extra_hosts: list(&yaml["extra_hosts"]),
             hosts: [name.to_string()].into_iter().chain(extra_hosts).chain(aliases).collect(),
             container_name,
+            is_on_host: yaml["network_mode"].as_str() == Some("host"),
+            started: None,
         }
+    }
+
+    /// The product that its label names.
+    pub fn labelled(&self) -> Option<Product> {
+        Product::named(self.labels.get(PRODUCT_LABEL)?)
+    }
+
+    /// Whether a product is told by its label, else by what its image starts.
+    pub fn is_told(&self, product: Product) -> Option<bool> {
+        self.labelled().or(self.started).map(|told| told == product)
+    }
+
+    /// Takes what its image starts, where the stack doesn't name another program.
+    pub fn learn(&mut self, entrypoint: &[String]) {
+        let program = entrypoint.first().filter(|_| self.entrypoint.is_empty());
+        self.started = program.and_then(|program| Product::named(program.rsplit('/').next()?));
     }
 
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.

@@ -10,6 +10,7 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View, files};
+use crate::container::Image;
 use crate::env_file;
 use crate::image;
 use crate::service::{Mount, Service, scalar};
@@ -131,7 +132,7 @@ impl Stack {
                 service.profiles.join(", ")
             ),
             _ => format!(
-                "{product}: not in this stack (no service has an image, name or command of that name)"
+                "{product}: not in this stack (no service has an image, name, command or label of that name)"
             ),
         }
     }
@@ -157,12 +158,48 @@ impl Stack {
     fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
         let name = product.name();
         self.services.values().filter(move |service| {
-            let image = service.image.as_deref().map(image::name);
-            match image {
-                Some(image) if Product::ALL.iter().any(|p| p.name() == image) => image == name,
+            let by_name = || match service.image.as_deref().map(image::name) {
+                Some(image) if Product::named(image).is_some() => image == name,
                 _ => service.name == name || service.words().any(|word| word == name),
-            }
+            };
+            service.is_told(product).unwrap_or_else(by_name)
         })
+    }
+
+    /// The images whose own program may tell a product that nothing else tells; none where all are found.
+    pub fn untold(&self) -> Vec<&str> {
+        let is_absent = |product: &Product| self.services_of(*product).next().is_none();
+        if !Product::ALL.iter().any(is_absent) {
+            return vec![];
+        }
+        let is_untold = |service: &&Service| !Product::ALL.iter().any(|p| self.is_of(service, *p));
+        let images = self.services.values().filter(is_untold).filter_map(|s| s.image.as_deref());
+        let images: BTreeSet<_> = images.filter(|image| image::name(image) != "postgres").collect();
+        images.into_iter().collect()
+    }
+
+    fn is_of(&self, service: &Service, product: Product) -> bool {
+        self.services_of(product).any(|own| own.name == service.name)
+    }
+
+    /// Takes what images start by themselves.
+    pub fn learn(&mut self, images: &[Image]) {
+        for image in images {
+            let own = self.services.values_mut().filter(|s| s.image.as_ref() == Some(&image.name));
+            own.for_each(|service| service.learn(&image.entrypoint));
+        }
+    }
+
+    /// The services that are left out because no profile of theirs is active: the profile, and who is in it. `every` is
+    /// what Compose prints of all profiles.
+    pub fn inactive(&self, every: &Yaml) -> BTreeMap<String, Vec<String>> {
+        let mut inactive: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, service) in read_services(every) {
+            if let Some(profile) = service.profiles.first().filter(|_| !self.services.contains_key(&name)) {
+                inactive.entry(profile.clone()).or_default().push(name);
+            }
+        }
+        inactive
     }
 
     /// The service that serves a product, none where the stack hasn't got the product.
@@ -266,9 +303,9 @@ impl Stack {
         Ok(Some(Deployment { product, migrate, configs, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
-    /// The engine's name of the network that a service is in.
-    pub fn network_of(&self, service: &Service) -> Option<&str> {
-        service.networks.iter().find_map(|network| self.networks.get(network)).map(String::as_str)
+    /// The engine's names of the networks that a service is in.
+    pub fn networks_of(&self, service: &Service) -> Vec<&str> {
+        service.networks.iter().filter_map(|network| self.networks.get(network)).map(String::as_str).collect()
     }
 
     /// What the engine mounts for a mount of a service: the volume by the engine's name, or a path of the host.
