@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::absent_image;
 use crate::commands::backup;
 use crate::summary;
 use ory_environment::carried;
@@ -308,9 +309,7 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
         let pull = pull(cx, image).until(&cx.options.interrupt, None);
         pull.read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
-            let hint = "name an image that can be had, in .env (KRATOS_IMAGE, HYDRA_IMAGE, KETO_IMAGE, \
-                        POSTGRES_IMAGE in our stack), or try it without a registry: cargo xtask up --stand-in";
-            error.context(Failure::new(Exit::Missing, message).hint(hint))
+            error.context(Failure::new(Exit::Missing, message).hint(absent_image::hint(cx, image)))
         })?;
     }
     cx.known.images.set(None);

@@ -15,7 +15,7 @@ use ory_stack::service::Service;
 use ory_stack::{env_file, settings, told};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
-use xtask_runner::process::{self, Invocation};
+use xtask_runner::process::{self, Invocation, quote};
 
 /// How Compose is called, and where.
 pub struct Engine {
@@ -147,13 +147,18 @@ impl Engine {
         self.resolve()?.context("Compose is gone")
     }
 
+    /// The stack with its variables' names where their values go; nothing where Compose doesn't tell.
+    pub fn uninterpolated(&self) -> Yaml {
+        let raw = self.compose(["config", "--no-interpolate"]).read(&Secrets::default()).unwrap_or_default();
+        YamlLoader::load_from_str(&raw).unwrap_or_default().into_iter().next().unwrap_or(Yaml::Null)
+    }
+
     /// The variables among those that nothing sets that services use, as the files of the stack say.
     pub fn unset_of(&self, services: &[&str]) -> Vec<&str> {
         if self.unset.is_empty() {
             return vec![];
         }
-        let raw = self.compose(["config", "--no-interpolate"]).read(&Secrets::default()).unwrap_or_default();
-        let raw = YamlLoader::load_from_str(&raw).unwrap_or_default().into_iter().next().unwrap_or(Yaml::Null);
+        let raw = self.uninterpolated();
         let texts = services.iter().flat_map(|service| settings::strings(&raw["services"][*service]));
         let texts = texts.collect::<Vec<_>>().join("\n");
         let uses = |name: &&String| env_file::uses(&texts, name);
@@ -180,6 +185,9 @@ impl Engine {
             || text.contains("error during connect")
         {
             Failure::new(Exit::Missing, "the Docker daemon is not running").hint(REMEDY.start)
+        } else if text.contains("is too old") {
+            let message = "this `docker` is too old for the daemon that it speaks to";
+            Failure::new(Exit::Missing, message).hint(REMEDY.install)
         } else {
             Failure::new(Exit::Missing, "the Docker daemon does not answer").hint("docker info")
         };
@@ -267,6 +275,20 @@ impl Engine {
         !host.is_empty() && !["unix://", "npipe://", "fd://"].iter().any(|scheme| host.starts_with(scheme))
     }
 
+    /// Fails with the first network or volume that the stack takes from elsewhere and that isn't there.
+    pub fn require_external(&self, external: &[(&'static str, String)]) -> Result<()> {
+        for (kind, name) in external {
+            let output = self.docker([kind, "inspect", name]).output()?;
+            let text = String::from_utf8_lossy(&output.stderr).to_lowercase();
+            if !output.status.success() && (text.contains("not found") || text.contains("no such")) {
+                let message = format!("the {kind} {name}, which the stack takes from elsewhere, isn't there");
+                let hint = format!("docker {kind} create {}", quote(name));
+                return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+            }
+        }
+        Ok(())
+    }
+
     /// The names of a project's volumes.
     pub fn volumes(&self, project: &str) -> Result<Vec<String>> {
         let filter = format!("label=com.docker.compose.project={project}");
@@ -285,7 +307,9 @@ impl Engine {
         let names = |one: &JsonValue| {
             let own = one["Name"].as_str().map(|name| name.trim_start_matches('/').to_string());
             let aliases = one["NetworkSettings"]["Networks"][network]["Aliases"].members();
-            own.into_iter().chain(aliases.filter_map(|name| name.as_str().map(String::from))).collect::<Vec<_>>()
+            own.into_iter()
+                .chain(aliases.filter_map(|name| name.as_str().map(String::from)))
+                .collect::<Vec<_>>()
         };
         Ok(all.iter().flat_map(names).collect())
     }

@@ -17,8 +17,9 @@ use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::env_file::{self, EnvFile, private_file};
+use ory_stack::learned::PRODUCT_LABEL;
 use ory_stack::made_with;
-use ory_stack::service::{PRODUCT_LABEL, Service};
+use ory_stack::service::Service;
 use ory_stack::stack::Stack;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
@@ -163,15 +164,20 @@ impl Context {
         let inactive = self.stack.inactive(&self.every());
         let failure = match inactive.iter().next() {
             Some((profile, _)) if self.stack.services.is_empty() => {
-                let each = inactive.iter().map(|(name, services)| format!("{name} ({})", services.join(", ")));
+                let each =
+                    inactive.iter().map(|(name, services)| format!("{name} ({})", services.join(", ")));
                 let each = each.collect::<Vec<_>>().join("; ");
                 let message = format!("no service of this stack is active: each is in a profile, {each}");
-                Failure::new(Exit::Usage, message).hint(format!("COMPOSE_PROFILES={profile}, before the command or in .env"))
+                Failure::new(Exit::Usage, message)
+                    .hint(format!("COMPOSE_PROFILES={profile}, before the command or in .env"))
             }
             profiles => {
                 let known = self.stack.service_names();
-                let message = format!("none of these services is Kratos, Hydra or Keto, as far as can be told: {known}");
-                let more = profiles.map(|(name, _)| format!("; or activate a profile: COMPOSE_PROFILES={name}"));
+                let message = format!(
+                    "none of these services is Kratos, Hydra or Keto, as far as can be told: {known}"
+                );
+                let more =
+                    profiles.map(|(name, _)| format!("; or activate a profile: COMPOSE_PROFILES={name}"));
                 let hint = format!(
                     "build or pull its image, or label the service that is one: labels: {{{PRODUCT_LABEL}: kratos}}{}",
                     more.unwrap_or_default()
@@ -332,13 +338,17 @@ fn made_with(engine: &Engine, resolved: &str, listed: &[Listed], dir: &Path) -> 
                      their data",
                     gone.display()
                 );
-                Err(Failure::new(Exit::Missing, message).hint(format!("put it back, or {}", hint(files))).into())
+                Err(Failure::new(Exit::Missing, message)
+                    .hint(format!("put it back, or {}", hint(files)))
+                    .into())
             }
         },
         [first, ..] => {
             let each: Vec<_> = lists.iter().map(|files| in_words(files)).collect();
-            let message =
-                format!("the containers of this stack were made with different variables: from {}", each.join("; from "));
+            let message = format!(
+                "the containers of this stack were made with different variables: from {}",
+                each.join("; from ")
+            );
             Err(Failure::new(Exit::Missing, message).hint(hint(first)).into())
         }
     }

@@ -48,7 +48,10 @@ fn unset(cx: &Context, services: &[&str]) -> Option<Failure> {
     let names = cx.engine.unset_of(services);
     let first = names.first()?;
     let message = format!("{} is not set, which `{}` is given", names.join(", "), services.join("` or `"));
-    Some(Failure::new(Exit::Failed, message).hint(format!("write it to .env: {first}=VALUE, or mend its name")))
+    Some(
+        Failure::new(Exit::Failed, message)
+            .hint(format!("write it to .env: {first}=VALUE, or mend its name")),
+    )
 }
 
 fn blame_unset(cx: &Context, services: &[&str], error: anyhow::Error) -> anyhow::Error {

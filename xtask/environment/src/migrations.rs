@@ -45,7 +45,9 @@ fn others(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> 
         let deployment = cx.stack.deployment(product).ok().flatten()?;
         Some(carried::of(cx, &deployment).ok().flatten()?.into_keys().collect::<BTreeSet<_>>())
     };
-    Some(sharing.into_iter().flat_map(|product| carried(product).unwrap_or_else(|| applied.clone())).collect())
+    Some(
+        sharing.into_iter().flat_map(|product| carried(product).unwrap_or_else(|| applied.clone())).collect(),
+    )
 }
 
 /// The same of a database that must not be ahead of its image. Its failure tells the cause.
@@ -139,7 +141,8 @@ pub fn migrate(
         true => carried::of_migrated(cx, deployment, &log, &schema.versions)?,
         false => carried::of(cx, deployment)?,
     };
-    let state = State { others: others(cx, deployment, &schema.versions), ..State::new(schema.versions, carried) };
+    let state =
+        State { others: others(cx, deployment, &schema.versions), ..State::new(schema.versions, carried) };
     match state.pending() {
         None | Some(0) => {}
         Some(left) => {
@@ -218,7 +221,8 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
                     the stack's files, and from there to this one";
         return Err(Failure::new(Exit::Ahead, message).hint(hint).into());
     }
-    let message = format!("{product}'s database is ahead of {image}: it has {ahead} that the image doesn't know");
+    let message =
+        format!("{product}'s database is ahead of {image}: it has {ahead} that the image doesn't know");
     Err(Failure::new(Exit::Ahead, message)
         .hint(format!(
             "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before: \

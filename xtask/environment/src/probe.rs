@@ -120,7 +120,15 @@ fn ask_tls(address: &str) -> Answer {
     static CURL: LazyLock<Option<std::path::PathBuf>> = LazyLock::new(|| process::find("curl"));
     let Some(curl) = CURL.as_ref() else { return Answer::Silence };
     let url = format!("https://{address}/health/ready");
-    let ask = Invocation::new(curl, Path::new(".")).args(["-skL", "--max-time", "1", "-o", "/dev/null", "-w", "%{http_code}"]);
+    let ask = Invocation::new(curl, Path::new(".")).args([
+        "-skL",
+        "--max-time",
+        "1",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+    ]);
     match ask.arg(url).output() {
         Ok(output) if output.stdout == b"200" => Answer::Ready,
         _ => Answer::NotReady,

@@ -54,7 +54,8 @@ fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
         let Some((service, product)) = service.and_then(|s| Some((s, cx.stack.product_of(s)?))) else {
             continue;
         };
-        let published = container.ports.iter().map(|(port, _)| *port).filter(|port| product.has_health(*port));
+        let published =
+            container.ports.iter().map(|(port, _)| *port).filter(|port| product.has_health(*port));
         let published: Vec<_> = published.collect();
         let ports = match settings::are_known(product, service) {
             // They are in the image: what it publishes tells more than what is usual.
@@ -64,14 +65,16 @@ fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
         let server = cx.stack.deployment(product).ok().flatten().and_then(|deployment| deployment.server);
         let ways = |port: u16| ways(cx, container, server, port);
         let service = &container.service;
-        endpoints.extend(ports.into_iter().map(|port| Endpoint { service: service.clone(), ways: ways(port) }));
+        endpoints
+            .extend(ports.into_iter().map(|port| Endpoint { service: service.clone(), ways: ways(port) }));
     }
     endpoints
 }
 
 /// The ways to a port of a container. Only on Linux are the engine's networks this machine's too.
 fn ways(cx: &Context, container: &Container, server: Option<&Service>, port: u16) -> Vec<Way> {
-    let published = container.ports.iter().filter(|(known, _)| *known == port).map(|(_, address)| address.clone());
+    let published =
+        container.ports.iter().filter(|(known, _)| *known == port).map(|(_, address)| address.clone());
     let own = container.is_on_host.then(|| format!("127.0.0.1:{port}"));
     let inside = container.addresses.iter().filter(|_| Engine::is_here()).map(|ip| format!("{ip}:{port}"));
     let addresses = published.chain(own).chain(inside).map(Way::Address);

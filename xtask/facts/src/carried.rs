@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn each_product_of_a_shared_table_is_counted_by_its_own() {
         let others = Some(["1", "7"].map(String::from).into());
-        let of = |applied: &[&str], carried: &[&str]| State { others: others.clone(), ..state(applied, carried) };
+        let of =
+            |applied: &[&str], carried: &[&str]| State { others: others.clone(), ..state(applied, carried) };
         let counts = |state: &State| (state.count(), state.pending(), state.ahead());
         assert_eq!(counts(&of(&["7"], &["1", "3"])), (0, Some(2), 0), "none of its own");
         assert_eq!(counts(&of(&["1", "3", "7"], &["1", "3"])), (2, Some(0), 0));

@@ -166,6 +166,12 @@ impl Report {
                 self.error("env", &error);
             }
         }
+        if !cx.stack.external.is_empty() && !cx.options.dry_run {
+            match cx.engine.require_external(&cx.stack.external) {
+                Ok(()) => self.add("external", "its networks and volumes of elsewhere are there", vec![]),
+                Err(error) => self.error("external", &error),
+            }
+        }
         let containers = cx.containers()?;
         let groups = asks::groups(cx, &containers, folder)?;
         if cx.options.dry_run {

@@ -198,7 +198,10 @@ impl Image {
             id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
             stand_in: config["Labels"][STAND_IN_LABEL].as_str().map(String::from),
             user: config["User"].as_str().unwrap_or_default().into(),
-            entrypoint: config["Entrypoint"].members().filter_map(|word| Some(word.as_str()?.into())).collect(),
+            entrypoint: config["Entrypoint"]
+                .members()
+                .filter_map(|word| Some(word.as_str()?.into()))
+                .collect(),
         })
     }
 }

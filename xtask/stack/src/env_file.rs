@@ -189,6 +189,18 @@ pub fn value_in(file: &Path, name: &str) -> Option<String> {
     lookup(&fs::read_to_string(file).ok()?, name)
 }
 
+/// The setting of a folder's `.env` that a path comes from.
+pub fn name_behind(folder: &Path, path: &Path) -> Option<String> {
+    let text = fs::read_to_string(folder.join(".env")).ok()?;
+    let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
+    let is_behind = |value: &str| {
+        let value = unquoted(value);
+        let value = value.trim_start_matches("./");
+        !value.is_empty() && path.ends_with(value)
+    };
+    { pairs }.find(|(_, value)| is_behind(value)).map(|(name, _)| name.trim().into())
+}
+
 /// The settings of a folder's `.env` that have a value.
 pub fn names_of(dir: &Path, value: &str) -> Vec<String> {
     let text = fs::read_to_string(dir.join(".env")).unwrap_or_default();

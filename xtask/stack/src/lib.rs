@@ -7,6 +7,7 @@ pub mod container;
 pub mod encryption;
 pub mod env_file;
 pub mod image;
+pub mod learned;
 pub mod listener;
 pub mod made_with;
 pub mod partial;

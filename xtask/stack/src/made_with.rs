@@ -16,7 +16,9 @@ pub fn env_files(listed: &[Listed], project: &str, dir: &Path) -> Vec<Vec<PathBu
         let names = |file: &PathBuf| {
             env_file::value_in(file, "COMPOSE_PROJECT_NAME").as_ref() == Some(&container.project)
         };
-        of_project.is_empty() && Path::new(&container.folder) == dir && files(container, dir).iter().any(names)
+        of_project.is_empty()
+            && Path::new(&container.folder) == dir
+            && files(container, dir).iter().any(names)
     });
     let lists: BTreeSet<Vec<PathBuf>> =
         of_project.iter().copied().chain(named).map(|container| files(container, dir)).collect();

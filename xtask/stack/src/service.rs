@@ -6,9 +6,6 @@ use std::path::PathBuf;
 use ory_facts::product::Product;
 use yaml_rust2::Yaml;
 
-/// The label that tells which product a service is of, where neither its image nor its name does.
-pub const PRODUCT_LABEL: &str = "xtask.product";
-
 /// Where Compose mounts secrets.
 const SECRETS: &str = "/run/secrets";
 
@@ -20,7 +17,7 @@ pub struct Service {
     pub container_name: Option<String>,
     /// It is built here, so it is never pulled.
     pub is_built: bool,
-    entrypoint: Vec<String>,
+    pub(crate) entrypoint: Vec<String>,
     command: Vec<String>,
     pub environment: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -42,7 +39,7 @@ pub struct Service {
     /// It has the network of the machine, and none of the engine's.
     pub is_on_host: bool,
     /// The product whose program its image starts, where only the image tells.
-    started: Option<Product>,
+    pub(crate) started: Option<Product>,
     /// Names other containers reach it by.
     hosts: Vec<String>,
 }
@@ -55,6 +52,8 @@ pub struct Mount {
     /// The volume's name in the Compose file; none for a path, and for a volume without a name.
     pub volume: Option<String>,
     pub target: String,
+    /// Docker makes a folder where nothing is.
+    pub is_made: bool,
 }
 
 /// A TCP port that is published.
@@ -104,22 +103,6 @@ impl Service {
             is_on_host: yaml["network_mode"].as_str() == Some("host"),
             started: None,
         }
-    }
-
-    /// The product that its label names.
-    pub fn labelled(&self) -> Option<Product> {
-        Product::named(self.labels.get(PRODUCT_LABEL)?)
-    }
-
-    /// Whether a product is told by its label, else by what its image starts.
-    pub fn is_told(&self, product: Product) -> Option<bool> {
-        self.labelled().or(self.started).map(|told| told == product)
-    }
-
-    /// Takes what its image starts, where the stack doesn't name another program.
-    pub fn learn(&mut self, entrypoint: &[String]) {
-        let program = entrypoint.first().filter(|_| self.entrypoint.is_empty());
-        self.started = program.and_then(|program| Product::named(program.rsplit('/').next()?));
     }
 
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
@@ -199,7 +182,7 @@ impl Mount {
                 let source = scalar(&config[kind][name.as_str()]["file"])?;
                 let target = scalar(&granted["target"]).unwrap_or(name);
                 let target = if target.starts_with('/') { target } else { format!("{folder}/{target}") };
-                Some(Self { source: Some(source.into()), volume: None, target })
+                Some(Self { source: Some(source.into()), volume: None, target, is_made: false })
             })
         };
         [("secrets", SECRETS), ("configs", "")].into_iter().flat_map(of_kind).collect()
@@ -221,12 +204,13 @@ impl Mount {
             let source = parts.join(":");
             let is_path = source.starts_with(['/', '.', '~', '\\']) || source.get(1..3) == Some(":\\");
             let volume = (!is_path && !source.is_empty()).then(|| source.clone());
-            return Some(Self { source: is_path.then(|| source.into()), volume, target });
+            return Some(Self { source: is_path.then(|| source.into()), volume, target, is_made: is_path });
         }
         let is_bind = yaml["type"].as_str() == Some("bind");
         let source = scalar(&yaml["source"]);
         let (source, volume) = if is_bind { (source.map(PathBuf::from), None) } else { (None, source) };
-        Some(Self { source, volume, target: scalar(&yaml["target"])? })
+        let is_made = yaml["bind"]["create_host_path"].as_bool() == Some(true);
+        Some(Self { source, volume, target: scalar(&yaml["target"])?, is_made })
     }
 }
 

@@ -54,7 +54,8 @@ pub fn listeners(product: Product, service: &Service) -> Vec<(&'static str, Opti
 pub fn are_known(product: Product, service: &Service) -> bool {
     let files = service.config_files();
     let is_unread = |file: &String| read(service, file).is_err();
-    !files.iter().any(is_unread) && (!files.is_empty() || product.default_config().is_none() || !service.is_built)
+    !files.iter().any(is_unread)
+        && (!files.is_empty() || product.default_config().is_none() || !service.is_built)
 }
 
 /// Reads the text of a file, whose name tells its format.

@@ -10,7 +10,6 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View, files};
-use crate::container::Image;
 use crate::env_file;
 use crate::image;
 use crate::service::{Mount, Service, scalar};
@@ -31,6 +30,8 @@ pub struct Stack {
     volumes: BTreeMap<String, String>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     has_external_network: bool,
+    /// The networks and volumes that the stack doesn't make: their kinds, and the engine's names.
+    pub external: Vec<(&'static str, String)>,
     /// The values that `.env.example` has.
     examples: BTreeSet<String>,
 }
@@ -103,14 +104,25 @@ impl Stack {
             let prefixed = if is_external { name.clone() } else { format!("{project}_{name}") };
             (name, known.unwrap_or(prefixed), is_external)
         };
-        let volumes = declared("volumes").into_iter().map(engines_name).map(|(name, known, _)| (name, known));
-        let volumes = volumes.collect();
+        let volumes: Vec<_> = declared("volumes").into_iter().map(engines_name).collect();
         let declared: Vec<_> = declared("networks").into_iter().map(engines_name).collect();
         let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
+        let uses = |kind: &str, name: &String| {
+            services.values().any(|service| match kind {
+                "network" => service.networks.contains(name),
+                _ => service.mounts.iter().any(|mount| mount.volume.as_ref() == Some(name)),
+            })
+        };
+        let of_kind = |kind: &'static str, all: &[(String, String, bool)]| {
+            let used = all.iter().filter(|(name, _, is_external)| *is_external && uses(kind, name));
+            used.map(|(_, known, _)| (kind, known.clone())).collect::<Vec<_>>()
+        };
+        let external = [of_kind("network", &declared), of_kind("volume", &volumes)].concat();
+        let volumes = volumes.into_iter().map(|(name, known, _)| (name, known)).collect();
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
         let examples = env_file::examples(dir);
-        Self { project, services, networks, volumes, has_external_network, examples }
+        Self { project, services, networks, volumes, has_external_network, external, examples }
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
@@ -123,6 +135,7 @@ impl Stack {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             has_external_network: false,
+            external: vec![],
             examples: BTreeSet::new(),
         };
         match everything.serving(product) {
@@ -155,51 +168,22 @@ impl Stack {
     }
 
     /// The services that belong to a product: by the name of their image, else by their own name or program.
-    fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
+    pub(crate) fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
         let name = product.name();
         self.services.values().filter(move |service| {
             let by_name = || match service.image.as_deref().map(image::name) {
                 Some(image) if Product::named(image).is_some() => image == name,
-                _ => service.name == name || service.words().any(|word| word == name),
+                // A database may have the name of who uses it, and a one-shot that is built here that of who it is for.
+                _ => {
+                    let is_database = service.environment.keys().any(|key| key.starts_with("POSTGRES_"));
+                    let is_for = || service.name.split(['-', '_', '.']).any(|part| part == name);
+                    (service.name == name && !is_database)
+                        || service.words().any(|word| word == name)
+                        || (service.is_built && service.is_migration() && is_for())
+                }
             };
             service.is_told(product).unwrap_or_else(by_name)
         })
-    }
-
-    /// The images whose own program may tell a product that nothing else tells; none where all are found.
-    pub fn untold(&self) -> Vec<&str> {
-        let is_absent = |product: &Product| self.services_of(*product).next().is_none();
-        if !Product::ALL.iter().any(is_absent) {
-            return vec![];
-        }
-        let is_untold = |service: &&Service| !Product::ALL.iter().any(|p| self.is_of(service, *p));
-        let images = self.services.values().filter(is_untold).filter_map(|s| s.image.as_deref());
-        let images: BTreeSet<_> = images.filter(|image| image::name(image) != "postgres").collect();
-        images.into_iter().collect()
-    }
-
-    fn is_of(&self, service: &Service, product: Product) -> bool {
-        self.services_of(product).any(|own| own.name == service.name)
-    }
-
-    /// Takes what images start by themselves.
-    pub fn learn(&mut self, images: &[Image]) {
-        for image in images {
-            let own = self.services.values_mut().filter(|s| s.image.as_ref() == Some(&image.name));
-            own.for_each(|service| service.learn(&image.entrypoint));
-        }
-    }
-
-    /// The services that are left out because no profile of theirs is active: the profile, and who is in it. `every` is
-    /// what Compose prints of all profiles.
-    pub fn inactive(&self, every: &Yaml) -> BTreeMap<String, Vec<String>> {
-        let mut inactive: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, service) in read_services(every) {
-            if let Some(profile) = service.profiles.first().filter(|_| !self.services.contains_key(&name)) {
-                inactive.entry(profile.clone()).or_default().push(name);
-            }
-        }
-        inactive
     }
 
     /// The service that serves a product, none where the stack hasn't got the product.
@@ -379,7 +363,7 @@ fn find_dsn(
     Err(Failure::new(Exit::Failed, message).hint(hint).into())
 }
 
-fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
+pub(crate) fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
     let services = config["services"].as_hash().into_iter().flatten();
     let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
     let read = |(name, yaml): (String, &Yaml)| {

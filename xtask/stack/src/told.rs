@@ -42,7 +42,10 @@ mod tests {
 
     #[test]
     fn the_error_is_told_and_not_the_first_warning() {
-        assert_eq!(errors(BOTH), ["service \"kratos\" refers to undefined network proxy: invalid compose project"]);
+        assert_eq!(
+            errors(BOTH),
+            ["service \"kratos\" refers to undefined network proxy: invalid compose project"]
+        );
         assert_eq!(errors("WARNING: a\n"), ["WARNING: a"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What can be wrong with a stack, seen from what Compose resolved and from the files it mounts alone: one table
 //! of checks. Those that ask the engine or PostgreSQL are xtask's own.
 
+mod absent;
 pub mod answers;
 pub mod dsns;
 pub mod files;
@@ -146,7 +147,11 @@ pub const CHECKS: &[Check] = &[
     check("start", "the servers wait for their database", start::check),
     check("admin", "the admin ports are of this machine only", ports::check),
     check("health", "no health check asks for less than readiness", health::check),
-    check("tags", "each image has a fixed tag, the same to migrate and to serve", images::check),
+    check(
+        "tags",
+        "each image of Ory and PostgreSQL has a fixed tag, the same to migrate and to serve",
+        images::check,
+    ),
     check("courier", "it sends to a host that can be there", start::check_courier),
 ];
 
