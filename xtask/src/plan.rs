@@ -237,6 +237,11 @@ impl Step<'_> {
             Self::Restart(services) => {
                 let clock = Instant::now();
                 let work = convergence::compare(cx, services)?;
+                for name in convergence::made_too(cx, &work)? {
+                    cx.out.warn(format!(
+                        "`{name}` is recreated too: it changed, and what is restarted needs it"
+                    ));
+                }
                 start_commands(cx, &work)
                     .iter()
                     .try_for_each(|command| run_compose(cx, "restart", command))?;

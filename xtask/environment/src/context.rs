@@ -326,7 +326,7 @@ fn made_with(engine: &Engine, resolved: &str, listed: &[Listed], dir: &Path) -> 
     let lists = made_with::env_files(listed, project.trim_matches(['"', '\'']), dir);
     let hint = |files: &[PathBuf]| {
         let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(",");
-        format!("say which ones, as in: COMPOSE_ENV_FILES={} cargo xtask ...", quote(&files))
+        format!("say which ones, as in: COMPOSE_ENV_FILES={} cargo xtask up", quote(&files))
     };
     match lists.as_slice() {
         [] => Ok(None),

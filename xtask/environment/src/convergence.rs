@@ -75,6 +75,18 @@ pub fn restart_due(cx: &Context, container: &Container) -> Option<String> {
     }
 }
 
+/// The services that Compose makes anew with those of a work, because these need them and they changed: a database, for one,
+/// ends its sessions then.
+pub fn made_too<'a>(cx: &'a Context, work: &Work) -> Result<Vec<&'a str>> {
+    let names: Vec<_> = work.make.iter().map(ToString::to_string).collect();
+    let mut needed =
+        if names.is_empty() { vec![] } else { cx.stack.with_dependencies(cx.stack.services(&names)?) };
+    needed.retain(|service| !names.contains(&service.name));
+    let listed = cx.listed()?;
+    let is_there = |name: &&str| listed.iter().any(|container| container.service == *name);
+    Ok(compare(cx, &needed)?.make.into_iter().filter(is_there).collect())
+}
+
 /// Compares what this run hasn't made: what it has made, and runs, is as the stack says.
 pub fn compare_others<'a>(cx: &Context, services: &[&'a Service], made: &[&Service]) -> Result<Work<'a>> {
     let listed = cx.listed()?;

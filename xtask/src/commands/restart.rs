@@ -7,8 +7,7 @@ use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Images, list, listed};
 use crate::plan::Step;
-use ory_environment::context::{Context, Options};
-use ory_environment::convergence;
+use ory_environment::context::Options;
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
 use ory_stack::service::Service;
@@ -34,6 +33,9 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
+    if cx.stack.services.is_empty() {
+        cx.require_products()?;
+    }
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
         cx.require_products()?;
@@ -45,7 +47,6 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     cx.stack.check_files(&services)?;
 
     look(&cx, &deployments, Extent::Changes);
-    tell_dependencies(&cx, &services)?;
     let mut steps = super::images(&cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] }));
@@ -54,26 +55,6 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     super::execute(&cx, &steps, &args.images)?;
     if !options.dry_run {
         cx.out.say(format!("ready in {}", seconds(start.elapsed())));
-    }
-    Ok(())
-}
-
-/// Says which containers Compose makes anew with those of services, because these depend on them and they changed: a
-/// database, for one, ends its sessions then.
-fn tell_dependencies(cx: &Context, services: &[&Service]) -> Result<()> {
-    let made = convergence::compare(cx, services)?.make;
-    if made.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = made.iter().map(ToString::to_string).collect();
-    let mut needed = cx.stack.with_dependencies(cx.stack.services(&names)?);
-    needed.retain(|service| !services.iter().any(|asked| asked.name == service.name));
-    let listed = cx.listed()?;
-    let changed = convergence::compare(cx, &needed)?.make;
-    for name in changed.into_iter().filter(|name| listed.iter().any(|container| container.service == *name)) {
-        cx.out.warn(format!(
-            "`{name}` is recreated too: it isn't as the stack says now, and what is restarted needs it"
-        ));
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     write_secrets(options, &args.services)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
-    if args.services.is_empty() {
+    if args.services.is_empty() || cx.stack.services.is_empty() {
         cx.require_products()?;
     }
     let mut services = with_dependencies(&cx, &args.services)?;

@@ -135,7 +135,7 @@ impl Report {
         for check in CHECKS {
             self.add(check.name, check.ok, check.run(&view));
         }
-        if let Err(error) = cx.require_products() {
+        if let (Ok([]), Err(error)) = (cx.stack.products().as_deref(), cx.require_products()) {
             self.error("stack", &error);
         }
         for product in Product::ALL {

@@ -28,6 +28,7 @@ impl Fake {
         project.write(".env", &secrets());
         let config =
             include_str!("fixtures/config-v2.yml").replace("DIR", &project.dir.display().to_string());
+        let project_file = project_file();
         // The fakes are one project, each of an engine of its own: none waits for the lock of another.
         let engine = format!("{}\n", project.dir.display());
         Self { project, programs: vec!["docker"], rules: vec![] }
@@ -35,6 +36,7 @@ impl Fake {
             .answers("docker container inspect *", "[]\n")
             .answers("docker compose version --short", "2.26.1\n")
             .answers("docker compose config", &config)
+            .answers("docker compose config --no-interpolate", &project_file)
             .answers("docker image inspect *", r#"[{"Id":"sha256:cafe","Config":{"Labels":null}}]"#)
     }
 
@@ -47,6 +49,7 @@ impl Fake {
         fake.fails("docker compose *", 1, "docker: 'compose' is not a docker command.\n")
             .answers("docker-compose version --short", "1.29.2\n")
             .answers("docker-compose config", &config)
+            .answers("docker-compose config --no-interpolate", &project_file())
     }
 
     /// The production stack instead, all its files written.
@@ -87,6 +90,11 @@ impl Fake {
     /// A call that succeeds.
     pub fn answers(self, pattern: &str, stdout: &str) -> Self {
         self.rule(pattern, stdout, "", 0)
+    }
+
+    /// A call that succeeds, and warns.
+    pub fn warns(self, pattern: &str, stdout: &str, stderr: &str) -> Self {
+        self.rule(pattern, stdout, stderr, 0)
     }
 
     /// A call that fails.
@@ -200,6 +208,12 @@ pub fn container(id: &str, service: &str, state: &str) -> String {
             "Config":{{"Image":"image-of-{service}","Labels":{{"com.docker.compose.service":"{service}"}}}},
             "HostConfig":{{"PortBindings":{{}}}},"NetworkSettings":{{"Ports":{{}}}}}}]"#
     )
+}
+
+/// The stack with its variables' names in it, as Compose prints it without their values.
+fn project_file() -> String {
+    let path = crate::project::workspace().join("docker-compose.yml");
+    std::fs::read_to_string(path).expect("the stack")
 }
 
 fn secrets() -> String {

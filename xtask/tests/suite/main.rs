@@ -54,6 +54,8 @@ mod ground;
 #[cfg(unix)]
 mod interrupted;
 #[cfg(unix)]
+mod other_stacks;
+#[cfg(unix)]
 mod plans;
 #[cfg(unix)]
 mod production;
