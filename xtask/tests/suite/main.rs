@@ -55,6 +55,7 @@ mod ground;
 mod interrupted;
 #[cfg(unix)]
 mod other_stacks;
+mod other_stacks_run;
 #[cfg(unix)]
 mod plans;
 #[cfg(unix)]
