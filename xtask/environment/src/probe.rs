@@ -32,7 +32,7 @@ pub enum Way {
     /// A published port, or an address in the engine's networks.
     Address(String),
     /// A program in a container.
-    Exec(Invocation),
+    Exec(Box<Invocation>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +46,12 @@ enum Answer {
 
 /// What of a container is asked, from the inside.
 pub fn wget(exec: Invocation, port: u16) -> Way {
-    Way::Exec(exec.args(["sh", "-c", WGET]).arg(port.to_string()))
+    Way::Exec(Box::new(exec.args(["sh", "-c", WGET]).arg(port.to_string())))
 }
 
 /// The same from another container of its network.
 pub fn bash(exec: Invocation, host: &str, port: u16) -> Way {
-    Way::Exec(exec.args(["bash", "-c", BASH, host]).arg(port.to_string()))
+    Way::Exec(Box::new(exec.args(["bash", "-c", BASH, host]).arg(port.to_string())))
 }
 
 /// Whether a listener is ready, over the first way that leads to it: a port that this machine doesn't reach may be the port
@@ -166,7 +166,7 @@ mod tests {
         let ready = Way::Address(server("HTTP/1.0 200 OK\r\n\r\n"));
         let starting = Way::Address(server("HTTP/1.0 503 Service Unavailable\r\n\r\n"));
         let nobody = Way::Address(nobody());
-        let inside = Way::Exec(Invocation::new("true", Path::new(".")));
+        let inside = Way::Exec(Box::new(Invocation::new("true", Path::new("."))));
         assert!(is_ready(&[nobody.clone(), ready.clone()], true));
         assert!(!is_ready(&[starting, ready], true));
         assert!(is_ready(&[nobody.clone(), inside.clone()], false));

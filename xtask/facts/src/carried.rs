@@ -99,10 +99,7 @@ pub fn is_applied(applied: &BTreeSet<String>, version: &str) -> bool {
 }
 
 /// The applied versions that an image doesn't know: neither by their names nor by those that they had first.
-pub fn unknown<'a>(
-    applied: &'a BTreeSet<String>,
-    carries: impl Fn(&str) -> bool,
-) -> impl Iterator<Item = &'a String> {
+pub fn unknown(applied: &BTreeSet<String>, carries: impl Fn(&str) -> bool) -> impl Iterator<Item = &String> {
     let is_legacy = |v: &str| v.len() == LEGACY && v.bytes().all(|b| b.is_ascii_digit());
     applied.iter().filter(move |version| !carries(version) && !is_legacy(version))
 }

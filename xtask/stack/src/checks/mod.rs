@@ -144,6 +144,7 @@ pub const CHECKS: &[Check] = &[
     check("dsns", "each names a PostgreSQL database of its own", dsns::check),
     Check { hurts: true, ..check("storage", "the databases are on volumes", storage::check) },
     check("databases", "not left to scripts of an empty volume", storage::check_scripts),
+    check("labels", "each that tells a product names one", start::check_labels),
     check("start", "the servers wait for their database", start::check),
     check("admin", "the admin ports are of this machine only", ports::check),
     check("health", "no health check asks for less than readiness", health::check),

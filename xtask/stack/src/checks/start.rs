@@ -1,6 +1,7 @@
 //! What a server needs when it starts: a migrated database; and, for Kratos, somebody who takes its mail.
 
 use super::{Deployed, Finding, View, dsns};
+use crate::learned::PRODUCT_LABEL;
 use crate::service::{Service, scalar};
 use crate::settings;
 use ory_facts::product::Product;
@@ -40,6 +41,16 @@ fn check_database(view: &View, deployed: &Deployed, service: &Service) -> Option
     let fix = format!("depends_on: {{{}: {{condition: service_healthy}}}}", server.name);
     let more = if server.healthcheck.is_empty() { ", with a healthcheck there" } else { "" };
     Some(Finding::warning(&service.name, message, fix + more))
+}
+
+/// A label that tells a product names one.
+pub fn check_labels(view: &View) -> Vec<Finding> {
+    let wrong = view.services.values().filter_map(|service| {
+        let value = service.labels.get(PRODUCT_LABEL).filter(|_| service.labelled().is_none())?;
+        let message = format!("its label {PRODUCT_LABEL} is `{value}`, which is no product");
+        Some(Finding::failure(&service.name, message, format!("{PRODUCT_LABEL}: kratos, hydra or keto")))
+    });
+    wrong.collect()
 }
 
 /// Kratos's mail goes to a host that can be there.
@@ -109,6 +120,15 @@ mod tests {
             assert_eq!(findings[0].message, "it doesn't wait until `kratos-migrate` has migrated");
         }
         assert_eq!(found(check, &with(right)), []);
+    }
+
+    #[test]
+    fn a_label_that_names_no_product_is_found() {
+        let from = "command: serve --dev";
+        let label = |value: &str| format!("{from}\n  labels: {{xtask.product: {value}}}");
+        let finding = finds(check_labels, from, &label("kratoz"));
+        assert!(finding.message.contains("`kratoz`"), "{finding:?}");
+        accepts(check_labels, from, &label("kratos"));
     }
 
     #[test]
