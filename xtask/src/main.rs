@@ -1,5 +1,6 @@
 //! `cargo xtask`: parse, dispatch, exit code.
 
+mod absent_image;
 mod arguments;
 mod cli;
 mod commands;

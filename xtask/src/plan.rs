@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::absent_image;
 use crate::commands::backup;
 use crate::summary;
 use ory_environment::carried;
@@ -53,8 +54,8 @@ pub enum Step<'a> {
     Start { services: Vec<&'a Service>, started: Vec<&'a Service> },
     /// Make the services anew that changed, restart the others, and wait until they are ready.
     Restart(Vec<&'a Service>),
-    /// Remove the containers, and the data where asked for.
-    Down { volumes: bool },
+    /// Remove the containers, those of every profile where asked for, and the data where asked for.
+    Down { volumes: bool, every: bool },
 }
 
 /// Runs the steps in order, or prints their command lines.
@@ -170,7 +171,7 @@ impl Step<'_> {
                     .chain(wait_line(cx, services))
                     .collect()
             }
-            Self::Down { volumes } => vec![print(down(cx, *volumes))],
+            Self::Down { volumes, every } => vec![print(down(cx, *volumes, *every))],
         })
     }
 
@@ -237,13 +238,18 @@ impl Step<'_> {
             Self::Restart(services) => {
                 let clock = Instant::now();
                 let work = convergence::compare(cx, services)?;
+                for name in convergence::made_too(cx, &work)? {
+                    cx.out.warn(format!(
+                        "`{name}` is recreated too: it changed, and what is restarted needs it"
+                    ));
+                }
                 start_commands(cx, &work)
                     .iter()
                     .try_for_each(|command| run_compose(cx, "restart", command))?;
                 services::restart(cx, &work.keep)?;
                 finish(cx, services, &work, &[], clock)
             }
-            Self::Down { volumes } => run_compose(cx, "down", &down(cx, *volumes)),
+            Self::Down { volumes, every } => run_compose(cx, "down", &down(cx, *volumes, *every)),
         }
     }
 }
@@ -289,8 +295,10 @@ fn wait_line(cx: &Context, services: &[&Service]) -> Option<String> {
     (!names.is_empty()).then(|| format!("# waits until /health/ready answers 200: {}", names.join(", ")))
 }
 
-fn down(cx: &Context, volumes: bool) -> Invocation {
-    cx.engine.compose(["down"].into_iter().chain(volumes.then_some("--volumes")))
+fn down(cx: &Context, volumes: bool, every: bool) -> Invocation {
+    let profiles: &[&str] = if every { &["--profile", "*"] } else { &[] };
+    let words = profiles.iter().copied().chain(["down"]);
+    cx.engine.compose(words.chain(volumes.then_some("--volumes")))
 }
 
 /// Runs a Compose command whose output is only of interest when it fails.
@@ -307,9 +315,7 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
         let pull = pull(cx, image).until(&cx.options.interrupt, None);
         pull.read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
-            let hint = "name an image that can be had, in .env (KRATOS_IMAGE, HYDRA_IMAGE, KETO_IMAGE, \
-                        POSTGRES_IMAGE in our stack), or try it without a registry: cargo xtask up --stand-in";
-            error.context(Failure::new(Exit::Missing, message).hint(hint))
+            error.context(Failure::new(Exit::Missing, message).hint(absent_image::hint(cx, image)))
         })?;
     }
     cx.known.images.set(None);

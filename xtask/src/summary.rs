@@ -27,11 +27,7 @@ pub fn print(
             Some(duration) => seconds(*duration),
             None => container.state.clone(),
         };
-        let mut urls = readiness::urls(&containers, &service.name).collect::<Vec<_>>().join(" ");
-        if cx.stack.product_of(service).is_none() {
-            // What another service speaks isn't known: a database doesn't speak HTTP.
-            urls = urls.replace("http://", "");
-        }
+        let urls = readiness::urls(cx, &containers, &service.name).join(" ");
         rows.push(vec![service.name.clone(), ready, container.image.clone(), urls]);
         if cx.stack.product_of(service).is_some() && cx.is_stand_in(service)? {
             stand_ins.push(service.name.as_str());

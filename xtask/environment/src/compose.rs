@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jzon::Array;
+use jzon::{Array, JsonValue};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
@@ -14,9 +14,10 @@ use ory_stack::env_file::EnvFile;
 use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
 use ory_stack::unresolved;
+use ory_stack::{env_file, settings, told};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
-use xtask_runner::process::{self, Invocation};
+use xtask_runner::process::{self, Invocation, quote};
 
 /// How Compose is called, and where.
 pub struct Engine {
@@ -24,6 +25,10 @@ pub struct Engine {
     compose: Vec<String>,
     /// docker-compose 1.x: it prints no project name, and asks for other spellings here and there.
     pub is_v1: bool,
+    /// The variables that Compose takes for empty texts, because nothing sets them.
+    pub unset: Vec<String>,
+    /// The files that it reads variables from, where they aren't the usual `.env`.
+    pub env_files: Vec<PathBuf>,
     dir: PathBuf,
     env: Vec<(String, String)>,
     /// What ends a `docker` that doesn't answer, and after how long.
@@ -102,7 +107,16 @@ impl Engine {
 
     /// An engine whose Compose is called so. Whether it is there isn't known.
     fn called(compose: Vec<String>, docker: &Path, dir: &Path, env: &[(String, String)]) -> Self {
-        Self { docker: docker.into(), compose, is_v1: false, dir: dir.into(), env: env.into(), limits: None }
+        Self {
+            docker: docker.into(),
+            compose,
+            is_v1: false,
+            unset: vec![],
+            env_files: vec![],
+            dir: dir.into(),
+            env: env.into(),
+            limits: None,
+        }
     }
 
     /// `.env` with the secrets as Compose takes them, which is asked where it could read them otherwise than line by
@@ -141,10 +155,38 @@ impl Engine {
             let Some(version) = self.compose_version() else { return Ok(None) };
             self.is_v1 = version.starts_with("1.");
         }
+        let stderr = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            return Err(self.config_failure(&String::from_utf8_lossy(&output.stderr)));
+            return Err(self.config_failure(&stderr));
         }
+        self.unset = told::unset(&stderr);
         Ok(Some((self, text)))
+    }
+
+    /// The same engine with other files that variables are read from, and the configuration that it resolves then.
+    pub fn with_env_files(mut self, files: Vec<PathBuf>) -> Result<(Self, String)> {
+        let options = files.iter().flat_map(|file| ["--env-file".into(), file.display().to_string()]);
+        self.compose.extend(options);
+        self.env_files = files;
+        self.resolve()?.context("Compose is gone")
+    }
+
+    /// The stack with its variables' names where their values go; nothing where Compose doesn't tell.
+    pub fn uninterpolated(&self) -> Yaml {
+        let raw = self.compose(["config", "--no-interpolate"]).read(&Secrets::default()).unwrap_or_default();
+        YamlLoader::load_from_str(&raw).unwrap_or_default().into_iter().next().unwrap_or(Yaml::Null)
+    }
+
+    /// The variables among those that nothing sets that services use, as the files of the stack say.
+    pub fn unset_of(&self, services: &[&str]) -> Vec<&str> {
+        if self.unset.is_empty() {
+            return vec![];
+        }
+        let raw = self.uninterpolated();
+        let texts = services.iter().flat_map(|service| settings::strings(&raw["services"][*service]));
+        let texts = texts.collect::<Vec<_>>().join("\n");
+        let uses = |name: &&String| env_file::uses(&texts, name);
+        self.unset.iter().filter(uses).map(String::as_str).collect()
     }
 
     pub fn compose_version(&self) -> Option<String> {
@@ -167,6 +209,9 @@ impl Engine {
             || text.contains("error during connect")
         {
             Failure::new(Exit::Missing, "the Docker daemon is not running").hint(REMEDY.start)
+        } else if text.contains("is too old") {
+            let message = "this `docker` is too old for the daemon that it speaks to";
+            Failure::new(Exit::Missing, message).hint(REMEDY.install)
         } else {
             Failure::new(Exit::Missing, "the Docker daemon does not answer").hint("docker info")
         };
@@ -203,7 +248,7 @@ impl Engine {
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
-        let cause = unresolved::masked(&self.dir, stderr).join("\n  ");
+        let cause = unresolved::masked(&self.dir, &told::errors(stderr).join("\n")).join("\n  ");
         let dir = self.dir.display();
         let failure = if cause.contains("no configuration file") || cause.contains("Supported filenames") {
             Failure::new(Exit::Missing, format!("there is no Compose file in {dir}"))
@@ -254,6 +299,20 @@ impl Engine {
         !host.is_empty() && !["unix://", "npipe://", "fd://"].iter().any(|scheme| host.starts_with(scheme))
     }
 
+    /// Fails with the first network or volume that the stack takes from elsewhere and that isn't there.
+    pub fn require_external(&self, external: &[(&'static str, String)]) -> Result<()> {
+        for (kind, name) in external {
+            let output = self.docker([kind, "inspect", name]).output()?;
+            let text = String::from_utf8_lossy(&output.stderr).to_lowercase();
+            if !output.status.success() && (text.contains("not found") || text.contains("no such")) {
+                let message = format!("the {kind} {name}, which the stack takes from elsewhere, isn't there");
+                let hint = format!("docker {kind} create {}", quote(name));
+                return Err(Failure::new(Exit::Missing, message).hint(hint).into());
+            }
+        }
+        Ok(())
+    }
+
     /// The names of a project's volumes.
     pub fn volumes(&self, project: &str) -> Result<Vec<String>> {
         let filter = format!("label=com.docker.compose.project={project}");
@@ -266,6 +325,24 @@ impl Engine {
         let filter = format!("name={name}");
         let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
         Ok(names.lines().any(|line| line == name))
+    }
+
+    /// The names that hosts have in one of the engine's networks.
+    pub fn hosts_in(&self, network: &str) -> Result<Vec<String>> {
+        let ids = self.docker(["ps", "--quiet", "--filter", &format!("network={network}")]);
+        let ids = ids.read(&Secrets::default())?;
+        if ids.trim().is_empty() {
+            return Ok(vec![]);
+        }
+        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids.split_whitespace())))?;
+        let names = |one: &JsonValue| {
+            let own = one["Name"].as_str().map(|name| name.trim_start_matches('/').to_string());
+            let aliases = one["NetworkSettings"]["Networks"][network]["Aliases"].members();
+            own.into_iter()
+                .chain(aliases.filter_map(|name| name.as_str().map(String::from)))
+                .collect::<Vec<_>>()
+        };
+        Ok(all.iter().flat_map(names).collect())
     }
 
     /// Containers by name or id; those that are gone are left out.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -16,13 +17,15 @@ use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::env_file;
+use ory_stack::learned::PRODUCT_LABEL;
+use ory_stack::made_with;
 use ory_stack::private_file::private_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Stack;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::Output;
-use xtask_runner::process::{CommandError, Invocation};
+use xtask_runner::process::{CommandError, Invocation, quote};
 
 /// How long a service is waited for where no other time is asked for.
 const WAIT: Duration = Duration::from_secs(60);
@@ -72,7 +75,28 @@ pub struct Context {
 impl Context {
     /// Finds the engine and discovers the stack, with what is in `.env` now. `settings` go over it.
     pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
-        Self::with(options, settings, Engine::find)
+        let cx = Self::with(options, settings, Engine::find)?;
+        cx.tell();
+        Ok(cx)
+    }
+
+    /// Says, once, what Compose takes otherwise than the stack's files may let one think.
+    fn tell(&self) {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            if !self.engine.env_files.is_empty() {
+                self.out.say(self.env_files_in_words());
+            }
+            for name in &self.engine.unset {
+                self.out.warn(format!("the variable {name} is not set: Compose takes it for an empty text"));
+            }
+        });
+    }
+
+    /// Why other files than `.env` are read.
+    pub fn env_files_in_words(&self) -> String {
+        let files = &self.engine.env_files;
+        format!("variables come from {}, with which the containers of this stack were made", in_words(files))
     }
 
     /// As [`Context::new`], with an engine that is found in another way.
@@ -88,9 +112,14 @@ impl Context {
         let files =
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
-        let Found { mut engine, resolved, daemon } = find(&dir, &env)?;
+        let Found { mut engine, mut resolved, daemon } = find(&dir, &env)?;
+        if let Some(files) = made_with(&engine, &resolved, &daemon.listed, &dir)? {
+            (engine, resolved) = engine.with_env_files(files)?;
+        }
         engine.limit(&options.interrupt, options.wait());
-        let stack = Stack::read(&compose::read_config(&resolved)?, engine.is_v1, &dir);
+        let mut stack = Stack::read(&compose::read_config(&resolved)?, engine.is_v1, &dir);
+        let images = engine.images(stack.untold()).unwrap_or_default();
+        stack.learn(&images);
         let secrets = stack.secrets();
         let known = Known::default();
         known.listed.set(Some(of_project(daemon.listed, &stack)));
@@ -119,8 +148,45 @@ impl Context {
 
     /// Why a product isn't in the stack, in words.
     pub fn absence(&self, product: Product) -> String {
+        self.stack.absence(product, &self.every())
+    }
+
+    /// What Compose prints of all profiles.
+    fn every(&self) -> Yaml {
         let every: &[&str] = if self.engine.is_v1 { &[] } else { &["--profile", "*"] };
-        self.stack.absence(product, &self.engine.config(every).unwrap_or(Yaml::Null))
+        self.engine.config(every).unwrap_or(Yaml::Null)
+    }
+
+    /// Fails where the stack has no product at all: nothing that is asked of it would be done.
+    pub fn require_products(&self) -> Result<()> {
+        if !self.stack.products()?.is_empty() {
+            return Ok(());
+        }
+        let inactive = self.stack.inactive(&self.every());
+        let failure = match inactive.iter().next() {
+            Some((profile, _)) if self.stack.services.is_empty() => {
+                let each =
+                    inactive.iter().map(|(name, services)| format!("{name} ({})", services.join(", ")));
+                let each = each.collect::<Vec<_>>().join("; ");
+                let message = format!("no service of this stack is active: each is in a profile, {each}");
+                Failure::new(Exit::Usage, message)
+                    .hint(format!("COMPOSE_PROFILES={profile}, before the command or in .env"))
+            }
+            profiles => {
+                let known = self.stack.service_names();
+                let message = format!(
+                    "none of these services is Kratos, Hydra or Keto, as far as can be told: {known}"
+                );
+                let more =
+                    profiles.map(|(name, _)| format!("; or activate a profile: COMPOSE_PROFILES={name}"));
+                let hint = format!(
+                    "build or pull its image, or label the service that is one: labels: {{{PRODUCT_LABEL}: kratos}}{}",
+                    more.unwrap_or_default()
+                );
+                Failure::new(Exit::Usage, message).hint(hint)
+            }
+        };
+        Err(failure.into())
     }
 
     /// The containers of this project, one-off ones among them, in short.
@@ -249,6 +315,48 @@ impl Context {
             Err(other) => other,
         })
     }
+}
+
+/// The files that the containers of this stack were made with, where plain Compose would read others; none where nobody
+/// needs them, and where it is told to Compose already.
+fn made_with(engine: &Engine, resolved: &str, listed: &[Listed], dir: &Path) -> Result<Option<Vec<PathBuf>>> {
+    if engine.is_v1 || std::env::var_os("COMPOSE_ENV_FILES").is_some_and(|files| !files.is_empty()) {
+        return Ok(None);
+    }
+    let project = resolved.lines().find_map(|line| line.strip_prefix("name: ")).unwrap_or_default();
+    let lists = made_with::env_files(listed, project.trim_matches(['"', '\'']), dir);
+    let hint = |files: &[PathBuf]| {
+        let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(",");
+        format!("say which ones, as in: COMPOSE_ENV_FILES={} cargo xtask up", quote(&files))
+    };
+    match lists.as_slice() {
+        [] => Ok(None),
+        [files] => match files.iter().find(|file| !file.exists()) {
+            None => Ok(Some(files.clone())),
+            Some(gone) => {
+                let message = format!(
+                    "the containers of this stack were made with {}, which isn't there: other secrets may not read \
+                     their data",
+                    gone.display()
+                );
+                Err(Failure::new(Exit::Missing, message)
+                    .hint(format!("put it back, or {}", hint(files)))
+                    .into())
+            }
+        },
+        [first, ..] => {
+            let each: Vec<_> = lists.iter().map(|files| in_words(files)).collect();
+            let message = format!(
+                "the containers of this stack were made with different variables: from {}",
+                each.join("; from ")
+            );
+            Err(Failure::new(Exit::Missing, message).hint(hint(first)).into())
+        }
+    }
+}
+
+fn in_words(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 /// Of the containers of every project those of this one.

@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::context::Context;
-use ory_stack::container::Listed;
+use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 
 /// The services asked for, by what is to be done.
@@ -57,6 +57,34 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         }
     }
     Ok(work)
+}
+
+/// Why a container that runs is to be restarted: it isn't as Compose would make it now. Where that can't be told, it isn't
+/// said.
+pub fn restart_due(cx: &Context, container: &Container) -> Option<String> {
+    let service = cx.stack.services.get(&container.service).filter(|_| container.is_running())?;
+    match &service.image {
+        // Another image needs no hash to be told.
+        Some(image) if *image != container.image => {
+            Some(format!("{} runs, the stack says {image}", container.image))
+        }
+        _ => {
+            let is_due = compare(cx, &[service]).is_ok_and(|work| !work.make.is_empty());
+            is_due.then(|| "what runs isn't as the stack says now".into())
+        }
+    }
+}
+
+/// The services that Compose makes anew with those of a work, because these need them and they changed: a database, for one,
+/// ends its sessions then.
+pub fn made_too<'a>(cx: &'a Context, work: &Work) -> Result<Vec<&'a str>> {
+    let names: Vec<_> = work.make.iter().map(ToString::to_string).collect();
+    let mut needed =
+        if names.is_empty() { vec![] } else { cx.stack.with_dependencies(cx.stack.services(&names)?) };
+    needed.retain(|service| !names.contains(&service.name));
+    let listed = cx.listed()?;
+    let is_there = |name: &&str| listed.iter().any(|container| container.service == *name);
+    Ok(compare(cx, &needed)?.make.into_iter().filter(is_there).collect())
 }
 
 /// Compares what this run hasn't made: what it has made, and runs, is as the stack says.

@@ -25,6 +25,9 @@ pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
 
 /// Explains the failure of what was run for a product.
 pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
+    let services = [Some(deployment.migrate), deployment.server];
+    let names: Vec<_> = services.into_iter().flatten().map(|service| service.name.as_str()).collect();
+    let error = blame_unset(cx, &names, error);
     explain(
         error,
         Speaker::Product(deployment.product),
@@ -40,6 +43,25 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
     )
 }
 
+/// What is to be said first where something fails that is given an empty text for a variable that nobody set.
+fn unset(cx: &Context, services: &[&str]) -> Option<Failure> {
+    let names = cx.engine.unset_of(services);
+    let first = names.first()?;
+    let message = format!("{} is not set, which `{}` is given", names.join(", "), services.join("` or `"));
+    Some(
+        Failure::new(Exit::Failed, message)
+            .hint(format!("write it to .env: {first}=VALUE, or mend its name")),
+    )
+}
+
+fn blame_unset(cx: &Context, services: &[&str], error: anyhow::Error) -> anyhow::Error {
+    let is_blamed = error.downcast_ref::<CommandError>().is_some() && Failure::hint_of(&error).is_none();
+    match unset(cx, services).filter(|_| is_blamed) {
+        Some(failure) => error.context(failure),
+        None => error,
+    }
+}
+
 /// Explains the failure of an engine's command.
 pub fn of_engine(error: anyhow::Error) -> anyhow::Error {
     explain(error, Speaker::Engine, Evidence::default, |_, text| text.to_string())
@@ -52,6 +74,10 @@ pub fn of_service(cx: &Context, name: &str, message: String) -> anyhow::Error {
         let hint = cx.engine.compose(["ps"]).to_string();
         return Failure::new(Exit::Failed, message).hint(hint).into();
     };
+    if let Some(unset) = unset(cx, &[container.service.as_str()]) {
+        let lines = format!("the last lines of {}:\n{}", container.name, essence(&cx.log_of(name)));
+        return anyhow::Error::msg(lines).context(message).context(unset);
+    }
     let log = cx.log_of(name);
     let service = cx.stack.services.get(&container.service);
     let product = service.and_then(|service| cx.stack.product_of(service));

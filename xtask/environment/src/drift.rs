@@ -11,7 +11,7 @@ use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::postgres::{self, Place};
 use crate::scratch::Scratch;
-use ory_facts::carried::State;
+use ory_facts::carried::{State, is_applied, unknown};
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
 use ory_facts::first_sight;
@@ -108,11 +108,11 @@ fn refuse_other_versions(
     carried: &BTreeSet<&String>,
     applied: &BTreeSet<String>,
 ) -> Result<()> {
-    if carried.iter().any(|version| !applied.contains(*version)) {
+    if carried.iter().any(|version| !is_applied(applied, version)) {
         return Err(pending(deployment));
     }
     // In a shared schema the rows of the other product are in the same table.
-    let is_ahead = applied.iter().any(|version| !carried.contains(version));
+    let is_ahead = unknown(applied, |version| carried.iter().any(|own| *own == version)).next().is_some();
     if is_ahead && cx.stack.sharing(deployment).is_empty() {
         let image = deployment.migrate.image.as_deref().unwrap_or("its image");
         let message = format!(

@@ -19,6 +19,7 @@ pub mod new_dsns;
 pub mod one_off;
 pub mod outside;
 pub mod postgres;
+mod probe;
 pub mod readiness;
 pub mod replacement;
 pub mod schema;

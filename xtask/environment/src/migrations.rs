@@ -30,7 +30,24 @@ pub enum Outcome {
 pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
     let seen = cx.known.applied(deployment.product);
     let applied = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
-    Ok(State { applied, carried: carried::of(cx, deployment)? })
+    let carried = carried::of(cx, deployment)?;
+    Ok(State { others: others(cx, deployment, &applied), ..State::new(applied, carried) })
+}
+
+/// What the images of the products carry that have their rows in the same table; of one that can't be asked, all that is
+/// there may be.
+fn others(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+    let sharing = cx.stack.sharing(deployment);
+    if sharing.is_empty() {
+        return None;
+    }
+    let carried = |product| {
+        let deployment = cx.stack.deployment(product).ok().flatten()?;
+        Some(carried::of(cx, &deployment).ok().flatten()?.into_keys().collect::<BTreeSet<_>>())
+    };
+    Some(
+        sharing.into_iter().flat_map(|product| carried(product).unwrap_or_else(|| applied.clone())).collect(),
+    )
 }
 
 /// The same of a database that must not be ahead of its image. Its failure tells the cause.
@@ -44,7 +61,7 @@ pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
     let carried = carried::kept(cx, deployment)??;
     let applied = postgres::applied(cx, deployment).ok()?;
-    State { applied, carried: Some(carried) }.pending()
+    State::new(applied, Some(carried)).pending()
 }
 
 /// The lock of a database, what the database has, and what it remembers of a split.
@@ -94,7 +111,7 @@ pub fn migrate(
             let seen = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
             let is_done = is_up_to_date(cx, deployment, &seen)? && !is_forced;
             if is_done && !one_off::has_container(cx, deployment)? {
-                return Ok(Outcome::UpToDate { total: seen.len() });
+                return Ok(Outcome::UpToDate { total: state(cx, deployment)?.count() });
             }
             let lock = server_lock::acquire(cx, deployment)?;
             one_off::take_over(cx, deployment, &lock)?;
@@ -103,7 +120,9 @@ pub fn migrate(
         }
     };
     if is_up_to_date(cx, deployment, &before)? && !is_forced {
-        return Ok(Outcome::UpToDate { total: before.len() });
+        let others = others(cx, deployment, &before);
+        let state = State { others, ..State::new(before, carried::of(cx, deployment)?) };
+        return Ok(Outcome::UpToDate { total: state.count() });
     }
     split::refuse_old_dsn(deployment, memory)?;
     lock.check()?;
@@ -122,7 +141,8 @@ pub fn migrate(
         true => carried::of_migrated(cx, deployment, &log, &schema.versions)?,
         false => carried::of(cx, deployment)?,
     };
-    let state = State { applied: schema.versions, carried };
+    let state =
+        State { others: others(cx, deployment, &schema.versions), ..State::new(schema.versions, carried) };
     match state.pending() {
         None | Some(0) => {}
         Some(left) => {
@@ -140,7 +160,7 @@ pub fn migrate(
     }
     let count = state.applied.difference(&before).count();
     if count == 0 {
-        return Ok(Outcome::UpToDate { total: state.applied.len() });
+        return Ok(Outcome::UpToDate { total: state.count() });
     }
     Ok(Outcome::Applied { count, took })
 }
@@ -151,7 +171,7 @@ fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<Strin
     if applied.is_empty() {
         return Ok(false);
     }
-    let state = State { applied: applied.clone(), carried: carried::of(cx, deployment)? };
+    let state = State::new(applied.clone(), carried::of(cx, deployment)?);
     refuse_ahead(cx, deployment, &state)?;
     Ok(state.pending() == Some(0))
 }
@@ -191,11 +211,18 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
         return Ok(());
     }
     let image = deployment.migrate.image.as_deref().unwrap_or("its image");
-    let message = format!(
-        "{}'s database is ahead of {image}: it has {} that the image doesn't know",
-        deployment.product,
-        counted(ahead, "migration")
-    );
+    let (product, ahead) = (deployment.product, counted(ahead, "migration"));
+    if state.is_of_other_history() {
+        let message = format!(
+            "{product}'s database is of a release before the history that {image} knows (such as Keto v0.6 or Hydra \
+             v1): it has {ahead} that the image doesn't know, all older than its newest"
+        );
+        let hint = "cargo xtask backup; then go to the release in between that Ory's own notes name, in *_IMAGE or \
+                    the stack's files, and from there to this one";
+        return Err(Failure::new(Exit::Ahead, message).hint(hint).into());
+    }
+    let message =
+        format!("{product}'s database is ahead of {image}: it has {ahead} that the image doesn't know");
     Err(Failure::new(Exit::Ahead, message)
         .hint(format!(
             "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before: \

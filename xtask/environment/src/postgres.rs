@@ -42,19 +42,30 @@ pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Pl
         return Place::Container(cx.container_name(containers, service));
     }
     let mut options = Vec::new();
-    // The network is made with the first container of the project; before, a server elsewhere is reached without.
-    let network = cx.stack.network_of(deployment.migrate);
-    let exists = |name: &&str| {
-        let output = cx.engine.docker(["network", "inspect", name]).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    options.extend(network.filter(exists).into_iter().flat_map(|name| ["--network".into(), name.into()]));
+    options.extend(network(cx, deployment).into_iter().flat_map(|name| ["--network".into(), name]));
     options.extend(
         deployment.migrate.extra_hosts.iter().flat_map(|host| ["--add-host".into(), host.replace('=', ":")]),
     );
     let files = deployment.dsn.files().filter_map(|file| mount(cx, deployment.migrate, file));
     options.extend(files.flat_map(|mount| ["--mount".into(), mount]));
     Place::Client { image: client_image(cx), options }
+}
+
+/// The network of the migrating service that has the server; the first one, where none is known to have it. A network is
+/// made with the first container of the project; before, a server elsewhere is reached without.
+fn network(cx: &Context, deployment: &Deployment) -> Option<String> {
+    if deployment.migrate.is_on_host {
+        return Some("host".into());
+    }
+    let exists = |name: &&str| {
+        let output = cx.engine.docker(["network", "inspect", name]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let networks: Vec<_> = cx.stack.networks_of(deployment.migrate).into_iter().filter(exists).collect();
+    let has = |name: &&&str| {
+        networks.len() > 1 && cx.engine.hosts_in(name).unwrap_or_default().contains(&deployment.dsn.host)
+    };
+    networks.iter().find(has).or(networks.first()).map(ToString::to_string)
 }
 
 /// What brings a file that a service mounts into another container: that file alone, or the volume that has it.

@@ -1,5 +1,4 @@
-//! HTTP health: ready is a 200 from `/health/ready` on every published port of an Ory service; where none is
-//! published, on its own ports, from inside the engine's network.
+//! HTTP health: ready is a 200 from `/health/ready` on every port that the settings of an Ory service name.
 //!
 //! Not a TCP connect, which docker-proxy accepts for a dead server, nor `compose up --wait`, which calls a
 //! crash-looping service healthy.
@@ -14,38 +13,40 @@ use anyhow::Result;
 use crate::compose::Engine;
 use crate::context::Context;
 use crate::diagnosis;
-use ory_stack::container::Container;
+use crate::probe::{self, Way};
+use ory_stack::container::{Container, Listed};
+use ory_stack::service::Service;
 use ory_stack::settings;
-use xtask_runner::process::Invocation;
-
-/// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
-/// too early.
-const PROBE: Duration = Duration::from_millis(200);
 
 /// A service that starts again more often than this while it is waited for won't become ready.
 const RESTARTS: u64 = 3;
 
-/// Where a service is asked whether it is ready.
+/// How long a listener is only looked for where it costs no process.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it takes from one look to the next that costs processes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A listener of a service, and the ways to it.
 struct Endpoint {
     service: String,
-    probe: Probe,
+    ways: Vec<Way>,
 }
 
-#[derive(Clone)]
-enum Probe {
-    /// From here: a published port, or on Linux the container's own address.
-    Url(String),
-    /// From inside the container, where nothing of it can be reached from here.
-    Exec(Box<Invocation>),
-}
-
-/// The URLs that the running containers publish.
-pub fn urls<'a>(containers: &'a [Container], service: &str) -> impl Iterator<Item = String> + 'a {
+/// The addresses that a service's container publishes.
+fn addresses<'a>(containers: &'a [Container], service: &str) -> impl Iterator<Item = &'a String> {
     let container = containers.iter().find(|container| container.service == service);
-    container.into_iter().flat_map(|c| &c.ports).map(|(_, address)| format!("http://{address}"))
+    container.into_iter().flat_map(|c| &c.ports).map(|(_, address)| address)
 }
 
-/// What is to be asked of an Ory service: each published port, else each port that its settings name.
+/// What the container of a service publishes: URLs, where it is Ory's; what others speak isn't known.
+pub fn urls(cx: &Context, containers: &[Container], service: &str) -> Vec<String> {
+    let is_ory = cx.stack.services.get(service).is_some_and(|service| cx.stack.product_of(service).is_some());
+    let told = |address: &String| if is_ory { probe::url(address) } else { address.clone() };
+    addresses(containers, service).map(told).collect()
+}
+
+/// What is to be asked of an Ory service: each port that its own settings name, whatever else it publishes.
 fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for container in containers {
@@ -53,35 +54,42 @@ fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
         let Some((service, product)) = service.and_then(|s| Some((s, cx.stack.product_of(s)?))) else {
             continue;
         };
-        let published = container.ports.iter().filter(|(port, _)| product.has_health(*port));
-        let mut probes: Vec<_> =
-            published.map(|(_, address)| Probe::Url(format!("http://{address}"))).collect();
-        if probes.is_empty() {
-            let ports = settings::ports(product, service);
-            probes = ports.into_iter().map(|port| inside(cx, container, port)).collect();
-        }
+        let published =
+            container.ports.iter().map(|(port, _)| *port).filter(|port| product.has_health(*port));
+        let published: Vec<_> = published.collect();
+        let ports = match settings::are_known(product, service) {
+            // They are in the image: what it publishes tells more than what is usual.
+            false if !published.is_empty() => published,
+            _ => settings::listeners(product, service).into_iter().filter_map(|(_, port)| port).collect(),
+        };
+        let server = cx.stack.deployment(product).ok().flatten().and_then(|deployment| deployment.server);
+        let ways = |port: u16| ways(cx, container, server, port);
         let service = &container.service;
-        endpoints.extend(probes.into_iter().map(|probe| Endpoint { service: service.clone(), probe }));
+        endpoints
+            .extend(ports.into_iter().map(|port| Endpoint { service: service.clone(), ways: ways(port) }));
     }
     endpoints
+}
+
+/// The ways to a port of a container. Only on Linux are the engine's networks this machine's too.
+fn ways(cx: &Context, container: &Container, server: Option<&Service>, port: u16) -> Vec<Way> {
+    let published =
+        container.ports.iter().filter(|(known, _)| *known == port).map(|(_, address)| address.clone());
+    let own = container.is_on_host.then(|| format!("127.0.0.1:{port}"));
+    let inside = container.addresses.iter().filter(|_| Engine::is_here()).map(|ip| format!("{ip}:{port}"));
+    let addresses = published.chain(own).chain(inside).map(Way::Address);
+    let exec = |name: &str| cx.engine.docker(["exec", name]).until(&cx.options.interrupt, Some(PATIENCE));
+    let listed = cx.listed().unwrap_or_default();
+    let runs = |c: &&Listed| c.is_running() && server.is_some_and(|server| server.name == c.service);
+    let beside = listed.iter().find(runs).filter(|_| !container.is_on_host);
+    let beside = beside.map(|server| probe::bash(exec(&server.name), &container.name, port));
+    addresses.chain([probe::wget(exec(&container.id), port)]).chain(beside).collect()
 }
 
 /// Whether a running container of a product answers on all its endpoints, now.
 pub fn is_ready(cx: &Context, container: &Container) -> bool {
     container.is_running()
-        && endpoints(cx, std::slice::from_ref(container)).iter().all(|e| e.probe.is_ready())
-}
-
-/// A port that isn't published. Only on Linux are the engine's networks this machine's too.
-fn inside(cx: &Context, container: &Container, port: u16) -> Probe {
-    match container.address.as_ref().filter(|_| Engine::is_here()) {
-        Some(address) => Probe::Url(format!("http://{address}:{port}")),
-        None => {
-            let url = format!("http://127.0.0.1:{port}/health/ready");
-            let wget = ["exec", &container.id, "wget", "-q", "-O", "/dev/null", &url];
-            Probe::Exec(Box::new(cx.engine.docker(wget)))
-        }
-    }
+        && endpoints(cx, std::slice::from_ref(container)).iter().all(|e| probe::is_ready(&e.ways, false))
 }
 
 /// Waits until each of these services answers on all its endpoints, and returns how long each took from `start`.
@@ -103,8 +111,13 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
         for endpoint in &endpoints {
             let (ready, stop) = (ready.clone(), &stop);
             scope.spawn(move || {
+                let mut last: Option<Instant> = None;
                 while !stop.load(Ordering::Relaxed) {
-                    if endpoint.probe.is_ready() {
+                    let few = start.elapsed() < PATIENCE || last.is_some_and(|last| last.elapsed() < PAUSE);
+                    if !few {
+                        last = Some(Instant::now());
+                    }
+                    if probe::is_ready(&endpoint.ways, few) {
                         // The receiver is gone once the wait has ended.
                         let _ = ready.send(endpoint.service.as_str());
                         return;
@@ -161,21 +174,4 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
         return Err(diagnosis::of_service(cx, &now.name, message));
     }
     Ok(())
-}
-
-impl Probe {
-    /// Whether `/health/ready` answers 200. Redirects are followed: the admin port of Kratos before v26 has
-    /// its health elsewhere.
-    fn is_ready(&self) -> bool {
-        match self {
-            Self::Url(url) => {
-                let (answer, wait) = mpsc::channel();
-                let request = minreq::get(format!("{url}/health/ready")).with_timeout(1);
-                // The library counts in whole seconds: the thread is left to itself when that is too long.
-                std::thread::spawn(move || answer.send(request.send().map(|r| r.status_code)));
-                matches!(wait.recv_timeout(PROBE), Ok(Ok(200)))
-            }
-            Self::Exec(command) => command.output().is_ok_and(|output| output.status.success()),
-        }
-    }
 }

@@ -84,24 +84,68 @@ pub struct State {
     pub applied: BTreeSet<String>,
     /// What the image carries; none where the image is too old to be asked.
     pub carried: Option<Carried>,
+    /// What the images of other products carry that have their rows in the same table; none where no other product has.
+    pub others: Option<BTreeSet<String>>,
+}
+
+/// How many digits a version had in Ory's first releases: the first ones of those it has now.
+/// Source: `Status` and `UpTo` of ory/x/popx, which leave the rows of that time where they are.
+const LEGACY: usize = 14;
+
+/// Whether a version is applied, by its name or by that which it had first.
+pub fn is_applied(applied: &BTreeSet<String>, version: &str) -> bool {
+    let legacy = || version.get(..LEGACY).filter(|_| version.len() > LEGACY);
+    applied.contains(version) || legacy().is_some_and(|legacy| applied.contains(legacy))
+}
+
+/// The applied versions that an image doesn't know: neither by their names nor by those that they had first.
+pub fn unknown(applied: &BTreeSet<String>, carries: impl Fn(&str) -> bool) -> impl Iterator<Item = &String> {
+    let is_legacy = |v: &str| v.len() == LEGACY && v.bytes().all(|b| b.is_ascii_digit());
+    applied.iter().filter(move |version| !carries(version) && !is_legacy(version))
 }
 
 impl State {
+    /// Of a table that no other product has its rows in.
+    pub fn new(applied: BTreeSet<String>, carried: Option<Carried>) -> Self {
+        Self { applied, carried, others: None }
+    }
+
+    /// How many of the product's own are applied; of a table of its own, all that are there.
+    pub fn count(&self) -> usize {
+        match &self.carried {
+            Some(carried) => {
+                let own = carried.keys().filter(|version| is_applied(&self.applied, version)).count();
+                own + if self.others.is_some() { 0 } else { self.ahead() }
+            }
+            None => self.applied.len(),
+        }
+    }
+
     /// How many are to be applied; none where that can't be known.
     pub fn pending(&self) -> Option<usize> {
-        self.carried.as_ref().map(|carried| carried.keys().filter(|v| !self.applied.contains(*v)).count())
+        self.carried.as_ref().map(|_| self.pending_migrations().count())
     }
 
     /// What is to be applied, in order.
     pub fn pending_migrations(&self) -> impl Iterator<Item = (&String, &Migration)> {
         let carried = self.carried.iter().flatten();
-        carried.filter(|(version, _)| !self.applied.contains(*version))
+        carried.filter(|(version, _)| !is_applied(&self.applied, version))
     }
 
-    /// Applied versions that the image doesn't know.
+    /// Applied versions that the image doesn't know, nor that of another product in the same table.
     pub fn ahead(&self) -> usize {
-        let unknown = |carried: &Carried| self.applied.iter().filter(|v| !carried.contains_key(*v)).count();
-        self.carried.as_ref().map_or(0, unknown)
+        let Some(carried) = &self.carried else { return 0 };
+        let is_others = |version: &str| self.others.as_ref().is_some_and(|others| others.contains(version));
+        unknown(&self.applied, |version| carried.contains_key(version) || is_others(version)).count()
+    }
+
+    /// Whether what the image doesn't know is older than it, not newer: the database has it instead of what the image has.
+    pub fn is_of_other_history(&self) -> bool {
+        let Some(carried) = &self.carried else { return false };
+        let newest = carried.keys().next_back();
+        let is_older = |version: &String| newest.is_some_and(|newest| version < newest);
+        let mut unknown = unknown(&self.applied, |version| carried.contains_key(version)).peekable();
+        self.pending() > Some(0) && unknown.peek().is_some() && unknown.all(is_older)
     }
 }
 
@@ -112,13 +156,40 @@ mod tests {
     fn state(applied: &[&str], carried: &[&str]) -> State {
         let migration = || Migration { name: "a".into(), sql: String::new() };
         let carried = carried.iter().map(|version| (version.to_string(), migration())).collect();
-        State { applied: applied.iter().map(ToString::to_string).collect(), carried: Some(carried) }
+        State::new(applied.iter().map(ToString::to_string).collect(), Some(carried))
     }
 
     #[test]
     fn pending_and_ahead_are_sets_and_not_a_maximum() {
         let state = state(&["1", "5", "9"], &["1", "3", "5"]);
         assert_eq!((state.pending(), state.ahead()), (Some(1), 1));
+    }
+
+    #[test]
+    fn a_row_of_the_first_releases_is_the_same_migration_and_not_ahead() {
+        let long = ["20191100000001000000", "20191100000001000001", "20200101000000000000"];
+        let state = state(&["20191100000001", "20180101000000"], &long);
+        assert_eq!((state.count(), state.pending(), state.ahead()), (2, Some(1), 0));
+    }
+
+    #[test]
+    fn each_product_of_a_shared_table_is_counted_by_its_own() {
+        let others = Some(["1", "7"].map(String::from).into());
+        let of =
+            |applied: &[&str], carried: &[&str]| State { others: others.clone(), ..state(applied, carried) };
+        let counts = |state: &State| (state.count(), state.pending(), state.ahead());
+        assert_eq!(counts(&of(&["7"], &["1", "3"])), (0, Some(2), 0), "none of its own");
+        assert_eq!(counts(&of(&["1", "3", "7"], &["1", "3"])), (2, Some(0), 0));
+        assert_eq!(counts(&of(&["1", "3", "7", "9"], &["1", "3"])), (2, Some(0), 1), "nobody's");
+    }
+
+    #[test]
+    fn a_release_before_the_history_of_the_image_is_told_from_a_newer_one() {
+        assert!(state(&["1", "2", "3"], &["1", "5", "6"]).is_of_other_history());
+        // One that came later may be dated back.
+        assert!(!state(&["1", "2", "5", "6"], &["1", "5", "6"]).is_of_other_history());
+        assert!(!state(&["1", "5", "9"], &["1", "5", "6"]).is_of_other_history());
+        assert!(!state(&["1"], &["1", "5"]).is_of_other_history());
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! `down`: stop and remove the containers; with `--volumes` the data too, which is asked for first. What isn't Compose's to
-//! remove is named.
+//! `down`: stop and remove the containers; with `--volumes` the data too. Data that would go is asked for first, and what
+//! isn't Compose's to remove is named.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, switch, yes};
@@ -9,7 +9,12 @@ use crate::plan::{self, Step};
 use ory_environment::context::{Context, Options};
 use ory_environment::lock;
 use ory_environment::outside;
-use xtask_runner::output::Output;
+use ory_environment::snapshot;
+use ory_environment::store;
+use ory_stack::container::{self, Container, Listed};
+use ory_stack::stack::Deployment;
+use xtask_runner::failure::{Exit, Failure};
+use xtask_runner::output::{Output, counted};
 
 pub struct Down {
     volumes: bool,
@@ -35,19 +40,24 @@ pub fn run(options: &Options, args: &Down) -> Result<()> {
             false => cx.out.warn(format!("{stays}: it is not Compose's to remove")),
         }
     }
-    let names = volumes.join(", ");
-    let asks = !volumes.is_empty() && !options.dry_run;
-    let (what, question) = (format!("deletes the data in {names}"), format!("Delete the data in {names}?"));
-    let line = "cargo xtask down --volumes --yes";
-    if asks && !super::confirm(&cx, args.yes, &what, &question, line)? {
+    let unkept = if options.dry_run { vec![] } else { unkept(&cx)? };
+    let lost = volumes.iter().cloned().chain(unkept).collect::<Vec<_>>().join(", ");
+    let asks = !lost.is_empty() && !options.dry_run;
+    let (what, question) = (format!("deletes the data in {lost}"), format!("Delete the data in {lost}?"));
+    let line = format!("cargo xtask down{} --yes", if args.volumes { " --volumes" } else { "" });
+    if asks && !super::confirm(&cx, args.yes, &what, &question, &line)? {
         cx.out.say("nothing was deleted");
         return Ok(());
     }
     let _lock = lock::acquire(options)?;
     let _project = lock::acquire_project(&cx)?;
-    plan::execute(&cx, &[Step::Down { volumes: args.volumes }])?;
+    // Compose leaves alone what no active profile has.
+    let is_inactive = |container: &Listed| !cx.stack.services.contains_key(&container.service);
+    let every = !cx.engine.is_v1 && cx.listed()?.iter().any(is_inactive);
+    plan::execute(&cx, &[Step::Down { volumes: args.volumes, every }])?;
     if !options.dry_run {
-        let deleted = (!volumes.is_empty()).then(|| format!("{names} deleted"));
+        refuse_leftovers(&cx)?;
+        let deleted = (!lost.is_empty()).then(|| format!("{lost} deleted"));
         let told = [Some("down".to_string()), deleted, stays].into_iter().flatten().collect::<Vec<_>>();
         cx.out.say(format!("{}: {}", cx.stack.project, told.join(", ")));
     }
@@ -73,4 +83,49 @@ fn data(cx: &Context) -> Result<Data> {
         volumes,
         stays: (!left.is_empty()).then(|| format!("the data in {} stays", left.join(" and "))),
     })
+}
+
+/// The databases that no volume with a name keeps, each with what is in it.
+fn unkept(cx: &Context) -> Result<Vec<String>> {
+    let servers = cx.stack.servers();
+    let is_server =
+        |container: &Container| container.is_postgres || servers.iter().any(|s| s.name == container.service);
+    let containers = cx.containers()?.into_iter().filter(|c| is_server(c) && c.data.is_lost());
+    let words = |container: Container| {
+        let place = match container.data {
+            container::Data::Nameless => "a volume without a name",
+            _ => "its container alone",
+        };
+        format!("{} ({place}: {})", container.service, held(cx, &container))
+    };
+    Ok(containers.map(words).collect())
+}
+
+/// What the databases of a server hold, in words.
+fn held(cx: &Context, container: &Container) -> String {
+    if !container.is_running() {
+        return "it doesn't run, so its rows aren't counted".into();
+    }
+    let is_on = |d: &Deployment| d.server.is_some_and(|server| server.name == container.service);
+    let products: Vec<_> = cx.stack.readable().filter(is_on).map(|d| d.product).collect();
+    let stores = store::located(cx, &products).unwrap_or_default();
+    let each = stores.iter().map(|store| match snapshot::contents(cx, store, store.database()) {
+        Ok(held) => format!("{} has {}", store.names(", "), counted(held.total() as usize, "row")),
+        Err(_) => format!("the rows of {} can't be counted", store.names(", ")),
+    });
+    let each: Vec<_> = each.collect();
+    if each.is_empty() { "its rows can't be counted".into() } else { each.join(", ") }
+}
+
+/// Fails where a container of the project goes on.
+fn refuse_leftovers(cx: &Context) -> Result<()> {
+    cx.known.forget_containers();
+    let left: Vec<_> = cx.listed()?.into_iter().filter(Listed::is_running).map(|c| c.name).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let names = left.join(", ");
+    let message = format!("{names}: still running, of services that the stack hasn't got (any more)");
+    let hint = cx.engine.compose(["down", "--remove-orphans"]).to_string();
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
 }

@@ -25,6 +25,9 @@ impl Arguments for Logs {
 pub fn run(options: &Options, args: &Logs) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
     cx.stack.services(&args.services)?;
+    if cx.stack.services.is_empty() {
+        cx.require_products()?;
+    }
     let follow = args.follow.then_some("--follow");
     let command =
         cx.engine.compose(["logs", "--no-color"].into_iter().chain(follow)).args(args.services.clone());

@@ -48,7 +48,7 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
-    let products = cx.stack.products()?;
+    let products = super::products(&cx, &[])?;
     for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
         cx.out.say(cx.absence(*absent));
     }

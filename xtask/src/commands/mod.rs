@@ -90,8 +90,9 @@ fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
     products
 }
 
-/// The products asked for; none asked for: all that the stack has.
+/// The products asked for; none asked for: all that the stack has, one at least.
 fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
+    cx.require_products()?;
     for product in named {
         if cx.stack.serving(*product)?.is_none() {
             let known = cx.stack.service_names();
@@ -129,6 +130,9 @@ fn check_sharing(cx: &Context, deployments: &[Deployment]) -> Result<()> {
 
 /// Brings the images that aren't here: builds what the stack builds, pulls the rest.
 fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
+    if !cx.options.dry_run {
+        cx.engine.require_external(&cx.stack.external)?;
+    }
     let here = cx.images()?;
     let is_missing = |image: &str| {
         !here.iter().any(|image_here| image_here.name == image) && !stand_in::is_stand_in(image)

@@ -33,8 +33,12 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
+    if cx.stack.services.is_empty() {
+        cx.require_products()?;
+    }
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
+        cx.require_products()?;
         services = cx.stack.in_order()?;
         services.retain(|service| cx.stack.product_of(service).is_some());
     }

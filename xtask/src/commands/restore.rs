@@ -251,7 +251,7 @@ fn refuse_unreadable(
 fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
     let mut is_behind = false;
     for deployment in &store.deployments {
-        let state = State { applied: dump.contents.versions.clone(), carried: carried::of(cx, deployment)? };
+        let state = State::new(dump.contents.versions.clone(), carried::of(cx, deployment)?);
         migrations::refuse_ahead(cx, deployment, &state)?;
         is_behind |= state.pending() != Some(0);
     }

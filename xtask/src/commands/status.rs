@@ -11,6 +11,7 @@ use jzon::{JsonValue, object};
 use crate::arguments::{Arguments, listed, products, switch};
 use ory_environment::carried;
 use ory_environment::context::{Context, Options};
+use ory_environment::convergence;
 use ory_environment::diagnosis;
 use ory_environment::drift;
 use ory_environment::known::{Extent, look};
@@ -23,6 +24,7 @@ use ory_stack::container::Container;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, table};
+use xtask_runner::process::quote;
 
 /// What is known of a product.
 struct Row<'a> {
@@ -31,6 +33,10 @@ struct Row<'a> {
     migrations: Result<State>,
     /// What its schema has otherwise than the image makes it, where that is asked for, or why that isn't known.
     drift: Option<Result<Vec<Difference>>>,
+    /// The image that its container was made from; none where there is none.
+    runs: Option<String>,
+    /// Why its container isn't as the stack says now.
+    restart_due: Option<String>,
     state: String,
     is_ready: bool,
     urls: Vec<String>,
@@ -70,7 +76,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     let cx = Context::new(options, vec![])?;
     let products = super::products(&cx, &args.products)?;
     let deployments = super::deployments(&cx, &products)?;
-    look(&cx, &deployments, Extent::Containers);
+    look(&cx, &deployments, Extent::Changes);
     cx.known.warn_of_unfinished(cx.out);
     let containers = cx.containers()?;
     let mut rows: Vec<_> = thread::scope(|scope| {
@@ -107,9 +113,11 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
     Row {
         migrations,
         drift: None,
+        runs: container.map(|container| container.image.clone()),
+        restart_due: container.and_then(|container| convergence::restart_due(cx, container)),
         state: container.map_or("none".into(), |container| container.state.clone()),
         is_ready: container.is_some_and(|container| readiness::is_ready(cx, container)),
-        urls: readiness::urls(containers, service).collect(),
+        urls: readiness::urls(cx, containers, service),
         deployment,
     }
 }
@@ -117,6 +125,15 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
 impl Row<'_> {
     fn image(&self) -> &str {
         self.deployment.migrate.image.as_deref().unwrap_or_default()
+    }
+
+    /// Says what is to be restarted so that the stack is what is running.
+    fn tell_restart(&self, cx: &Context) {
+        let product = self.deployment.product;
+        let service = cx.stack.serving(product).ok().flatten();
+        if let Some((why, service)) = self.restart_due.as_ref().zip(service) {
+            cx.out.warn(format!("{product}: {why}: cargo xtask restart {}", quote(&service.name)));
+        }
     }
 
     fn compare(&mut self, cx: &Context) {
@@ -127,7 +144,7 @@ impl Row<'_> {
     fn counts(&self) -> [Option<usize>; 3] {
         let Ok(state) = &self.migrations else { return [None; 3] };
         let is_known = state.carried.is_some();
-        [Some(state.applied.len()), state.pending(), is_known.then(|| state.ahead())]
+        [Some(state.count()), state.pending(), is_known.then(|| state.ahead())]
     }
 }
 
@@ -139,12 +156,13 @@ fn print_table(cx: &Context, rows: &[Row]) -> Result<()> {
         line.extend(row.counts().map(|count| count.map_or("?".into(), |count| count.to_string())));
         line.push(row.state.clone());
         line.push(if row.is_ready { "yes" } else { "no" }.into());
-        line.push(row.image().into());
+        line.push(row.runs.as_deref().unwrap_or(row.image()).into());
         line.push(row.urls.join(" "));
         lines.push(line);
     }
     table(&lines).iter().try_for_each(Output::data)?;
     for row in rows {
+        row.tell_restart(cx);
         if let Err(error) = &row.migrations {
             cx.out.warn(format!("{}: {error}", row.deployment.product));
         }
@@ -179,6 +197,8 @@ fn document(cx: &Context, rows: &[Row]) -> JsonValue {
         object! {
             "product": row.deployment.product.name(),
             "image": row.image(),
+            "runs": row.runs.as_deref(),
+            "restart_is_due": row.restart_due.is_some(),
             "applied": applied,
             "pending": pending,
             "ahead": ahead,

@@ -52,9 +52,16 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     write_secrets(options, &args.services)?;
     let cx = super::context(options, &args.images)?;
     let _project = lock::acquire_project(&cx)?;
-    let services = with_dependencies(&cx, &args.services)?;
+    if args.services.is_empty() || cx.stack.services.is_empty() {
+        cx.require_products()?;
+    }
+    let mut services = with_dependencies(&cx, &args.services)?;
     let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;
+    // A database is needed though no `depends_on` says so.
+    let is_new = |server: &&Service| !services.iter().any(|known| known.name == server.name);
+    let servers: Vec<_> = super::servers(&deployments).into_iter().filter(is_new).collect();
+    services.extend(servers);
     super::check_sharing(&cx, &deployments)?;
     cx.stack.check_files(&services)?;
     doctor::before_up(&cx, &services)?;
@@ -149,16 +156,5 @@ fn with_dependencies<'a>(cx: &'a Context, names: &[String]) -> Result<Vec<&'a Se
     if names.is_empty() {
         return cx.stack.in_order();
     }
-    let mut found = cx.stack.services(names)?;
-    let mut next = 0;
-    while next < found.len() {
-        let dependencies = found[next].depends_on.keys().filter_map(|name| cx.stack.services.get(name));
-        for service in dependencies.collect::<Vec<_>>() {
-            if !found.iter().any(|known| known.name == service.name) {
-                found.push(service);
-            }
-        }
-        next += 1;
-    }
-    Ok(found)
+    Ok(cx.stack.with_dependencies(cx.stack.services(names)?))
 }

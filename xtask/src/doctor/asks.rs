@@ -5,6 +5,7 @@ use std::process::Output;
 
 use anyhow::Result;
 
+use crate::absent_image;
 use crate::stand_in;
 use ory_environment::compose::Engine;
 use ory_environment::context::Context;
@@ -130,7 +131,8 @@ fn present<'a>(cx: &'a Context, images: &[Image]) -> Group<'a> {
         }
         group.ask(cx.engine.docker(["manifest", "inspect", image]), move |output| {
             let text = cx.secrets.mask(&String::from_utf8_lossy(&output.stderr));
-            let refused = (!output.status.success()).then(|| answers::pull(service, image, &text));
+            let refused = (!output.status.success())
+                .then(|| answers::pull(service, image, &text, absent_image::hint(cx, image)));
             refused.into_iter().collect()
         });
     }

@@ -120,9 +120,22 @@ impl Report {
 
     fn stack(&mut self, cx: &Context) {
         self.project = Some(cx.stack.project.clone());
+        let unset = cx.engine.unset.iter().map(|name| {
+            let message = "it is not set: Compose takes it for an empty text";
+            Finding::warning(name, message, format!("write it to .env: {name}=VALUE, or mend its name"))
+        });
+        let read = if cx.engine.env_files.is_empty() {
+            "each that the stack names is set".into()
+        } else {
+            cx.env_files_in_words()
+        };
+        self.add("variables", read, unset.collect());
         let view = cx.stack.view();
         for check in CHECKS {
             self.add(check.name, check.ok, check.run(&view));
+        }
+        if let (Ok([]), Err(error)) = (cx.stack.products().as_deref(), cx.require_products()) {
+            self.error("stack", &error);
         }
         for product in Product::ALL {
             let Err(error) = cx.stack.deployment(product) else { continue };
@@ -150,6 +163,12 @@ impl Report {
             if let Err(error) = up::refuse_new_secrets_for_old_data(cx, &names.join(", ")) {
                 self.findings.retain(|finding| finding.check != "env");
                 self.error("env", &error);
+            }
+        }
+        if !cx.stack.external.is_empty() && !cx.options.dry_run {
+            match cx.engine.require_external(&cx.stack.external) {
+                Ok(()) => self.add("external", "its networks and volumes of elsewhere are there", vec![]),
+                Err(error) => self.error("external", &error),
             }
         }
         let containers = cx.containers()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use ory_environment::context::Context;
+use ory_environment::convergence;
 use ory_environment::diagnosis;
 use ory_environment::drift;
 use ory_environment::postgres;
@@ -37,7 +38,12 @@ pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>
         };
         let is_ready = || cx.stack.product_of(service).is_none() || (0..TRIES).any(ask);
         let logs = cx.engine.compose(["logs", "--tail=20", &service.name]).to_string();
-        answers::state(container, is_ready, logs)
+        let due = || {
+            let why = cx.stack.product_of(service).and_then(|_| convergence::restart_due(cx, container))?;
+            let fix = format!("cargo xtask restart {}", quote(&service.name));
+            Some(Finding::warning(&service.name, why, fix))
+        };
+        answers::state(container, is_ready, logs).or_else(due)
     };
     (ok, containers.iter().filter_map(unwell).collect())
 }

@@ -13,12 +13,17 @@ pub struct Listed {
     pub service: String,
     /// Made by `compose run`, not by `compose up`.
     pub one_off: bool,
+    /// What Compose read variables from when it was made, and the stack's folder then; empty where it doesn't tell.
+    pub env_files: String,
+    pub folder: String,
 }
 
 /// What `docker ps --format` is to print for [`Listed::read`].
 pub const LIST_FORMAT: &str = concat!(
     "{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Label \"com.docker.compose.project\"}}\t",
-    "{{.Label \"com.docker.compose.service\"}}\t{{.Label \"com.docker.compose.oneoff\"}}",
+    "{{.Label \"com.docker.compose.service\"}}\t{{.Label \"com.docker.compose.oneoff\"}}\t",
+    "{{.Label \"com.docker.compose.project.environment_file\"}}\t",
+    "{{.Label \"com.docker.compose.project.working_dir\"}}",
 );
 
 impl Listed {
@@ -29,7 +34,9 @@ impl Listed {
         let (id, names, state, project, service) = (next()?, next()?, next()?, next()?, next()?);
         // Where other containers link to it, it has their names for it too.
         let name = names.split(',').find(|name| !name.contains('/'))?.to_string();
-        Some(Self { id, name, state, project, service, one_off: next()? == "True" })
+        let one_off = next()? == "True";
+        let (env_files, folder) = (next().unwrap_or_default(), next().unwrap_or_default());
+        Some(Self { id, name, state, project, service, one_off, env_files, folder })
     }
 
     pub fn is_running(&self) -> bool {
@@ -58,8 +65,60 @@ pub struct Container {
     pub exit_code: i64,
     /// Port in the container, and the address it is published at.
     pub ports: Vec<(u16, String)>,
-    /// Its address in the networks of the engine.
-    pub address: Option<String>,
+    /// Its addresses in the networks of the engine.
+    pub addresses: Vec<String>,
+    /// It has no network of its own: its ports are the machine's.
+    pub is_on_host: bool,
+    /// Its image says where PostgreSQL keeps its data.
+    pub is_postgres: bool,
+    /// Where PostgreSQL would keep its data in it.
+    pub data: Data,
+}
+
+fn data_folder(json: &JsonValue) -> Option<&str> {
+    let mut variables = json["Config"]["Env"].members().filter_map(JsonValue::as_str);
+    variables.find_map(|variable| variable.strip_prefix("PGDATA="))
+}
+
+/// Where the data of a database is, that is in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// In a volume with a name, or in a folder of the machine: there it stays.
+    Kept,
+    /// In a volume that only this container knows.
+    Nameless,
+    /// In the container itself.
+    Own,
+    /// In memory: it is meant to be lost.
+    Memory,
+}
+
+impl Data {
+    fn read(json: &JsonValue) -> Self {
+        let folder = data_folder(json).unwrap_or("/var/lib/postgresql/data").trim_end_matches('/');
+        let depth = |target: &str| {
+            let rest = folder.strip_prefix(target.trim_end_matches('/'))?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(target.trim_end_matches('/').len())
+        };
+        let mounts = json["Mounts"].members().filter_map(|mount| {
+            // The engine names what has no name by a digest.
+            let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+            let kind = match (mount["Type"].as_str()?, mount["Name"].as_str()) {
+                ("tmpfs", _) => Self::Memory,
+                ("volume", Some(name)) if is_digest(name) => Self::Nameless,
+                _ => Self::Kept,
+            };
+            Some((depth(mount["Destination"].as_str()?)?, kind))
+        });
+        let in_memory = json["HostConfig"]["Tmpfs"].entries();
+        let in_memory = in_memory.filter_map(|(target, _)| Some((depth(target)?, Self::Memory)));
+        mounts.chain(in_memory).max_by_key(|(depth, _)| *depth).map_or(Self::Own, |(_, kind)| kind)
+    }
+
+    /// Whether it is lost with the container.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Nameless | Self::Own)
+    }
 }
 
 impl Container {
@@ -98,7 +157,10 @@ impl Container {
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
             ports: ports.into_iter().flat_map(Object::iter).filter_map(published).collect(),
-            address: addresses.filter(|address| !address.is_empty()).map(String::from).next(),
+            addresses: addresses.filter(|address| !address.is_empty()).map(String::from).collect(),
+            is_on_host: json["HostConfig"]["NetworkMode"] == "host",
+            is_postgres: data_folder(json).is_some(),
+            data: Data::read(json),
         }
     }
 
@@ -123,6 +185,8 @@ pub struct Image {
     pub stand_in: Option<String>,
     /// Who its containers run as; empty: root.
     pub user: String,
+    /// The program that its containers start, and its arguments.
+    pub entrypoint: Vec<String>,
 }
 
 impl Image {
@@ -134,6 +198,10 @@ impl Image {
             id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
             stand_in: config["Labels"][STAND_IN_LABEL].as_str().map(String::from),
             user: config["User"].as_str().unwrap_or_default().into(),
+            entrypoint: config["Entrypoint"]
+                .members()
+                .filter_map(|word| Some(word.as_str()?.into()))
+                .collect(),
         })
     }
 }
@@ -147,5 +215,31 @@ mod tests {
         let listed = Listed::read("1\tweb/db,stack-db-1\trunning\tstack\tdb\tFalse").expect("a container");
         assert_eq!((listed.name.as_str(), listed.one_off), ("stack-db-1", false));
         assert_eq!(Listed::read("a warning"), None);
+    }
+
+    #[test]
+    fn the_data_of_a_database_is_where_the_mount_nearest_to_it_keeps_it() {
+        let digest = "0123456789abcdef".repeat(4);
+        let data = |env: &str, mounts: &str, tmpfs: &str| {
+            let text = format!(
+                r#"{{"Config": {{"Env": ["A=b"{env}]}}, "Mounts": [{mounts}], "HostConfig": {{"Tmpfs": {tmpfs}}}}}"#
+            );
+            Data::read(&jzon::parse(&text).expect("JSON"))
+        };
+        let mount = |kind: &str, name: &str, target: &str| {
+            format!(r#"{{"Type": "{kind}", "Name": "{name}", "Destination": "{target}"}}"#)
+        };
+        let usual = "/var/lib/postgresql/data";
+        assert_eq!(data("", "", "null"), Data::Own);
+        assert_eq!(data("", &mount("volume", &digest, usual), "null"), Data::Nameless);
+        assert_eq!(data("", &mount("volume", "stack_db", usual), "null"), Data::Kept);
+        assert_eq!(data("", &mount("bind", "", "/var/lib/postgresql"), "null"), Data::Kept);
+        assert_eq!(data("", "", r#"{"/var/lib/postgresql/data": ""}"#), Data::Memory);
+        // The volume that the image itself asks for hides the one above it.
+        let both = [mount("volume", "stack_db", "/var/lib/postgresql"), mount("volume", &digest, usual)];
+        assert_eq!(data("", &both.join(","), "null"), Data::Nameless);
+        let elsewhere = r#", "PGDATA=/data/pg""#;
+        assert_eq!(data(elsewhere, &mount("volume", "stack_db", usual), "null"), Data::Own);
+        assert_eq!(data(elsewhere, &mount("volume", "stack_db", "/data"), "null"), Data::Kept);
     }
 }

@@ -185,13 +185,17 @@ pub fn compose_files(dir: &Path) -> Vec<PathBuf> {
 /// Whether a stack may use a variable: where COMPOSE_FILE names files that neither have it nor bring others, not.
 fn may_use(files: &[String], name: &str) -> bool {
     let has = |text: &String| {
-        let is_name = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        let mut parts = text.split('$').skip(1).map(|part| part.trim_start_matches('{'));
         let brings = |word| text.contains(word);
-        parts.any(|part| part.strip_prefix(name).is_some_and(is_name))
-            || ["include:", "extends:", "env_file:"].into_iter().any(brings)
+        uses(text, name) || ["include:", "extends:", "env_file:"].into_iter().any(brings)
     };
     files.is_empty() || files.iter().any(has)
+}
+
+/// Whether a text has `$NAME` or `${NAME...}` in it.
+pub fn uses(text: &str, name: &str) -> bool {
+    let is_name = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let mut parts = text.split('$').skip(1).map(|part| part.trim_start_matches('{'));
+    parts.any(|part| part.strip_prefix(name).is_some_and(is_name))
 }
 
 /// The values in `.env.example` that stand for a secret, the passwords of DSNs among them.
@@ -212,6 +216,18 @@ pub fn value(dir: &Path, name: &str) -> Option<String> {
 /// The same of another file of this kind.
 pub fn value_in(file: &Path, name: &str) -> Option<String> {
     lookup(&fs::read_to_string(file).ok()?, name)
+}
+
+/// The setting of a folder's `.env` that a path comes from.
+pub fn name_behind(folder: &Path, path: &Path) -> Option<String> {
+    let text = fs::read_to_string(folder.join(".env")).ok()?;
+    let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
+    let is_behind = |value: &str| {
+        let value = unquoted(value);
+        let value = value.trim_start_matches("./");
+        !value.is_empty() && path.ends_with(value)
+    };
+    { pairs }.find(|(_, value)| is_behind(value)).map(|(name, _)| name.trim().into())
 }
 
 /// The settings of a folder's `.env` that have a value.

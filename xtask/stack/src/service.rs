@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ory_facts::product::Product;
 use yaml_rust2::Yaml;
 
 /// Where Compose mounts secrets.
@@ -16,7 +17,7 @@ pub struct Service {
     pub container_name: Option<String>,
     /// It is built here, so it is never pulled.
     pub is_built: bool,
-    entrypoint: Vec<String>,
+    pub(crate) entrypoint: Vec<String>,
     command: Vec<String>,
     pub environment: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -35,6 +36,10 @@ pub struct Service {
     pub extra_hosts: Vec<String>,
     /// It is part of the stack only while one of these profiles is active; none: always.
     pub profiles: Vec<String>,
+    /// It has the network of the machine, and none of the engine's.
+    pub is_on_host: bool,
+    /// The product whose program its image starts, where only the image tells.
+    pub(crate) started: Option<Product>,
     /// Names other containers reach it by.
     hosts: Vec<String>,
 }
@@ -47,6 +52,8 @@ pub struct Mount {
     /// The volume's name in the Compose file; none for a path, and for a volume without a name.
     pub volume: Option<String>,
     pub target: String,
+    /// Docker makes a folder where nothing is.
+    pub is_made: bool,
 }
 
 /// A TCP port that is published.
@@ -93,6 +100,8 @@ impl Service {
             extra_hosts: list(&yaml["extra_hosts"]),
             hosts: [name.to_string()].into_iter().chain(extra_hosts).chain(aliases).collect(),
             container_name,
+            is_on_host: yaml["network_mode"].as_str() == Some("host"),
+            started: None,
         }
     }
 
@@ -173,7 +182,7 @@ impl Mount {
                 let source = scalar(&config[kind][name.as_str()]["file"])?;
                 let target = scalar(&granted["target"]).unwrap_or(name);
                 let target = if target.starts_with('/') { target } else { format!("{folder}/{target}") };
-                Some(Self { source: Some(source.into()), volume: None, target })
+                Some(Self { source: Some(source.into()), volume: None, target, is_made: false })
             })
         };
         [("secrets", SECRETS), ("configs", "")].into_iter().flat_map(of_kind).collect()
@@ -195,12 +204,13 @@ impl Mount {
             let source = parts.join(":");
             let is_path = source.starts_with(['/', '.', '~', '\\']) || source.get(1..3) == Some(":\\");
             let volume = (!is_path && !source.is_empty()).then(|| source.clone());
-            return Some(Self { source: is_path.then(|| source.into()), volume, target });
+            return Some(Self { source: is_path.then(|| source.into()), volume, target, is_made: is_path });
         }
         let is_bind = yaml["type"].as_str() == Some("bind");
         let source = scalar(&yaml["source"]);
         let (source, volume) = if is_bind { (source.map(PathBuf::from), None) } else { (None, source) };
-        Some(Self { source, volume, target: scalar(&yaml["target"])? })
+        let is_made = yaml["bind"]["create_host_path"].as_bool() == Some(true);
+        Some(Self { source, volume, target: scalar(&yaml["target"])?, is_made })
     }
 }
 

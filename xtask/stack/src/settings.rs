@@ -29,17 +29,33 @@ pub fn of(product: Product, service: &Service) -> Vec<(String, Yaml)> {
     files.into_iter().filter_map(|file| Some((file.clone(), read(service, &file).ok()?))).collect()
 }
 
-/// The ports of a product's listeners, as its environment, its configuration file or its own defaults say.
-pub fn ports(product: Product, service: &Service) -> Vec<u16> {
+/// The listeners that a product's service starts, each with its port, as its environment, its configuration file or its own
+/// defaults say. One that listens at a socket file has none.
+pub fn listeners(product: Product, service: &Service) -> Vec<(&'static str, Option<u16>)> {
     let configs = of(product, service);
-    let port = |(name, default): &(&str, u16)| {
-        let variable = format!("SERVE_{}_PORT", name.to_uppercase());
+    let setting = |name: &str, key: &str| {
+        let variable = format!("SERVE_{}_{}", name.to_uppercase(), key.to_uppercase());
         let named = service.environment.get(&variable).cloned();
-        let written = || configs.iter().rev().find_map(|(_, config)| scalar(&config["serve"][*name]["port"]));
-        let named = named.or_else(written);
-        named.and_then(|port| port.parse().ok()).unwrap_or(*default)
+        named.or_else(|| configs.iter().rev().find_map(|(_, config)| scalar(&config["serve"][name][key])))
     };
-    product.listeners().iter().map(port).collect()
+    let listener = |(name, default): &(&'static str, u16)| {
+        let is_file = setting(name, "host").is_some_and(|host| host.starts_with("unix:"));
+        let port = setting(name, "port").and_then(|port| port.parse().ok()).unwrap_or(*default);
+        (*name, (!is_file).then_some(port))
+    };
+    // `serve public` starts one of them.
+    let mut words = service.words().skip_while(|word| *word != "serve").skip(1);
+    let only = words.next().filter(|word| product.listeners().iter().any(|(name, _)| name == word));
+    let is_started = |(name, _): &&(&str, u16)| only.is_none_or(|only| only == *name);
+    product.listeners().iter().filter(is_started).map(listener).collect()
+}
+
+/// Whether all that its settings are in is at hand: a file that is in its image isn't.
+pub fn are_known(product: Product, service: &Service) -> bool {
+    let files = service.config_files();
+    let is_unread = |file: &String| read(service, file).is_err();
+    !files.iter().any(is_unread)
+        && (!files.is_empty() || product.default_config().is_none() || !service.is_built)
 }
 
 /// Reads the text of a file, whose name tells its format.
@@ -124,6 +140,18 @@ pub fn all(service: &Service) -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_listeners_are_those_that_the_settings_and_the_command_name() {
+        let read = |yaml: &str| {
+            let yaml = YamlLoader::load_from_str(yaml).expect("YAML").remove(0);
+            listeners(Product::Hydra, &Service::read("hydra", &yaml))
+        };
+        assert_eq!(read("command: serve all"), [("public", Some(4444)), ("admin", Some(4445))]);
+        assert_eq!(read("command: serve admin --dev"), [("admin", Some(4445))]);
+        let moved = "{command: serve all, environment: {SERVE_PUBLIC_PORT: 80, SERVE_ADMIN_HOST: 'unix:/run/h.sock'}}";
+        assert_eq!(read(moved), [("public", Some(80)), ("admin", None)]);
+    }
 
     #[test]
     fn a_setting_reads_the_same_in_each_format() {

@@ -30,6 +30,8 @@ pub struct Stack {
     volumes: BTreeMap<String, (String, bool)>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     has_external_network: bool,
+    /// The networks and volumes that the stack doesn't make: their kinds, and the engine's names.
+    pub external: Vec<(&'static str, String)>,
     /// The values that `.env.example` has.
     examples: BTreeSet<String>,
 }
@@ -102,14 +104,26 @@ impl Stack {
             let prefixed = if is_external { name.clone() } else { format!("{project}_{name}") };
             (name, known.unwrap_or(prefixed), is_external)
         };
-        let volumes = declared("volumes").into_iter().map(engines_name);
-        let volumes = volumes.map(|(name, known, is_external)| (name, (known, is_external))).collect();
+        let volumes: Vec<_> = declared("volumes").into_iter().map(engines_name).collect();
         let declared: Vec<_> = declared("networks").into_iter().map(engines_name).collect();
         let has_external_network = declared.iter().any(|(_, _, is_external)| *is_external);
+        let uses = |kind: &str, name: &String| {
+            services.values().any(|service| match kind {
+                "network" => service.networks.contains(name),
+                _ => service.mounts.iter().any(|mount| mount.volume.as_ref() == Some(name)),
+            })
+        };
+        let of_kind = |kind: &'static str, all: &[(String, String, bool)]| {
+            let used = all.iter().filter(|(name, _, is_external)| *is_external && uses(kind, name));
+            used.map(|(_, known, _)| (kind, known.clone())).collect::<Vec<_>>()
+        };
+        let external = [of_kind("network", &declared), of_kind("volume", &volumes)].concat();
+        let volumes =
+            volumes.into_iter().map(|(name, known, is_external)| (name, (known, is_external))).collect();
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
         let examples = env_file::examples(dir);
-        Self { project, services, networks, volumes, has_external_network, examples }
+        Self { project, services, networks, volumes, has_external_network, external, examples }
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
@@ -122,6 +136,7 @@ impl Stack {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             has_external_network: false,
+            external: vec![],
             examples: BTreeSet::new(),
         };
         match everything.serving(product) {
@@ -131,7 +146,7 @@ impl Stack {
                 service.profiles.join(", ")
             ),
             _ => format!(
-                "{product}: not in this stack (no service has an image, name or command of that name)"
+                "{product}: not in this stack (no service has an image, name, command or label of that name)"
             ),
         }
     }
@@ -154,14 +169,21 @@ impl Stack {
     }
 
     /// The services that belong to a product: by the name of their image, else by their own name or program.
-    fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
+    pub(crate) fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
         let name = product.name();
         self.services.values().filter(move |service| {
-            let image = service.image.as_deref().map(image::name);
-            match image {
-                Some(image) if Product::ALL.iter().any(|p| p.name() == image) => image == name,
-                _ => service.name == name || service.words().any(|word| word == name),
-            }
+            let by_name = || match service.image.as_deref().map(image::name) {
+                Some(image) if Product::named(image).is_some() => image == name,
+                // A database may have the name of who uses it, and a one-shot that is built here that of who it is for.
+                _ => {
+                    let is_database = service.environment.keys().any(|key| key.starts_with("POSTGRES_"));
+                    let is_for = || service.name.split(['-', '_', '.']).any(|part| part == name);
+                    (service.name == name && !is_database)
+                        || service.words().any(|word| word == name)
+                        || (service.is_built && service.is_migration() && is_for())
+                }
+            };
+            service.is_told(product).unwrap_or_else(by_name)
         })
     }
 
@@ -266,9 +288,9 @@ impl Stack {
         Ok(Some(Deployment { product, migrate, configs, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
-    /// The engine's name of the network that a service is in.
-    pub fn network_of(&self, service: &Service) -> Option<&str> {
-        service.networks.iter().find_map(|network| self.networks.get(network)).map(String::as_str)
+    /// The engine's names of the networks that a service is in.
+    pub fn networks_of(&self, service: &Service) -> Vec<&str> {
+        service.networks.iter().filter_map(|network| self.networks.get(network)).map(String::as_str).collect()
     }
 
     /// What the engine mounts for a mount of a service: the volume by the engine's name, or a path of the host.
@@ -348,7 +370,7 @@ fn find_dsn(
     Err(Failure::new(Exit::Failed, message).hint(hint).into())
 }
 
-fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
+pub(crate) fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
     let services = config["services"].as_hash().into_iter().flatten();
     let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
     let read = |(name, yaml): (String, &Yaml)| {

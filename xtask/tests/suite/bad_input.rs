@@ -27,7 +27,7 @@ fn configuration_files_that_are_missing() {
         let fake = Fake::new();
         fake.project.remove(file);
         let missing = format!("{file} is missing");
-        fake.run(command).exits(5).says(&missing).says("hint: put it back");
+        fake.run(command).exits(5).says(&missing).says("hint: put it ");
         assert!(!fake.calls().contains("compose up"), "{}", fake.calls());
     }
 }

@@ -28,6 +28,7 @@ impl Fake {
         project.write(".env", &secrets());
         let config =
             include_str!("fixtures/config-v2.yml").replace("DIR", &project.dir.display().to_string());
+        let project_file = project_file();
         // The fakes are one project, each of an engine of its own: none waits for the lock of another.
         let engine = format!("{}\n", project.dir.display());
         Self { project, programs: vec!["docker"], rules: vec![] }
@@ -36,6 +37,7 @@ impl Fake {
             .answers("docker compose version --short", "2.26.1\n")
             .answers("docker compose config", &config)
             .answers("docker compose -f - config", "{}\n")
+            .answers("docker compose config --no-interpolate", &project_file)
             .answers("docker image inspect *", r#"[{"Id":"sha256:cafe","Config":{"Labels":null}}]"#)
     }
 
@@ -49,6 +51,7 @@ impl Fake {
             .answers("docker-compose version --short", "1.29.2\n")
             .answers("docker-compose config", &config)
             .answers("docker-compose -f - config", "{}\n")
+            .answers("docker-compose config --no-interpolate", &project_file())
     }
 
     /// The production stack instead, all its files written.
@@ -89,6 +92,11 @@ impl Fake {
     /// A call that succeeds.
     pub fn answers(self, pattern: &str, stdout: &str) -> Self {
         self.rule(pattern, stdout, "", 0)
+    }
+
+    /// A call that succeeds, and warns.
+    pub fn warns(self, pattern: &str, stdout: &str, stderr: &str) -> Self {
+        self.rule(pattern, stdout, stderr, 0)
     }
 
     /// A call that fails.
@@ -202,6 +210,12 @@ pub fn container(id: &str, service: &str, state: &str) -> String {
             "Config":{{"Image":"image-of-{service}","Labels":{{"com.docker.compose.service":"{service}"}}}},
             "HostConfig":{{"PortBindings":{{}}}},"NetworkSettings":{{"Ports":{{}}}}}}]"#
     )
+}
+
+/// The stack with its variables' names in it, as Compose prints it without their values.
+fn project_file() -> String {
+    let path = crate::project::workspace().join("docker-compose.yml");
+    std::fs::read_to_string(path).expect("the stack")
 }
 
 fn secrets() -> String {

@@ -54,6 +54,9 @@ mod ground;
 #[cfg(unix)]
 mod interrupted;
 #[cfg(unix)]
+mod other_stacks;
+mod other_stacks_run;
+#[cfg(unix)]
 mod plans;
 #[cfg(unix)]
 mod production;

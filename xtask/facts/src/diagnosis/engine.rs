@@ -36,7 +36,7 @@ pub const ROWS: &[Row] = &[
         id: "registry-unreachable",
         any: &["Get \"https://*/*\": *", "Get \"http://*/*\": *", "TLS handshake timeout"],
         message: "the registry {1} can't be reached",
-        hint: "see to the network or the proxy of the Docker daemon, or do without a registry: cargo xtask up --stand-in",
+        hint: "see to the network or the proxy of the Docker daemon, or name an image that is here: docker image ls",
         ..ROW
     },
     Row {
@@ -71,6 +71,28 @@ pub const ROWS: &[Row] = &[
         any: &["The container name \"/*\" is already in use"],
         message: "another container has the name {1}",
         hint: "docker rm {1}",
+        ..ROW
+    },
+    Row {
+        id: "external-network",
+        any: &["etwork * declared as external, but could not be found"],
+        message: "the network {1}, which the stack takes from elsewhere, isn't there",
+        hint: "docker network create {1}",
+        ..ROW
+    },
+    Row {
+        id: "external-volume",
+        any: &["external volume \"*\" not found", "olume * declared as external, but could not be found"],
+        message: "the volume {1}, which the stack takes from elsewhere, isn't there",
+        hint: "docker volume create {1}",
+        ..ROW
+    },
+    Row {
+        id: "client-too-old",
+        any: &["client version * is too old"],
+        message: "this Compose speaks version {1} of the engine's language, which the engine no longer knows",
+        hint: "take Compose 2 (the package docker-compose-plugin, or a newer docker-compose); where it is there \
+               already: XTASK_COMPOSE=\"docker compose\" before the command",
         ..ROW
     },
     Row {

@@ -8,9 +8,12 @@ use super::*;
 use crate::secrets::Secrets;
 
 /// Causes whose text is that of the sources or the manuals: nothing here provokes them.
-const NOT_RECORDED: [&str; 7] = [
+const NOT_RECORDED: [&str; 10] = [
+    "client-too-old",
     "configuration-invalid",
     "duplicates",
+    "external-network",
+    "external-volume",
     "networks-used-up",
     "no-space",
     "pull-limit",

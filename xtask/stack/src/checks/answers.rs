@@ -34,11 +34,9 @@ pub fn major(server: &Service, image: &str, volume: &str, text: &str) -> Option<
 }
 
 /// Of what the registry says about an image that isn't here and that it doesn't give.
-pub fn pull(service: &Service, image: &str, text: &str) -> Finding {
+pub fn pull(service: &Service, image: &str, text: &str, fix: String) -> Finding {
     let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     let reason = last.rsplit(": ").find(|part| part.trim().contains(' ')).unwrap_or(last).trim();
-    let fix = "name one that can be had, in .env where the stack has a variable for it (KRATOS_IMAGE ...), or try \
-               it without a registry: cargo xtask up --stand-in";
     Finding::missing(&service.name, format!("its image {image} isn't here, nor to be pulled: {reason}"), fix)
 }
 
@@ -124,9 +122,14 @@ mod tests {
     fn the_reason_why_an_image_can_not_be_pulled_is_the_registrys_last_word() {
         let text =
             "failed to configure transport: error pinging: Get \"https://r/v2/\": dial tcp: no such host\n";
-        let found = pull(&Service::read("kratos", &Yaml::Null), "oryd/kratos:v0", text);
+        let found = pull(&Service::read("kratos", &Yaml::Null), "oryd/kratos:v0", text, String::new());
         assert_eq!(found.message, "its image oryd/kratos:v0 isn't here, nor to be pulled: no such host");
-        let found = pull(&Service::read("kratos", &Yaml::Null), "k:v0", "no such manifest: docker.io/k:v0\n");
+        let found = pull(
+            &Service::read("kratos", &Yaml::Null),
+            "k:v0",
+            "no such manifest: docker.io/k:v0\n",
+            String::new(),
+        );
         assert_eq!(found.message, "its image k:v0 isn't here, nor to be pulled: no such manifest");
     }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use yaml_rust2::Yaml;
 
+use super::absent::{Kind, got, quoted};
 use super::{Finding, View};
-use crate::service::Service;
+use crate::service::{Mount, Service};
 use crate::settings;
-use xtask_runner::process::quote;
 
 /// Every file is there; those of Ory can be read as what their names say.
 pub fn check(view: &View) -> Vec<Finding> {
@@ -28,44 +28,34 @@ fn default_of(product: ory_facts::product::Product, service: &Service) -> Option
     service.on_host(product.default_config()?)
 }
 
-/// A path as it is typed.
-fn quoted(path: &Path) -> String {
-    quote(&path.display().to_string())
-}
-
-/// The files and folders that a service is to read and that aren't there. Docker would make a folder in the place
-/// of each, owned by root.
+/// The files that a service is to read and that aren't there: Docker would make a folder in the place of each, owned by
+/// root. And the folders that Docker doesn't make: those that it makes are for the container to write to.
 pub fn missing(service: &Service) -> Vec<Finding> {
-    let sources = service.mounts.iter().filter_map(|mount| Some((mount.source.clone()?, mount.is_secret())));
-    let files = sources.chain(read_by(service).into_iter().map(|path| (path, false)));
+    let sources = service.mounts.iter().filter_map(|mount| {
+        let kind = match (mount.is_secret(), is_of_file(mount)) {
+            (true, _) => Kind::Secret,
+            (_, true) => Kind::File,
+            (_, false) => Kind::Folder,
+        };
+        (kind != Kind::Folder || !mount.is_made).then_some((mount.source.clone()?, kind))
+    });
+    let files = sources.chain(read_by(service).into_iter().map(|path| (path, Kind::File)));
     let mut seen = BTreeSet::new();
     let absent = files.filter(|(path, _)| !path.exists() && seen.insert(path.clone()));
     absent
-        .map(|(path, is_secret)| {
-            let fix = match is_secret {
-                true => written(&path),
-                false => format!("put it back: git checkout -- {}", quoted(&path)),
-            };
+        .map(|(path, kind)| {
+            let does = if kind == Kind::Folder { "mounts" } else { "reads" };
             let message =
-                format!("{} is missing, which the service `{}` reads", path.display(), service.name);
-            Finding::missing(&service.name, message, fix)
+                format!("{} is missing, which the service `{}` {does}", path.display(), service.name);
+            Finding::missing(&service.name, message, got(&path, kind))
         })
         .collect()
 }
 
-/// How a file with secrets comes to be: after its example, where there is a folder `NAME.example` beside its own.
-fn written(path: &Path) -> String {
-    let folder = path.parent().unwrap_or(path);
-    let examples = folder.with_extension("example");
-    let example = examples.join(path.file_name().unwrap_or_default());
-    let shown = quoted(folder);
-    if !folder.exists() && examples.exists() {
-        format!("cp -r {} {shown} && chmod 700 {shown}, then write the values there", quoted(&examples))
-    } else if example.exists() {
-        format!("cp {} {shown}/, then write the values there", quoted(&example))
-    } else {
-        "put it there: a secret is in no repository".into()
-    }
+/// Whether a file is meant to be there, by its name; a folder such as `conf.d` has a dot in it too.
+fn is_of_file(mount: &Mount) -> bool {
+    let name = mount.target.rsplit('/').next().unwrap_or_default().trim_start_matches('.');
+    name.rsplit_once('.').is_some_and(|(_, extension)| !extension.is_empty() && extension != "d")
 }
 
 /// The files on the host that a service is started with, and those that these name.
@@ -90,7 +80,7 @@ fn invalid(service: &Service, path: &Path) -> Option<Finding> {
     let shown = path.display();
     if path.is_dir() {
         let message = format!("{shown} is a folder, which Docker made where the file was missing");
-        let fix = format!("sudo rmdir {0}, then put it back: git checkout -- {0}", quoted(path));
+        let fix = format!("sudo rmdir {}, then {}", quoted(path), got(path, Kind::File));
         return Some(Finding::missing(&service.name, message, fix));
     }
     let error = match std::fs::read_to_string(path) {
@@ -273,6 +263,36 @@ mod tests {
         assert!(findings[0].message.contains("a.json is missing"), "{findings:?}");
         folder.write("a.json", "{");
         assert!(found(check, &folder.stack())[0].message.contains("a.json isn't valid"));
+    }
+
+    #[test]
+    fn a_folder_that_docker_makes_is_not_missing_and_a_file_is() {
+        let folder = Folder::new("made", "a: 1\n");
+        let at = |source: &str, target: &str, more: &str| {
+            let source = folder.0.join(source).display().to_string();
+            let volume = format!("{{type: bind, source: {source}, target: {target}{more}}}");
+            let yaml = YamlLoader::load_from_str(&format!("volumes: [{volume}]")).expect("YAML").remove(0);
+            missing(&Service::read("db", &yaml)).into_iter().next().map(|found| found.fix.expect("a fix"))
+        };
+        let made = ", bind: {create_host_path: true}";
+        assert_eq!(at("pgdata", "/var/lib/postgresql/data", made), None);
+        assert_eq!(at("conf.d", "/etc/conf.d", made), None);
+        assert!(at("pgdata", "/data", ", bind: {}").is_some_and(|fix| fix.starts_with("mkdir -p /")));
+        let fix = || at("init.sql", "/docker-entrypoint-initdb.d/init.sql", made).expect("missing");
+        assert!(fix().contains("own instructions"), "{}", fix());
+        folder.write(".env", "INIT=./init.sql\n");
+        assert!(fix().contains("mend INIT in .env"), "{}", fix());
+        folder.write("init.sql.example", "");
+        assert!(fix().starts_with("cp /") && fix().contains("init.sql.example "), "{}", fix());
+        let git = |args: &[&str]| {
+            let git = std::process::Command::new("git").args(args).current_dir(&folder.0).output();
+            assert!(git.expect("git").status.success(), "{args:?}");
+        };
+        folder.write("init.sql", "");
+        git(&["init", "-q"]);
+        git(&["add", "init.sql"]);
+        std::fs::remove_file(folder.0.join("init.sql")).expect("removed");
+        assert!(fix().starts_with("put it back: git checkout -- /"), "{}", fix());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can be wrong with a stack, seen from what Compose resolved and from the files it mounts alone: one table
 //! of checks. Those that ask the engine or PostgreSQL are xtask's own.
 
+mod absent;
 pub mod answers;
 pub mod dsns;
 pub mod files;
@@ -143,10 +144,15 @@ pub const CHECKS: &[Check] = &[
     check("dsns", "each names a PostgreSQL database of its own", dsns::check),
     Check { hurts: true, ..check("storage", "the databases are on volumes", storage::check) },
     check("databases", "not left to scripts of an empty volume", storage::check_scripts),
+    check("labels", "each that tells a product names one", start::check_labels),
     check("start", "the servers wait for their database", start::check),
     check("admin", "the admin ports are of this machine only", ports::check),
     check("health", "no health check asks for less than readiness", health::check),
-    check("tags", "each image has a fixed tag, the same to migrate and to serve", images::check),
+    check(
+        "tags",
+        "each image of Ory and PostgreSQL has a fixed tag, the same to migrate and to serve",
+        images::check,
+    ),
     check("courier", "it sends to a host that can be there", start::check_courier),
 ];
 

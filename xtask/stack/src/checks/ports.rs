@@ -7,11 +7,10 @@ pub fn check(view: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &view.products {
         let service = deployed.serve;
-        let own = settings::ports(deployed.product, service);
-        let listeners = deployed.product.listeners().iter().zip(own);
+        let listeners = settings::listeners(deployed.product, service).into_iter();
         let admin: Vec<_> = listeners
-            .filter(|((name, _), _)| ["admin", "write"].contains(name))
-            .map(|(_, port)| port)
+            .filter(|(name, _)| ["admin", "write"].contains(name))
+            .filter_map(|(_, port)| port)
             .collect();
         for port in service.ports.iter().filter(|port| admin.contains(&port.target) && port.is_public()) {
             let (target, published) = (port.target, port.published.map_or(String::new(), |p| p.to_string()));

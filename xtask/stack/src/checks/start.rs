@@ -1,13 +1,16 @@
 //! What a server needs when it starts: a migrated database; and, for Kratos, somebody who takes its mail.
 
 use super::{Deployed, Finding, View, dsns};
-use crate::service::scalar;
+use crate::learned::PRODUCT_LABEL;
+use crate::service::{Service, scalar};
 use crate::settings;
 use ory_facts::product::Product;
 
 /// Each server waits until it is migrated, or until its database is healthy.
 pub fn check(view: &View) -> Vec<Finding> {
-    view.products.iter().filter_map(|deployed| check_wait(view, deployed)).collect()
+    let one_shots = view.products.iter().filter(|deployed| deployed.migrate.name != deployed.serve.name);
+    let one_shots = one_shots.filter_map(|deployed| check_database(view, deployed, deployed.migrate));
+    view.products.iter().filter_map(|deployed| check_wait(view, deployed)).chain(one_shots).collect()
 }
 
 fn check_wait(view: &View, deployed: &Deployed) -> Option<Finding> {
@@ -25,14 +28,29 @@ fn check_wait(view: &View, deployed: &Deployed) -> Option<Finding> {
         return (!waits(migrate, "service_completed_successfully"))
             .then(|| Finding::warning(&serve.name, message, fix));
     }
+    check_database(view, deployed, serve)
+}
+
+/// A service of a product waits until the product's database is healthy.
+fn check_database(view: &View, deployed: &Deployed, service: &Service) -> Option<Finding> {
     let server = dsns::of(deployed).iter().find_map(|dsn| view.reached_by(&dsn.host))?;
-    if waits(&server.name, "service_healthy") {
+    if service.depends_on.get(&server.name).is_some_and(|known| known == "service_healthy") {
         return None;
     }
     let message = format!("it doesn't wait until `{}` is healthy", server.name);
     let fix = format!("depends_on: {{{}: {{condition: service_healthy}}}}", server.name);
     let more = if server.healthcheck.is_empty() { ", with a healthcheck there" } else { "" };
-    Some(Finding::warning(&serve.name, message, fix + more))
+    Some(Finding::warning(&service.name, message, fix + more))
+}
+
+/// A label that tells a product names one.
+pub fn check_labels(view: &View) -> Vec<Finding> {
+    let wrong = view.services.values().filter_map(|service| {
+        let value = service.labels.get(PRODUCT_LABEL).filter(|_| service.labelled().is_none())?;
+        let message = format!("its label {PRODUCT_LABEL} is `{value}`, which is no product");
+        Some(Finding::failure(&service.name, message, format!("{PRODUCT_LABEL}: kratos, hydra or keto")))
+    });
+    wrong.collect()
 }
 
 /// Kratos's mail goes to a host that can be there.
@@ -89,15 +107,28 @@ mod tests {
         let with = |depends: &str| {
             let stack = GOOD.replace(WAIT, &format!("depends_on: {depends}"));
             format!(
-                "{stack}kratos-migrate: {{image: 'oryd/kratos:v26.2.0', command: migrate sql -e --yes}}\n"
+                "{stack}kratos-migrate: {{image: 'oryd/kratos:v26.2.0', command: migrate sql -e --yes, {WAIT}}}\n"
             )
         };
+        let right = "{kratos-migrate: {condition: service_completed_successfully}}";
+        let findings = found(check, &with(right).replace(&format!(", {WAIT}}}"), "}"));
+        assert_eq!((findings.len(), findings[0].subject.as_str()), (1, "kratos-migrate"));
+        assert_eq!(findings[0].message, "it doesn't wait until `db` is healthy");
         for depends in ["[kratos-migrate]", "{db: {condition: service_healthy}}"] {
             let findings = found(check, &with(depends));
             assert_eq!(findings.len(), 1);
             assert_eq!(findings[0].message, "it doesn't wait until `kratos-migrate` has migrated");
         }
-        assert_eq!(found(check, &with("{kratos-migrate: {condition: service_completed_successfully}}")), []);
+        assert_eq!(found(check, &with(right)), []);
+    }
+
+    #[test]
+    fn a_label_that_names_no_product_is_found() {
+        let from = "command: serve --dev";
+        let label = |value: &str| format!("{from}\n  labels: {{xtask.product: {value}}}");
+        let finding = finds(check_labels, from, &label("kratoz"));
+        assert!(finding.message.contains("`kratoz`"), "{finding:?}");
+        accepts(check_labels, from, &label("kratos"));
     }
 
     #[test]

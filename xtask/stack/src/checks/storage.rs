@@ -36,6 +36,9 @@ fn check_server(server: &Service) -> Option<Finding> {
     let major = server.image.as_deref().and_then(image::postgres_major);
     let data: Vec<_> = server.mounts.iter().filter(|mount| !mount.target.starts_with(SCRIPTS)).collect();
     let is_kept = |mount: &&&Mount| mount.source.is_some() || mount.volume.is_some();
+    if !is_database(server) {
+        return None;
+    }
     let is_in_memory = server.tmpfs.iter().any(|target| target.starts_with("/var/lib/postgresql"));
     let is_postgres = server.image.as_deref().is_some_and(|image| image::name(image) == "postgres");
     let covers = |mount: &&Mount| !is_postgres || holds_data(server, major, &mount.target);
@@ -53,6 +56,15 @@ fn check_server(server: &Service) -> Option<Finding> {
         None => "its data is in no volume with a name: it is lost at `down`".into(),
     };
     Some(Finding::warning(&server.name, message, fix))
+}
+
+/// Whether a server has data itself: a pooler, or another proxy, has none.
+fn is_database(server: &Service) -> bool {
+    let image = server.image.as_deref().map(image::name).unwrap_or_default();
+    let set =
+        ["POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_HOST_AUTH_METHOD", "POSTGRESQL_PASSWORD", "PGDATA"];
+    let is_named = ["postgres", "postgis", "timescale", "pgvector"].iter().any(|name| image.contains(name));
+    !image.contains("bouncer") && (is_named || set.iter().any(|name| server.environment.contains_key(*name)))
 }
 
 /// Where the official image wants the volume. Since 18 the data is in a folder of the release below it.
@@ -129,6 +141,16 @@ mod tests {
         }
         accepts(check, VOLUMES, "tmpfs: /var/lib/postgresql/data");
         accepts(check, VOLUMES, "volumes: ['/srv/data:/var/lib/postgresql/data']");
+    }
+
+    #[test]
+    fn a_pooler_has_no_data() {
+        for image in ["mine/pgbouncer:1", "registry.example.com/pool:1"] {
+            accepts(check, &format!("{IMAGE}\n"), &format!("image: {image}\n  tmpfs: [/tmp]\n"));
+            let stack =
+                super::super::tests::GOOD.replace(IMAGE, &format!("image: {image}")).replace(VOLUMES, "");
+            assert_eq!(super::super::tests::found(check, &stack), []);
+        }
     }
 
     #[test]

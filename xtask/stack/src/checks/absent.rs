@@ -1,0 +1,75 @@
+//! How a file that isn't there comes to be there: out of git where git has it, else after its example, or by who is named.
+
+use std::path::{Path, PathBuf};
+
+use crate::env_file;
+use xtask_runner::process::{Invocation, quote};
+
+/// What kind of thing is to be at a path.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    File,
+    Folder,
+    Secret,
+}
+
+/// A path as it is typed.
+pub fn quoted(path: &Path) -> String {
+    quote(&path.display().to_string())
+}
+
+/// How what is missing comes to be there.
+pub fn got(path: &Path, kind: Kind) -> String {
+    if kind == Kind::Secret {
+        return written(path);
+    }
+    let shown = quoted(path);
+    if is_tracked(path) {
+        return format!("put it back: git checkout -- {shown}");
+    }
+    if let Some(example) = example_of(path) {
+        let copy = if example.is_dir() { "cp -r" } else { "cp" };
+        return format!("{copy} {} {shown}, then look through what is in it", quoted(&example));
+    }
+    let variable = path.ancestors().skip(1).find_map(|folder| env_file::name_behind(folder, path));
+    match (variable, kind) {
+        (Some(name), _) => format!("mend {name} in .env, where its path comes from, or put it there"),
+        (None, Kind::Folder) => format!("mkdir -p {shown}"),
+        (None, _) => "put it there, as the project's own instructions say".into(),
+    }
+}
+
+/// Whether git has it.
+fn is_tracked(path: &Path) -> bool {
+    let folder = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(path);
+    let shown = path.display().to_string();
+    let ask = Invocation::new("git", folder).args(["ls-files", "--error-unmatch", "--", &shown]);
+    ask.output().is_ok_and(|output| output.status.success())
+}
+
+/// What people put beside a file that is to be made of it: `X.example`, `X.sample`, `x.example.yml`, `example.x.yml`.
+fn example_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let words = ["example", "sample", "dist", "template"];
+    let within =
+        |word: &str| name.rsplit_once('.').map(|(stem, extension)| format!("{stem}.{word}.{extension}"));
+    let names = words.iter().flat_map(|word| {
+        [Some(format!("{name}.{word}")), within(word), Some(format!("{word}.{name}"))].into_iter().flatten()
+    });
+    names.map(|name| path.with_file_name(name)).find(|example| example.exists())
+}
+
+/// How a file with secrets comes to be: after its example, where there is a folder `NAME.example` beside its own.
+fn written(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(path);
+    let examples = folder.with_extension("example");
+    let example = examples.join(path.file_name().unwrap_or_default());
+    let shown = quoted(folder);
+    if !folder.exists() && examples.exists() {
+        format!("cp -r {} {shown} && chmod 700 {shown}, then write the values there", quoted(&examples))
+    } else if example.exists() {
+        format!("cp {} {shown}/, then write the values there", quoted(&example))
+    } else {
+        "put it there: a secret is in no repository".into()
+    }
+}
