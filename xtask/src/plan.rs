@@ -17,6 +17,7 @@ use ory_environment::context::Context;
 use ory_environment::convergence::{self, Work};
 use ory_environment::diagnosis;
 use ory_environment::known::{self, Extent};
+use ory_environment::lost_rows;
 use ory_environment::migrations::{self, Ahead, Outcome};
 use ory_environment::one_off;
 use ory_environment::postgres::{self, MayCreate};
@@ -371,9 +372,13 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     let mut pending = Vec::new();
     for deployment in deployments {
         let product = deployment.product;
-        match migrations::state_not_ahead(cx, deployment)?.pending() {
+        let state = migrations::state_not_ahead(cx, deployment)?;
+        match state.pending() {
             Some(0) => {}
-            Some(count) => pending.push((product, count)),
+            Some(count) => {
+                lost_rows::refuse(cx, deployment, &state, None, false)?;
+                pending.push((product, count));
+            }
             None => {
                 cx.out.warn(format!("{product}'s image is too old to tell whether migrations are pending"))
             }

@@ -13,6 +13,7 @@ pub mod in_place;
 pub mod known;
 pub mod load;
 pub mod lock;
+pub mod lost_rows;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
