@@ -5,6 +5,7 @@
 mod backups;
 mod backups_at_once;
 mod edges;
+mod lost_rows;
 mod roles;
 mod rows;
 mod secrets;
