@@ -14,7 +14,7 @@ use crate::diagnosis;
 use ory_facts::applied;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
-use ory_facts::sql::{self, UNLOGGED, identifier, literal};
+use ory_facts::sql::{self, CREATING, UNLOGGED, identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
 use ory_stack::env_file;
@@ -322,7 +322,7 @@ pub fn create_query(
         MayCreate::Labelled => creatable(server).iter().any(|allowed| allowed == name),
         MayCreate::Any => true,
     };
-    let mut script = UNLOGGED.to_string();
+    let mut script = format!("{CREATING}{UNLOGGED}");
     for dsn in products.iter().map(|deployment| &deployment.dsn) {
         let Dsn { user, password, database, .. } = dsn;
         let (role, owned) = (identifier(user), identifier(database));
@@ -349,12 +349,15 @@ fn administrator(server: &Service) -> Vec<(String, String)> {
     env
 }
 
-/// psql commands that create an object unless the catalog has it, and then print a line about it.
+/// psql commands that create an object unless the catalog has it, and then print a line about it. Somebody else may make it
+/// at the same moment: then it is there, by either catalog's word for it.
 fn unless_there(catalog: &str, kind: &str, name: &str, create: &str) -> String {
     let name = literal(name);
     format!(
         "select not exists (select from {catalog} = {name}) as missing \\gset\n\\if :missing\n\
-         {create};\nselect '{kind} ' || {name};\n\\endif\n"
+         \\set ON_ERROR_STOP 0\n{create};\n\\set own_state :SQLSTATE\n\\set ON_ERROR_STOP 1\n\
+         select :'own_state' in ('23505', '42P04', '42710') as is_there, :'own_state' = '00000' as is_made \\gset\n\
+         \\if :is_made\nselect '{kind} ' || {name};\n\\elif :is_there\n\\else\n{create};\n\\endif\n\\endif\n"
     )
 }
 
@@ -376,6 +379,16 @@ fn creatable(server: &Service) -> Vec<String> {
 /// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
 pub fn ready_query(cx: &Context, container: &str) -> Invocation {
     cx.engine.docker(["exec", container, "pg_isready", "-q", "-h", "127.0.0.1"])
+}
+
+/// Whether the server behind a DSN answers and isn't starting or stopping, whoever it lets in. Told by an exit code, as what
+/// psql prints of a refusal is in the server's language, and has no SQLSTATE.
+/// Source: <https://www.postgresql.org/docs/17/app-pg-isready.html>.
+pub fn answers(cx: &Context, deployment: &Deployment) -> bool {
+    let Ok(place) = running_place(cx, deployment) else { return false };
+    let ping = client(cx, &place, deployment.dsn.environment(), &["pg_isready", "-q"]);
+    let ping = ping.until(&cx.options.interrupt, Some(cx.options.wait()));
+    ping.output().is_ok_and(|output| output.status.success())
 }
 
 /// Waits until a server takes connections.

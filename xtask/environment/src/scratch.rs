@@ -13,7 +13,7 @@ use crate::server_lock::{self, ServerLock};
 use ory_facts::catalog;
 use ory_facts::lost;
 use ory_facts::names;
-use ory_facts::sql::identifier;
+use ory_facts::sql::{CREATING, identifier};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::{CommandError, Invocation};
@@ -82,7 +82,7 @@ impl<'a> Scratch<'a> {
         let [name, role] = [&self.scratch.dsn.database, &self.scratch.dsn.user].map(|name| identifier(name));
         // Not template1, which may have what somebody put there.
         let script = format!(
-            "drop database if exists {name};\ncreate database {name} owner {role} template template0;\n"
+            "{CREATING}drop database if exists {name};\ncreate database {name} owner {role} template template0;\n"
         );
         postgres::administer(self.cx, self.place, self.own, script)
     }

@@ -5,6 +5,7 @@
 mod backups;
 mod backups_at_once;
 mod edges;
+mod goes_on;
 mod lost_rows;
 mod roles;
 mod rows;
