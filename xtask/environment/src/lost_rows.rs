@@ -45,13 +45,14 @@ pub fn refuse(
         return Ok(());
     }
     let repair = format!("cargo xtask repair {product}");
-    let Lost { applied, unclear } = find(cx, deployment, state, &BTreeSet::new(), lock).with_context(|| {
-        let message = format!(
-            "whether {product} has applied {} can't be told: it is older than what was applied last",
-            list(&suspects)
-        );
-        Failure::new(Exit::Failed, message).hint("mend what is said below, then run this again")
-    })?;
+    let Lost { applied, unclear } =
+        find(cx, deployment, state, &BTreeSet::new(), lock).with_context(|| {
+            let message = format!(
+                "whether {product} has applied {} can't be told: it is older than what was applied last",
+                list(&suspects)
+            );
+            Failure::new(Exit::Failed, message).hint("mend what is said below, then run this again")
+        })?;
     if !applied.is_empty() {
         let message = format!(
             "{product}'s database has lost what it noted of {}: the schema has what was applied, and to apply it again \
@@ -126,9 +127,8 @@ fn find(
     let pending = lost::pending(state);
     let actual = drift::there(cx, deployment)?;
     let made = |noted: &BTreeSet<String>| drift::made(cx, deployment, &actual, noted, lock);
-    let is_there = |made: Option<Catalog>| {
-        made.is_some_and(|made| difference::compare(&made, &actual).is_empty())
-    };
+    let is_there =
+        |made: Option<Catalog>| made.is_some_and(|made| difference::compare(&made, &actual).is_empty());
     if pending == older && is_there(made(&BTreeSet::new())?) {
         return Ok(Lost { applied: older, ..lost });
     }

@@ -55,7 +55,8 @@ impl<'a> Scratch<'a> {
         self.remove_container();
         self.create().read(&self.cx.secrets).map_err(|error| self.explain(error))?;
         // As the product, so that what keeps it out of this database shows before Ory retries for minutes.
-        let create = format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted));
+        let create =
+            format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted));
         postgres::change(self.cx, self.place, &self.scratch.dsn, create).read(&self.cx.secrets)?;
         let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
         match one_off::run(self.cx, &self.scratch) {

@@ -29,9 +29,9 @@ pub fn suspects(product: Product, state: &State) -> BTreeSet<String> {
     let carried = state.carried.as_ref();
     let newest = state.applied.iter().rfind(|v| carried.is_some_and(|carried| carried.contains_key(*v)));
     let came_late = |version: &str| {
-        BROUGHT_LATE.iter().any(|(of, late, beside)| {
-            *of == product && *late == version && !state.applied.contains(*beside)
-        })
+        BROUGHT_LATE
+            .iter()
+            .any(|(of, late, beside)| *of == product && *late == version && !state.applied.contains(*beside))
     };
     let older = |version: &String| newest.is_some_and(|newest| version < newest) && !came_late(version);
     pending(state).into_iter().filter(older).collect()

@@ -78,7 +78,8 @@ fn a_role_with_too_few_connections_is_told_so(compose: Compose) {
     let ground = empty(compose);
     ground.run("migrate-kratos").exits(0);
     ground.stack.sql("kratos", "alter role kratos connection limit 1");
-    let told = ground.run("migrate-kratos --force").exits(1).says("the role kratos has a connection limit of 1");
+    let told =
+        ground.run("migrate-kratos --force").exits(1).says("the role kratos has a connection limit of 1");
     assert!(told.hint().contains("alter role"), "{}", told.said);
     ground.stack.sql("kratos", "alter role kratos connection limit 3");
     ground.run("migrate-kratos --force").exits(0);

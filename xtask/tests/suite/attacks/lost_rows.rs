@@ -110,7 +110,8 @@ fn fill(stack: &Stack) {
         let answer = answer.send().expect("an answer");
         assert!((200..300).contains(&answer.status_code), "{}", answer.as_str().unwrap_or_default());
     };
-    let url = |service: &str, port: u16, path: &str| format!("http://{}:{port}{path}", stack.address(service));
+    let url =
+        |service: &str, port: u16, path: &str| format!("http://{}:{port}{path}", stack.address(service));
     let tuple = r#"{"namespace":"Document","object":"d","relation":"owners","subject_id":"alice"}"#;
     send(minreq::put(url("keto", 4467, "/admin/relation-tuples")), tuple);
     send(minreq::post(url("hydra", 4445, "/admin/clients")), r#"{"client_name":"c"}"#);
