@@ -45,14 +45,10 @@ pub fn refuse(
         return Ok(());
     }
     let repair = format!("cargo xtask repair {product}");
-    let Lost { applied, unclear } =
-        find(cx, deployment, state, &BTreeSet::new(), lock).with_context(|| {
-            let message = format!(
-                "whether {product} has applied {} can't be told: it is older than what was applied last",
-                list(&suspects)
-            );
-            Failure::new(Exit::Failed, message).hint("mend what is said below, then run this again")
-        })?;
+    let Lost { applied, unclear } = find(cx, deployment, state, &BTreeSet::new(), lock).with_context(|| {
+        let suspects = list(&suspects);
+        format!("whether {product} has applied {suspects} can't be told: it is older than what was applied last")
+    })?;
     if !applied.is_empty() {
         let message = format!(
             "{product}'s database has lost what it noted of {}: the schema has what was applied, and to apply it again \
@@ -89,13 +85,14 @@ pub fn notes(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec
     if all.is_empty() {
         return Ok(vec![]);
     }
-    let actual = drift::there(cx, deployment)?;
+    let (whole, actual) = drift::schemas(cx, deployment)?;
     let each = all.iter().map(|version| BTreeSet::from([version.clone()]));
     let mut first = None;
     // Where it fails without several, one of them may have been applied.
     for noted in [all.clone()].into_iter().chain(each.filter(|_| all.len() > 1)) {
         let Some(made) = drift::made(cx, deployment, &actual, &(&pending - &noted), None)? else { continue };
-        match difference::compare(&made, &actual).into_iter().next() {
+        let near = lost::nearest(&made, &whole, &actual);
+        match difference::compare(&near, &actual).into_iter().next() {
             None => return Ok(noted.iter().map(|version| lost::insert(&actual.schema, version)).collect()),
             Some(difference) => first = first.or(Some(difference)),
         }

@@ -63,6 +63,37 @@ pub fn judge(alone: &Catalog, without: &Catalog, with: &Catalog, actual: &Catalo
     }
 }
 
+/// What the image makes of the applied ones, but as it makes the `whole` where the schema is so already: a release may have
+/// put a step that is applied into a new one.
+pub fn nearest(applied: &Catalog, whole: &Catalog, actual: &Catalog) -> Catalog {
+    let mut near = applied.clone();
+    for table in &applied.tables ^ &whole.tables {
+        match (whole.tables.contains(&table), actual.tables.contains(&table)) {
+            (true, true) => _ = near.tables.insert(table),
+            (false, false) => _ = near.tables.remove(&table),
+            _ => {}
+        }
+    }
+    settle(&mut near.columns, &whole.columns, &actual.columns);
+    settle(&mut near.constraints, &whole.constraints, &actual.constraints);
+    settle(&mut near.indexes, &whole.indexes, &actual.indexes);
+    near
+}
+
+fn settle<K: Ord + Clone, V: Clone + PartialEq>(
+    near: &mut BTreeMap<K, V>,
+    whole: &BTreeMap<K, V>,
+    actual: &BTreeMap<K, V>,
+) {
+    let keys: BTreeSet<K> = near.keys().chain(whole.keys()).cloned().collect();
+    for key in keys.into_iter().filter(|key| actual.get(key) == whole.get(key)) {
+        match whole.get(&key) {
+            Some(value) => _ = near.insert(key, value.clone()),
+            None => _ = near.remove(&key),
+        }
+    }
+}
+
 /// SQL that notes versions as applied, in a schema where nothing was migrated yet: the table as Ory makes it.
 pub fn note(schema: &str, versions: &BTreeSet<String>) -> String {
     if versions.is_empty() {
@@ -159,6 +190,16 @@ mod tests {
         // What somebody added beside it tells nothing.
         assert_eq!(judged(&["c", "other"]), Verdict::Pending);
         assert_eq!(judged(&["c", "d", "index", "other"]), Verdict::Applied);
+    }
+
+    #[test]
+    fn what_an_older_release_made_already_is_no_difference() {
+        let (applied, whole) = (catalog(&["c", "old"]), catalog(&["c", "d", "index"]));
+        let near = |actual: &[&str]| nearest(&applied, &whole, &catalog(actual));
+        assert_eq!(near(&["c", "old", "index"]), catalog(&["c", "old", "index"]));
+        assert_eq!(near(&["c"]), catalog(&["c"]));
+        // What is in neither is one.
+        assert_eq!(near(&["old", "other"]), catalog(&["c", "old"]));
     }
 
     #[test]

@@ -195,12 +195,8 @@ fn five_causes_of_already_exists(compose: Compose) {
     assert_eq!(rows(), before, "rows of after the backup are gone");
 
     stack.sql("kratos", "delete from schema_migration where version = '20250708190000000000'");
-    fails(
-        &stack,
-        migrate,
-        "has lost what it noted of 20250708190000000000",
-    )
-    .then_its_hint_repairs_with(&[("[y/N]", "y\n".into())]);
+    fails(&stack, migrate, "has lost what it noted of 20250708190000000000")
+        .then_its_hint_repairs_with(&[("[y/N]", "y\n".into())]);
     assert_eq!(rows(), before, "rows of after the backup are gone");
 
     stack.sql("kratos", "drop table schema_migration, sessions cascade");

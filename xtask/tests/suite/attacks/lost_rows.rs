@@ -131,8 +131,8 @@ fn a_row_lost_before_an_upgrade_is_named_and_the_upgrade_goes_on_after_it_is_put
     stack.run_release(OLD, "up").exits(0);
     stack.insert_rows();
     let networks = stack.sql("hydra", "select * from networks order by 1");
-    // The first makes tables.
-    for number in [0, 3] {
+    // The first makes tables; the last, of Ory's own, leaves no trace.
+    for number in [0, 3].into_iter().chain(is_real().then_some(8)) {
         let lost = format!("select version from schema_migration order by 1 offset {number} limit 1");
         let lost = stack.sql("hydra", &lost).trim().to_string();
         stack.sql("hydra", &format!("delete from schema_migration where version = '{lost}'"));
@@ -140,7 +140,11 @@ fn a_row_lost_before_an_upgrade_is_named_and_the_upgrade_goes_on_after_it_is_put
             let refused = stack.run(command).exits(1).says(&lost).says("cargo xtask repair hydra");
             assert!(!refused.stderr.contains("20241609000001000001"), "{refused}");
         }
-        stack.sql("hydra", &format!("insert into schema_migration (version) values ('{lost}')"));
+        if number == 8 {
+            stack.run_release(OLD, "repair hydra --yes").exits(0).says("hydra: repaired");
+        } else {
+            stack.sql("hydra", &format!("insert into schema_migration (version) values ('{lost}')"));
+        }
     }
     let lost = stack.sql("hydra", "select min(version) from schema_migration").trim().to_string();
     stack.sql("hydra", &format!("delete from schema_migration where version = '{lost}'"));
