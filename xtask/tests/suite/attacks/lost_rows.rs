@@ -160,10 +160,10 @@ fn a_migration_that_a_release_brought_late_is_applied(compose: Compose) {
     stack.run("migrate-all").exits(0);
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     // One that no list has: it is as before that release, and the next one is applied.
-    let (version, index) = ("20250708190000000001", "identities_nid_external_id_uq_idx");
-    let made = "select indexname from pg_indexes where tablename = 'identities' and indexdef ~ 'external_id'";
-    let index_there = stack.sql("kratos", made).trim().to_string();
-    let index = if index_there.is_empty() { index.to_string() } else { index_there };
+    let (version, index) = match is_real() {
+        true => ("20250708190000000001", "identities_nid_external_id_idx"),
+        false => ("20241029153900000001", "identities_nid_created_at_idx"),
+    };
     stack.sql("kratos", &format!("drop index {index}"));
     stack.sql("kratos", &format!("delete from schema_migration where version = '{version}'"));
     stack.run("migrate-kratos").exits(0).says("kratos: applied 1 migration");
