@@ -18,6 +18,7 @@ use ory_environment::context::Context;
 use ory_environment::convergence::{self, Work};
 use ory_environment::diagnosis;
 use ory_environment::known::{self, Extent};
+use ory_environment::lost_rows;
 use ory_environment::migrations::{self, Ahead, Outcome};
 use ory_environment::one_off;
 use ory_environment::postgres::{self, MayCreate};
@@ -209,11 +210,8 @@ impl Step<'_> {
                         format!("{product}: up to date ({}{label})", counted(total, "migration"))
                     }
                     Outcome::Applied { count, took } => {
-                        format!(
-                            "{product}: applied {} ({}{label})",
-                            counted(count, "migration"),
-                            seconds(took)
-                        )
+                        let (count, took) = (counted(count, "migration"), seconds(took));
+                        format!("{product}: applied {count} ({took}{label})")
                     }
                 });
                 if let Some(service) = then_start {
@@ -378,9 +376,13 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     let mut pending = Vec::new();
     for deployment in deployments {
         let product = deployment.product;
-        match migrations::state_not_ahead(cx, deployment)?.pending() {
+        let state = migrations::state_not_ahead(cx, deployment)?;
+        match state.pending() {
             Some(0) => {}
-            Some(count) => pending.push((product, count)),
+            Some(count) => {
+                lost_rows::refuse(cx, deployment, &state, None, false)?;
+                pending.push((product, count));
+            }
             None => {
                 cx.out.warn(format!("{product}'s image is too old to tell whether migrations are pending"))
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jzon::{Array, JsonValue};
+use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
@@ -320,31 +320,6 @@ impl Engine {
         Ok(names.lines().map(String::from).collect())
     }
 
-    /// Whether there is a volume of this name, whoever has made it.
-    pub fn has_volume(&self, name: &str) -> Result<bool> {
-        let filter = format!("name={name}");
-        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
-        Ok(names.lines().any(|line| line == name))
-    }
-
-    /// The names that hosts have in one of the engine's networks.
-    pub fn hosts_in(&self, network: &str) -> Result<Vec<String>> {
-        let ids = self.docker(["ps", "--quiet", "--filter", &format!("network={network}")]);
-        let ids = ids.read(&Secrets::default())?;
-        if ids.trim().is_empty() {
-            return Ok(vec![]);
-        }
-        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids.split_whitespace())))?;
-        let names = |one: &JsonValue| {
-            let own = one["Name"].as_str().map(|name| name.trim_start_matches('/').to_string());
-            let aliases = one["NetworkSettings"]["Networks"][network]["Aliases"].members();
-            own.into_iter()
-                .chain(aliases.filter_map(|name| name.as_str().map(String::from)))
-                .collect::<Vec<_>>()
-        };
-        Ok(all.iter().flat_map(names).collect())
-    }
-
     /// Containers by name or id; those that are gone are left out.
     pub fn inspect<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Result<Vec<Container>> {
         let ids: Vec<_> = ids.into_iter().collect();
@@ -393,7 +368,7 @@ fn candidates() -> impl Iterator<Item = Vec<String>> {
 }
 
 /// The elements of the array that an inspection prints, whether all was found or not.
-fn printed(inspect: &Invocation) -> Result<Array> {
+pub(crate) fn printed(inspect: &Invocation) -> Result<Array> {
     let output = inspect.output()?;
     let json = jzon::parse(&String::from_utf8_lossy(&output.stdout));
     let mut json = json.with_context(|| format!("failed to read what `{inspect}` printed"))?;

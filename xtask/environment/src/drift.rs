@@ -10,7 +10,8 @@ use crate::carried;
 use crate::context::{Context, work_file};
 use crate::diagnosis;
 use crate::postgres::{self, Place};
-use crate::scratch::Scratch;
+use crate::scratch::{Made, Scratch};
+use crate::server_lock::ServerLock;
 use ory_facts::carried::{State, is_applied, unknown};
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
@@ -35,16 +36,40 @@ pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Di
 
 /// The schema that a product's image makes, and the one that there is.
 pub fn schemas(cx: &Context, deployment: &Deployment) -> Result<(Catalog, Catalog)> {
-    let place = postgres::running_place(cx, deployment)?;
-    let actual = actual(cx, deployment, &place)?;
-    let path = cache(cx, deployment, &actual)?;
-    if let Some(expected) = cached(&path) {
-        return Ok((expected, actual));
+    let actual = there(cx, deployment)?;
+    let expected = made(cx, deployment, &actual, &BTreeSet::new(), None)?;
+    Ok((expected.context("the image ends before its last migration")?, actual))
+}
+
+/// The schema that there is.
+pub fn there(cx: &Context, deployment: &Deployment) -> Result<Catalog> {
+    actual(cx, deployment, &postgres::running_place(cx, deployment)?)
+}
+
+/// The schema that a product's image makes where it finds these versions noted as applied, and doesn't apply them; none
+/// where it fails without what they make. `lock`: that of the database, where it is held.
+pub fn made(
+    cx: &Context,
+    deployment: &Deployment,
+    actual: &Catalog,
+    noted: &BTreeSet<String>,
+    lock: Option<&ServerLock>,
+) -> Result<Option<Catalog>> {
+    let path = cache(cx, deployment, actual)?;
+    let is_whole = noted.is_empty();
+    if let Some(expected) = Some(&path).filter(|_| is_whole).and_then(|path| cached(path)) {
+        return Ok(Some(expected));
     }
-    let text = Scratch::new(cx, deployment, &place).learn(&actual.schema)?;
+    let place = postgres::running_place(cx, deployment)?;
+    let text = match Scratch::new(cx, deployment, &place).learn(&actual.schema, noted, lock)? {
+        Made::Whole(text) => text,
+        Made::Failed(_) => return Ok(None),
+    };
     let expected = read(&text)?;
-    std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
-    Ok((expected, actual))
+    if is_whole {
+        std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(Some(expected))
 }
 
 /// What shows at once, and without making anything: invalid indexes, and where the image's schema is known,

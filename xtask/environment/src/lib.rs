@@ -2,6 +2,7 @@
 //! here.
 
 pub mod backup;
+mod belongings;
 pub mod carried;
 mod client;
 pub mod compose;
@@ -14,6 +15,7 @@ pub mod in_place;
 pub mod known;
 pub mod load;
 pub mod lock;
+pub mod lost_rows;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::carried;
 use crate::context::Context;
 use crate::server_lock::ServerLock;
-use crate::{diagnosis, drift, one_off, postgres, server_lock, split};
+use crate::{diagnosis, drift, lost_rows, one_off, postgres, server_lock, split};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
 use ory_facts::split::{MEMORY, Memory};
@@ -125,6 +125,11 @@ pub fn migrate(
         return Ok(Outcome::UpToDate { total: state.count() });
     }
     split::refuse_old_dsn(deployment, memory)?;
+    // A new database has lost nothing, and its image may not have been asked yet.
+    if !before.is_empty() {
+        let state = State::new(before.clone(), carried::of(cx, deployment)?);
+        lost_rows::refuse(cx, deployment, &state, Some(&lock), is_forced)?;
+    }
     lock.check()?;
     let start = Instant::now();
     // It connects while the migration starts.

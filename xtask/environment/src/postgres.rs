@@ -14,7 +14,7 @@ use crate::server;
 use ory_facts::applied;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
-use ory_facts::sql::{self, UNLOGGED, identifier, literal};
+use ory_facts::sql::{self, CREATING, UNLOGGED, identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
 use ory_stack::env_file::{self, random};
@@ -315,7 +315,7 @@ pub fn create_query(
 ) -> Result<Invocation> {
     let is_listed = |name: &str| creatable(server).iter().any(|allowed| allowed == name);
     let allows = |name: &str| *may_create == MayCreate::Any || is_listed(name);
-    let mut script = UNLOGGED.to_string();
+    let mut script = format!("{CREATING}{UNLOGGED}");
     for dsn in products.iter().map(|deployment| &deployment.dsn) {
         let Dsn { user, password, database, .. } = dsn;
         let (role, owned) = (identifier(user), identifier(database));
@@ -343,12 +343,15 @@ fn administrator(server: &Service) -> Vec<(String, String)> {
     env
 }
 
-/// psql commands that create an object unless the catalog has it, and then print a line about it.
+/// psql commands that create an object unless the catalog has it, and then print a line about it. Somebody else may make it
+/// at the same moment: then it is there, by either catalog's word for it.
 fn unless_there(catalog: &str, kind: &str, name: &str, create: &str) -> String {
     let name = literal(name);
     format!(
         "select not exists (select from {catalog} = {name}) as missing \\gset\n\\if :missing\n\
-         {create};\nselect '{kind} ' || {name};\n\\endif\n"
+         \\set ON_ERROR_STOP 0\n{create};\n\\set own_state :SQLSTATE\n\\set ON_ERROR_STOP 1\n\
+         select :'own_state' in ('23505', '42P04', '42710') as is_there, :'own_state' = '00000' as is_made \\gset\n\
+         \\if :is_made\nselect '{kind} ' || {name};\n\\elif :is_there\n\\else\n{create};\n\\endif\n\\endif\n"
     )
 }
 

@@ -1,19 +1,30 @@
 //! An empty database beside a product's, to see what its image makes. It is removed whatever happens; one that a
 //! killed run left behind, by the next.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Error, Result};
 
 use crate::context::Context;
 use crate::diagnosis;
 use crate::one_off;
 use crate::postgres::{self, Place};
-use crate::server_lock;
+use crate::server_lock::{self, ServerLock};
 use ory_facts::catalog;
+use ory_facts::lost;
 use ory_facts::names;
-use ory_facts::sql::identifier;
+use ory_facts::sql::{CREATING, identifier};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::{CommandError, Invocation};
+
+/// What an image makes of an empty database.
+pub enum Made {
+    /// The text of its catalog.
+    Whole(String),
+    /// It needs what was noted, and not there.
+    Failed(Error),
+}
 
 /// A database that is made and removed as who may do so, and is filled and read as the product.
 pub struct Scratch<'a> {
@@ -31,19 +42,31 @@ impl<'a> Scratch<'a> {
         Self { cx, place, own, scratch: own.scratch(&name) }
     }
 
-    /// Makes it anew, lets the image migrate it, and returns its catalog.
-    pub fn learn(&self, schema: &str) -> Result<String> {
+    /// Makes it anew, lets the image migrate it, and returns its catalog. `noted`: versions that the image finds noted as
+    /// applied, and doesn't apply. `lock`: that of the product's own database, where it is held.
+    pub fn learn(&self, schema: &str, noted: &BTreeSet<String>, lock: Option<&ServerLock>) -> Result<Made> {
         // Another run would take it away, from whatever machine.
-        let _lock = server_lock::acquire(self.cx, self.own)?;
+        let _lock = match lock {
+            Some(lock) => lock.check().map(|()| None)?,
+            None => Some(server_lock::acquire(self.cx, self.own)?),
+        };
         let _progress = self.cx.out.progress(format!("learning what {}'s image makes", self.own.product));
         let _guard = Guard(self);
         self.remove_container();
         self.create().read(&self.cx.secrets).map_err(|error| self.explain(error))?;
         // As the product, so that what keeps it out of this database shows before Ory retries for minutes.
-        let create = format!("create schema if not exists {};\n", identifier(schema));
+        let create =
+            format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted));
         postgres::change(self.cx, self.place, &self.scratch.dsn, create).read(&self.cx.secrets)?;
-        one_off::run(self.cx, &self.scratch)?;
-        postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY).read(&self.cx.secrets)
+        let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
+        match one_off::run(self.cx, &self.scratch) {
+            Ok(()) => query.read(&self.cx.secrets).map(Made::Whole),
+            // What the migrations ended at tells of them only where the server is as it was.
+            Err(error) if error.is::<CommandError>() && !noted.is_empty() => {
+                query.read(&self.cx.secrets).map(|_| Made::Failed(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What is run to learn the schema, as `--dry-run` prints it.
@@ -60,7 +83,7 @@ impl<'a> Scratch<'a> {
         let [name, role] = [&self.scratch.dsn.database, &self.scratch.dsn.user].map(|name| identifier(name));
         // Not template1, which may have what somebody put there.
         let script = format!(
-            "drop database if exists {name};\ncreate database {name} owner {role} template template0;\n"
+            "{CREATING}drop database if exists {name};\ncreate database {name} owner {role} template template0;\n"
         );
         postgres::administer(self.cx, self.place, self.own, script)
     }

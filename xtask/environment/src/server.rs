@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::Invocation;
 
+use crate::client;
 use crate::context::Context;
 use crate::diagnosis;
+use crate::postgres;
 
 /// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
 pub fn ready_query(cx: &Context, container: &str) -> Invocation {
@@ -76,4 +79,14 @@ pub fn running(cx: &Context, server: &Service) -> Result<Listed> {
             Err(diagnosis::of_service(cx, &container.name, message))
         }
     }
+}
+
+/// Whether the server behind a DSN answers and isn't starting or stopping, whoever it lets in. Told by an exit code, as what
+/// psql prints of a refusal is in the server's language, and has no SQLSTATE.
+/// Source: <https://www.postgresql.org/docs/17/app-pg-isready.html>.
+pub fn answers(cx: &Context, deployment: &Deployment) -> bool {
+    let Ok(place) = postgres::running_place(cx, deployment) else { return false };
+    let ping = client::program(cx, &place, deployment.dsn.environment(), &["pg_isready", "-q"]);
+    let ping = ping.until(&cx.options.interrupt, Some(cx.options.wait()));
+    ping.output().is_ok_and(|output| output.status.success())
 }

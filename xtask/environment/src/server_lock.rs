@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::Context;
+use crate::diagnosis;
 use crate::postgres::{self, MAINTENANCE_DATABASE};
 use crate::store::Store;
 use ory_facts::product::Product;
-use ory_facts::sql::literal;
+use ory_facts::sql::{identifier, literal};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::file_lock;
 use xtask_runner::process::CommandError;
 use xtask_runner::session::Session;
+
+/// How many connections a role needs at once: the lock's, one that waits for the end, and Ory's.
+const CONNECTIONS: usize = 3;
 
 /// The lock of a product's database, held until it is dropped.
 pub struct ServerLock<'a> {
@@ -32,6 +36,7 @@ pub struct ServerLock<'a> {
 /// Waits for the lock of a product's database, and says who holds it.
 pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLock<'a>> {
     let (lock, mut answer) = connect(cx, deployment)?;
+    lock.refuse_limit(deployment)?;
     let take = take(&lock.key);
     let start = Instant::now();
     let mut progress = None;
@@ -62,6 +67,7 @@ pub fn acquire_all<'a>(cx: &'a Context, stores: &[Store]) -> Result<Vec<ServerLo
 /// Takes the lock where nobody else has it.
 pub fn acquire_free<'a>(cx: &'a Context, deployment: &Deployment) -> Result<Option<ServerLock<'a>>> {
     let (lock, answer) = connect(cx, deployment)?;
+    lock.refuse_limit(deployment)?;
     Ok((answer == ["t"]).then_some(lock))
 }
 
@@ -91,6 +97,29 @@ impl ServerLock<'_> {
     fn ask(&self, sql: &str) -> Result<Vec<String>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         session.ask(sql, &self.cx.secrets).context("failed to lock the database")
+    }
+
+    /// Fails where role or database are limited to fewer connections than are needed at once: then what comes next would be
+    /// refused, in the middle of it.
+    fn refuse_limit(&self, deployment: &Deployment) -> Result<()> {
+        let [user, database] = [&deployment.dsn.user, &deployment.dsn.database].map(|name| literal(name));
+        let sql = format!(
+            "select kind, count from (select 'role', rolconnlimit from pg_roles where rolname = {user} \
+             union all select 'database', datconnlimit from pg_database where datname = {database}) own (kind, count) \
+             where count >= 0 and count < {CONNECTIONS} and not (select rolsuper from pg_roles where rolname = {user}) \
+             order by count limit 1"
+        );
+        let Some(row) = self.ask(&sql)?.into_iter().next() else { return Ok(()) };
+        let Some((kind, count)) = row.split_once('|') else { return Ok(()) };
+        let name = if kind == "role" { &deployment.dsn.user } else { &deployment.dsn.database };
+        let message = format!(
+            "the {kind} {name} has a connection limit of {count}, and {CONNECTIONS} are needed at once: for the lock, \
+             for {}'s migration, and to look after it",
+            self.product
+        );
+        let alter = format!("alter {kind} {} connection limit -1", identifier(name));
+        let hint = diagnosis::admin_psql(self.cx, deployment).args(["-c", &alter]).to_string();
+        bail!(Failure::new(Exit::Failed, message).hint(hint))
     }
 
     /// Fails where the lock isn't held any more, as when its session was ended: another run may have it. For before each

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 
 use crate::catalog::{Catalog, Index};
+use crate::lost;
 use crate::product::Product;
-use crate::sql::{identifier, literal};
+use crate::sql::identifier;
 
 /// A step that can't run a second time: a single statement of its own transaction.
 struct Step {
@@ -88,8 +89,7 @@ impl Step {
                 self.table
             )));
         }
-        let table = format!("{}.schema_migration", identifier(&actual.schema));
-        Some(Ok(format!("insert into {table} (version) values ({})", literal(self.version))))
+        Some(Ok(lost::insert(&actual.schema, self.version)))
     }
 }
 

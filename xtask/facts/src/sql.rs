@@ -173,6 +173,11 @@ do $xtask$ begin
   ) quiet (name, value) on known.name operator(pg_catalog.=) quiet.name;
 end $xtask$;\n";
 
+/// Waits for whoever creates databases too. A run that was killed goes on in the server to the end of its statement, and
+/// its lock with it.
+pub const CREATING: &str =
+    "select pg_advisory_lock(hashtext('xtask'), hashtext('create')) as own_lock \\gset\n";
+
 /// Ends the sessions that a condition on `pg_stat_activity` finds, and waits until they are gone. `whose` says in an
 /// error whose they are.
 pub fn end_sessions(condition: &str, whose: &str) -> String {

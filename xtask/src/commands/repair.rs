@@ -1,4 +1,4 @@
-//! `repair`: what a killed migration left behind that a re-run doesn't mend.
+//! `repair`: what a killed migration left behind that a re-run doesn't mend, and lost rows of `schema_migration`.
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
@@ -10,6 +10,7 @@ use crate::plan::{self, Step};
 use ory_environment::context::{Context, Options};
 use ory_environment::drift;
 use ory_environment::lock;
+use ory_environment::lost_rows;
 use ory_environment::migrations;
 use ory_environment::postgres;
 use ory_stack::stack::Deployment;
@@ -84,12 +85,18 @@ fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
 
 /// The SQL that repairs, each statement proved by what the image itself makes.
 fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
-    migrations::refuse_ahead(cx, deployment, &migrations::state(cx, deployment)?)?;
+    let state = migrations::state(cx, deployment)?;
+    migrations::refuse_ahead(cx, deployment, &state)?;
     let (expected, actual) = drift::schemas(cx, deployment)?;
     let pending = expected.versions.difference(&actual.versions).cloned().collect();
-    repair::statements(deployment.product, &pending, &expected, &actual).map_err(|other| {
-        let message = format!("{} isn't as a killed migration leaves it: {other}", deployment.product);
-        let hint = format!("cargo xtask restore latest {}", deployment.product);
-        Failure::new(Exit::Failed, message).hint(hint).into()
-    })
+    let product = deployment.product;
+    let mut statements = repair::statements(product, &pending, &expected, &actual).map_err(|other| {
+        let message = format!("{product} isn't as a killed migration leaves it: {other}");
+        let hint = format!("make it as the image makes it, then: cargo xtask repair {product}");
+        Failure::new(Exit::Failed, message).hint(hint)
+    })?;
+    // What was found to be noted needs no closer look.
+    let notes = lost_rows::notes(cx, deployment, &state)?;
+    statements.extend(notes.into_iter().filter(|note| !statements.contains(note)).collect::<Vec<_>>());
+    Ok(statements)
 }

@@ -76,7 +76,7 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::lost_a_row),
         message: "schema_migration of the database {database} has lost the row {version}: later ones are there",
-        hint: "{inside} -c 'insert into \"{schema}\".schema_migration (version) values ($q${version}$q$)'",
+        hint: "cargo xtask repair {product}",
         ..ROW
     },
     Row {
@@ -205,6 +205,18 @@ pub const LAST: &[Row] = &[
         any: EXISTS,
         message: "the database {database} has {1} already, which a migration of {product} is to make: one was killed, or \
                   tables were dropped",
+        hint: "cargo xtask repair {product}",
+        ..ROW
+    },
+    Row {
+        id: "already-gone",
+        any: &[
+            "constraint \"*\" of relation \"*\" does not exist",
+            "column \"*\" of relation \"*\" does not exist",
+            "index \"*\" does not exist (SQLSTATE 42704)",
+        ],
+        message: "the database {database} lacks {1}, which a migration of {product} is to change: it may have been applied, \
+                  and what was noted of it lost",
         hint: "cargo xtask repair {product}",
         ..ROW
     },

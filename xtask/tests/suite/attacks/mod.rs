@@ -5,7 +5,9 @@
 mod backups;
 mod backups_at_once;
 mod edges;
+mod goes_on;
 mod ledger;
+mod lost_rows;
 mod roles;
 mod rows;
 mod secrets;
