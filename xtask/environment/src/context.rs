@@ -13,19 +13,19 @@ use yaml_rust2::Yaml;
 use crate::compose::{self, Engine, Found};
 use crate::hashes;
 use crate::known::Known;
+use crate::variables;
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::env_file;
 use ory_stack::learned::PRODUCT_LABEL;
-use ory_stack::made_with;
 use ory_stack::private_file::private_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Stack;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::output::Output;
-use xtask_runner::process::{CommandError, Invocation, quote};
+use xtask_runner::process::{CommandError, Invocation};
 
 /// How long a service is waited for where no other time is asked for.
 const WAIT: Duration = Duration::from_secs(60);
@@ -96,7 +96,10 @@ impl Context {
     /// Why other files than `.env` are read.
     pub fn env_files_in_words(&self) -> String {
         let files = &self.engine.env_files;
-        format!("variables come from {}, with which the containers of this stack were made", in_words(files))
+        format!(
+            "variables come from {}, with which the containers of this stack were made",
+            variables::in_words(files)
+        )
     }
 
     /// As [`Context::new`], with an engine that is found in another way.
@@ -113,7 +116,7 @@ impl Context {
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
         let Found { mut engine, mut resolved, daemon } = find(&dir, &env)?;
-        if let Some(files) = made_with(&engine, &resolved, &daemon.listed, &dir)? {
+        if let Some(files) = variables::made_with(&engine, &resolved, &daemon.listed, &dir)? {
             (engine, resolved) = engine.with_env_files(files)?;
         }
         engine.limit(&options.interrupt, options.wait());
@@ -315,48 +318,6 @@ impl Context {
             Err(other) => other,
         })
     }
-}
-
-/// The files that the containers of this stack were made with, where plain Compose would read others; none where nobody
-/// needs them, and where it is told to Compose already.
-fn made_with(engine: &Engine, resolved: &str, listed: &[Listed], dir: &Path) -> Result<Option<Vec<PathBuf>>> {
-    if engine.is_v1 || std::env::var_os("COMPOSE_ENV_FILES").is_some_and(|files| !files.is_empty()) {
-        return Ok(None);
-    }
-    let project = resolved.lines().find_map(|line| line.strip_prefix("name: ")).unwrap_or_default();
-    let lists = made_with::env_files(listed, project.trim_matches(['"', '\'']), dir);
-    let hint = |files: &[PathBuf]| {
-        let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(",");
-        format!("say which ones, as in: COMPOSE_ENV_FILES={} cargo xtask up", quote(&files))
-    };
-    match lists.as_slice() {
-        [] => Ok(None),
-        [files] => match files.iter().find(|file| !file.exists()) {
-            None => Ok(Some(files.clone())),
-            Some(gone) => {
-                let message = format!(
-                    "the containers of this stack were made with {}, which isn't there: other secrets may not read \
-                     their data",
-                    gone.display()
-                );
-                Err(Failure::new(Exit::Missing, message)
-                    .hint(format!("put it back, or {}", hint(files)))
-                    .into())
-            }
-        },
-        [first, ..] => {
-            let each: Vec<_> = lists.iter().map(|files| in_words(files)).collect();
-            let message = format!(
-                "the containers of this stack were made with different variables: from {}",
-                each.join("; from ")
-            );
-            Err(Failure::new(Exit::Missing, message).hint(hint(first)).into())
-        }
-    }
-}
-
-fn in_words(files: &[PathBuf]) -> String {
-    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 /// Of the containers of every project those of this one.

@@ -34,4 +34,5 @@ pub mod split;
 pub mod split_databases;
 pub mod split_schemas;
 pub mod store;
+mod variables;
 pub mod work_dump;
