@@ -17,9 +17,9 @@ use ory_facts::digest::{Sum, fingerprint};
 use ory_facts::sql;
 use ory_stack::backup_key;
 use ory_stack::encryption;
-use ory_stack::env_file::random;
 use ory_stack::partial::{self, Partial};
 use ory_stack::private_file::private_file;
+use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 

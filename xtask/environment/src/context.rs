@@ -137,7 +137,7 @@ impl Context {
             secrets,
             resolved,
             known,
-            run: env_file::random(8)?,
+            run: ory_stack::random::random(8)?,
         })
     }
 

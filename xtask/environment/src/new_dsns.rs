@@ -9,8 +9,9 @@ use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
 use ory_facts::split::{Division, Part, Way};
 use ory_stack::checks::dsns;
-use ory_stack::env_file::{self, random};
+use ory_stack::env_file;
 use ory_stack::private_file::{self, Readers};
+use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;

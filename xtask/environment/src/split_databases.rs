@@ -11,7 +11,7 @@ use ory_facts::split::databases;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Part, Way};
 use ory_facts::sql;
-use ory_stack::env_file::random;
+use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;

@@ -9,7 +9,7 @@ use anyhow::{Error, Result, bail};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::plain_file;
 
-use crate::env_file::random;
+use crate::random::random;
 
 /// The key's file: whoever ignores `.env.*` in git ignores it.
 const FILE: &str = ".env.backup-key";

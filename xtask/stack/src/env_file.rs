@@ -6,10 +6,11 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::private_file::{self, Readers};
+use crate::random::random;
 use crate::service::Service;
 use ory_facts::dsn::Dsn;
 use xtask_runner::failure::{Exit, Failure};
@@ -283,21 +284,6 @@ fn read_if_there(path: &Path) -> Result<String> {
     }
 }
 
-/// Letters and digits, each as likely as any other: they need no encoding in a DSN.
-pub fn random(length: usize) -> Result<String> {
-    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut text = String::with_capacity(length);
-    while text.len() < length {
-        let mut byte = [0];
-        getrandom::fill(&mut byte).context("the system has no random numbers")?;
-        // The 8 values above the last multiple of 62 would favour the first letters.
-        if byte[0] < 248 {
-            text.push(char::from(ALPHABET[usize::from(byte[0]) % 62]));
-        }
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,13 +387,5 @@ mod tests {
         assert!(may("DSN: postgres://a:${XT_A:?is missing}@db/a") && may("$XT_A") && may_use(&[], "XT_A"));
         assert!(!may("image: ${XT_A_IMAGE:-x}, ${XT_B}"));
         assert!(may("include: [other.yml]") && may("env_file: .env"));
-    }
-
-    #[test]
-    fn random_values_have_their_length_and_differ() {
-        let (one, two) = (random(32).expect("random"), random(32).expect("random"));
-        assert_eq!((one.len(), two.len()), (32, 32));
-        assert_ne!(one, two);
-        assert!(one.chars().all(|c| c.is_ascii_alphanumeric()));
     }
 }

@@ -9,7 +9,7 @@ use xtask_runner::plain_file;
 use xtask_runner::process::Invocation;
 
 use crate::backup_key::private_new;
-use crate::env_file::random;
+use crate::random::random;
 
 /// What the folder of a backup is called while it isn't whole.
 const PARTIAL: &str = ".partial-";
