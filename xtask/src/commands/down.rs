@@ -88,8 +88,12 @@ fn data(cx: &Context) -> Result<Data> {
 /// The databases that no volume with a name keeps, each with what is in it.
 fn unkept(cx: &Context) -> Result<Vec<String>> {
     let servers = cx.stack.servers();
-    let is_server =
-        |container: &Container| container.is_postgres || servers.iter().any(|s| s.name == container.service);
+    // An image made from PostgreSQL's may be anything else, as a stand-in.
+    let is_ory = |name: &str| cx.stack.services.get(name).is_some_and(|s| cx.stack.product_of(s).is_some());
+    let is_server = |container: &Container| {
+        let is_known = servers.iter().any(|server| server.name == container.service);
+        is_known || container.is_postgres && !is_ory(&container.service)
+    };
     let containers = cx.containers()?.into_iter().filter(|c| is_server(c) && c.data.is_lost());
     let words = |container: Container| {
         let place = match container.data {

@@ -67,7 +67,8 @@ fn doctor_names_each_fault_of_a_stack_that_does_not_run(compose: Compose) {
 
     stack.project.remove(file);
     let found = finds(&stack, 5, "kratos", &format!("{file} is missing"));
-    assert!(found.fix.contains(&format!("git checkout -- {file}")), "{}", found.fix);
+    // It isn't tracked there: git couldn't bring it back.
+    assert!(found.fix.contains("put it back"), "{}", found.fix);
     stack.project.write(file, &text.replace("\nserve:", "\nserve: ["));
     let found = finds(&stack, 1, "kratos", &format!("{file} isn't valid: "));
     assert!(found.text.contains(" line ") && found.fix.contains("mend"), "{}", found.text);

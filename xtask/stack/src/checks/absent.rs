@@ -33,9 +33,9 @@ pub fn got(path: &Path, kind: Kind) -> String {
     }
     let variable = path.ancestors().skip(1).find_map(|folder| env_file::name_behind(folder, path));
     match (variable, kind) {
-        (Some(name), _) => format!("mend {name} in .env, where its path comes from, or put it there"),
+        (Some(name), _) => format!("mend {name} in .env, where its path comes from, or put it back"),
         (None, Kind::Folder) => format!("mkdir -p {shown}"),
-        (None, _) => "put it there, as the project's own instructions say".into(),
+        (None, _) => "put it back, as the project's own instructions say".into(),
     }
 }
 
