@@ -106,26 +106,29 @@ impl Load<'_> {
     /// What the product can't make, and needs: the rights on the schema that every database has, and extensions that take
     /// an administrator. Returns what of the dump is there already.
     fn prepare(&self, dump: &Dump) -> Result<Vec<LeftOut>> {
-        let Self { cx, store, place, database, live, is_own } = *self;
+        let Self { store, database, live, is_own, .. } = *self;
         let main = store.main()?;
         if main.server.is_none() {
             return Ok(vec![]);
         }
         let nothing = Live::default();
         let live = live.unwrap_or(&nothing);
-        let own = |database: &str, script: String| {
-            let psql = postgres::as_owner(cx, place, main, &[("PGDATABASE", database)]);
-            psql.stdin(script).read(&cx.secrets)
-        };
         if !live.objects.is_empty() {
-            let rights = own(store.database(), rights::schema_rights("public", "public"))?;
-            own(database, rights)?;
+            let rights = self.administer(store.database(), rights::schema_rights("public", "public"))?;
+            self.administer(database, rights)?;
         }
         let wanted = dump.contents.extensions.iter();
         // One that nobody has vouched for isn't made by the administrator.
         let wanted = wanted.filter(|(name, _)| is_own || live.extensions.contains_key(*name));
-        let made = own(database, rights::missing_extensions(wanted, &main.dsn.user))?;
+        let made = self.administer(database, rights::missing_extensions(wanted, &main.dsn.user))?;
         Ok(made.lines().map(|line| LeftOut::Text(line.into())).collect())
+    }
+
+    /// Runs a script as the administrator, in one of the server's databases.
+    fn administer(&self, database: &str, script: String) -> Result<String> {
+        let Self { cx, store, place, .. } = *self;
+        let psql = postgres::as_owner(cx, place, store.main()?, &[("PGDATABASE", database)]);
+        psql.stdin(script).read(&cx.secrets)
     }
 
     /// The lines of the dump's list that are to be restored; none where that is all.
@@ -143,20 +146,16 @@ impl Load<'_> {
 
     /// Gives others what was theirs, and the default rights of their roles.
     fn give_back(&self, dump: &Dump) -> Result<()> {
-        let Self { cx, store, place, database, live, is_own } = *self;
+        let Self { store, database, live, is_own, .. } = *self;
         let (main, Some(live)) = (store.main()?, live) else { return Ok(()) };
         let owners = live.owners_of(dump, is_own);
         if main.server.is_none() {
             return Ok(());
         }
-        let own = |database: &str, script: String| {
-            let psql = postgres::as_owner(cx, place, main, &[("PGDATABASE", database)]);
-            psql.stdin(script).read(&cx.secrets)
-        };
-        let rights = own(store.database(), rights::default_rights(None))?;
+        let rights = self.administer(store.database(), rights::default_rights(None))?;
         let script = rights + &if owners.is_empty() { String::new() } else { owners::give(None, &owners) };
         if !script.is_empty() {
-            own(database, script).context("who owned what can't be given back")?;
+            self.administer(database, script).context("who owned what can't be given back")?;
         }
         Ok(())
     }

@@ -150,10 +150,10 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn state(applied: &[&str], carried: &[&str]) -> State {
+    pub(crate) fn state(applied: &[&str], carried: &[&str]) -> State {
         let migration = || Migration { name: "a".into(), sql: String::new() };
         let carried = carried.iter().map(|version| (version.to_string(), migration())).collect();
         State::new(applied.iter().map(ToString::to_string).collect(), Some(carried))

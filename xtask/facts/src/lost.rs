@@ -131,13 +131,7 @@ fn objects(catalog: &Catalog) -> BTreeMap<[&str; 3], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carried::Migration;
-
-    fn state(applied: &[&str], carried: &[&str]) -> State {
-        let migration = || Migration { name: "a".into(), sql: String::new() };
-        let carried = carried.iter().map(|version| (version.to_string(), migration())).collect();
-        State::new(applied.iter().map(ToString::to_string).collect(), Some(carried))
-    }
+    use crate::carried::tests::state;
 
     #[test]
     fn what_is_newer_than_all_that_is_applied_is_no_suspect() {
