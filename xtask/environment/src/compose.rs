@@ -40,20 +40,12 @@ pub struct Found {
     pub engine: Engine,
     /// The configuration as Compose resolves it and prints it. It holds secrets.
     pub resolved: String,
-    pub daemon: Daemon,
-}
-
-/// What the daemon told when it was looked for.
-#[derive(Default)]
-pub struct Daemon {
     /// The containers of every project.
     pub listed: Vec<Listed>,
-    /// Which one it is, however it is reached; empty where it doesn't tell.
-    pub id: String,
 }
 
-/// The daemon, and the engine with the configuration that Compose resolves.
-type Searched = (Result<Daemon>, Result<(Engine, String)>);
+/// The containers of every project, and the engine with the configuration that Compose resolves.
+type Searched = (Result<Vec<Listed>>, Result<(Engine, String)>);
 
 impl Engine {
     /// Finds the Docker client and Compose: `XTASK_COMPOSE`, else `docker compose`, else `docker-compose`.
@@ -62,11 +54,11 @@ impl Engine {
     /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
     /// configuration that Compose does.
     pub fn find(dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (daemon, found) = Self::search(dir, env)?;
+        let (listed, found) = Self::search(dir, env)?;
         // Without the daemon, the rest is of no use.
-        let daemon = daemon?;
+        let listed = listed?;
         let (engine, resolved) = found?;
-        Ok(Found { engine, resolved, daemon })
+        Ok(Found { engine, resolved, listed })
     }
 
     /// What [`Engine::find`] asks, each with a failure of its own: Compose resolves a stack without the daemon.
@@ -75,13 +67,11 @@ impl Engine {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
         let plain = Self::called(vec![], &docker, dir, env);
-        let (daemon, found) = std::thread::scope(|scope| {
-            let id = scope.spawn(|| plain.id());
+        let (listed, found) = std::thread::scope(|scope| {
             let listed = scope.spawn(|| plain.list());
             let found =
                 candidates().find_map(|words| Self::called(words, &docker, dir, env).resolve().transpose());
-            let listed = listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (listed.map(|listed| Daemon { listed, id: id.join().unwrap_or_default() }), found)
+            (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
         });
         let found = found.unwrap_or_else(|| {
             let failure = match named() {
@@ -96,11 +86,12 @@ impl Engine {
             };
             Err(failure.into())
         });
-        Ok((daemon, found))
+        Ok((listed, found))
     }
 
-    /// The daemon's own name for itself; empty where it has none, as what only looks like Docker.
-    fn id(&self) -> String {
+    /// The daemon's own name for itself, however it is reached; empty where it has none, as what only looks like Docker.
+    /// Docker asks each of its plugins before it tells.
+    pub fn id(&self) -> String {
         let id = self.docker(["info", "--format", "{{.ID}}"]).read(&Secrets::default());
         id.map(|id| id.trim().to_string()).unwrap_or_default()
     }

@@ -59,8 +59,6 @@ pub struct Context {
     /// The stack's folder.
     pub dir: PathBuf,
     pub engine: Engine,
-    /// Which daemon that is, however it is reached.
-    pub engine_id: String,
     /// What goes over the settings in `.env`: the images of stand-ins.
     pub settings: Vec<(String, String)>,
     pub stack: Stack,
@@ -115,8 +113,8 @@ impl Context {
         let files =
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
-        let Found { mut engine, mut resolved, daemon } = find(&dir, &env)?;
-        if let Some(files) = variables::made_with(&engine, &resolved, &daemon.listed, &dir)? {
+        let Found { mut engine, mut resolved, listed } = find(&dir, &env)?;
+        if let Some(files) = variables::made_with(&engine, &resolved, &listed, &dir)? {
             (engine, resolved) = engine.with_env_files(files)?;
         }
         engine.limit(&options.interrupt, options.wait());
@@ -125,13 +123,12 @@ impl Context {
         stack.learn(&images);
         let secrets = stack.secrets();
         let known = Known::default();
-        known.listed.set(Some(of_project(daemon.listed, &stack)));
+        known.listed.set(Some(of_project(listed, &stack)));
         Ok(Self {
             options: options.clone(),
             out: options.output,
             dir,
             engine,
-            engine_id: daemon.id,
             settings,
             stack,
             secrets,

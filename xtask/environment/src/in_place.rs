@@ -41,11 +41,17 @@ pub fn put(
     let made =
         prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());
     let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
-    let mut moments = vec![];
+    // Taken before: whoever writes to the new ones can do so as soon as they have their places.
+    let moment = |one: &Replacement| {
+        let database = if one.schema.is_some() { one.store.database() } else { &one.swap.new };
+        snapshot::moment(cx, one.store, database)
+    };
+    let moments: Result<Vec<_>> = replacements.iter().map(moment).collect();
+    let moments =
+        moments.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     let done = (|| {
         for (one, (dump, is_own)) in replacements.iter().zip(dumps) {
             swap_in(one, *dump, *is_own)?;
-            moments.push(snapshot::moment(cx, one.store, one.store.database())?);
         }
         cx.known.forget();
         stopped.start_current(cx)?;
@@ -63,8 +69,8 @@ pub fn put(
         let halted = stopped.halt(cx);
         let each: Vec<_> = replacements
             .iter_mut()
-            .enumerate()
-            .map(|(at, one)| swap_back(one, moments.get(at), &mut left))
+            .zip(&moments)
+            .map(|(one, moment)| swap_back(one, moment, &mut left))
             .collect();
         cx.known.forget();
         halted.and(each.into_iter().collect::<Result<()>>()).and(stopped.start_again(cx))
@@ -107,14 +113,13 @@ fn swap_in(one: &Replacement, dump: Option<&Dump>, is_own: bool) -> Result<()> {
 }
 
 /// Puts what was replaced back, where it was replaced. What took its place is kept where rows came in since `moment`.
-fn swap_back(one: &mut Replacement, moment: Option<&String>, left: &mut Vec<String>) -> Result<()> {
+fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Result<()> {
     let (cx, store) = (one.cx, one.store);
     let back = match &one.schema {
         Some(schema) => schema.swap_back(one.current.is_some()),
         None => one.maintain(one.swap.swap_back(one.current.is_some())).map(|_| ()),
     };
     back.with_context(|| format!("{} could not be put back in its place", store.in_words()))?;
-    let Some(moment) = moment else { return Ok(()) };
     let (database, new) = match &one.schema {
         Some(schema) => (store.database(), schema.swap().new.clone()),
         None => (one.swap.new.as_str(), one.swap.new.clone()),

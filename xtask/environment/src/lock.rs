@@ -21,8 +21,12 @@ pub fn acquire(options: &Options) -> Result<Option<FileLock>> {
 pub fn acquire_project(cx: &Context) -> Result<Option<FileLock>> {
     let project = &cx.stack.project;
     let name =
-        format!("{}-{}.lock", project.replace('/', "_"), short(&format!("{}\n{project}", cx.engine_id)));
-    take(&cx.options, || Ok(own_folder::find()?.join(name)))
+        format!("{}-{}.lock", project.replace('/', "_"), short(&format!("{}\n{project}", cx.engine.id())));
+    let lock = take(&cx.options, || Ok(own_folder::find()?.join(name)))?;
+    if lock.as_ref().is_some_and(|lock| lock.was_waited_for) {
+        cx.known.forget();
+    }
+    Ok(lock)
 }
 
 fn take(options: &Options, path: impl FnOnce() -> Result<PathBuf>) -> Result<Option<FileLock>> {

@@ -57,6 +57,17 @@ pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
     Ok(state)
 }
 
+/// Whether what was seen already tells that there is nothing to do.
+pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> bool {
+    deployments.iter().all(|deployment| {
+        let pending = cx.known.applied(deployment.product).and_then(|applied| {
+            let carried = carried::kept(cx, deployment)??;
+            State::new(applied, Some(carried)).pending()
+        });
+        pending == Some(0) && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
+    })
+}
+
 /// How many migrations are pending, where that is known without starting anything.
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
     let carried = carried::kept(cx, deployment)??;

@@ -87,42 +87,39 @@ const FIND: &str = "select coalesce(pg_catalog.current_schema(), '') as own_sche
     pg_catalog.current_schemas(false) as own_schemas, \
     coalesce(pg_catalog.to_regclass('schema_migration')::pg_catalog.oid, '0') as own_oid \\gset\n";
 
-/// From then on: `own_versions`, to be selected from, is the table of the versions, or has none. A view of that name would
-/// run code of its maker.
-const VERSIONS: &str = "select coalesce((select format('%I.%I', nspname, relname) from pg_class c \
-    join pg_namespace n on n.oid = relnamespace where c.oid = :own_oid and relkind in ('r', 'p')), \
-    '(select '''' as version where false)') as own_versions \\gset\n";
-
 /// What the owner of a database or a role can set so that names, quotes or limits are others than ours. The empty
-/// search_path comes first: from then on every name and every operator is PostgreSQL's.
+/// search_path comes first: from then on every name and every operator is PostgreSQL's. `own_versions`, to be selected
+/// from, is the table of the versions, or has none. A view of that name would run code of its maker.
 /// Source: <https://www.postgresql.org/docs/17/ddl-schemas.html#DDL-SCHEMAS-PATTERNS>.
 fn settings(is_local: bool) -> String {
-    let set = |name: &str, value: &str| {
-        format!("select pg_catalog.set_config('{name}', '{value}', {is_local}) as own_setting \\gset\n")
-    };
+    // UTF8: whatever the database is encoded in.
+    let set = [("search_path", ""), ("standard_conforming_strings", "on"), ("client_encoding", "UTF8")];
+    let set = set
+        .map(|(name, value)| format!("pg_catalog.set_config('{name}', '{value}', {is_local}) as own_{name}"));
     let limits =
         ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"];
     let limits = limits.map(|name| format!("('{name}', {is_local})")).join(", ");
     // A session that waits between two transactions must not be ended there.
     format!(
-        "{}{}{}select count(set_config(name, '0', is_local)) as own_setting from (values {limits}, \
-         ('idle_session_timeout', false)) own (name, is_local) where current_setting(name, true) is not null \\gset\n",
-        set("search_path", ""),
-        set("standard_conforming_strings", "on"),
-        // Whatever the database is encoded in.
-        set("client_encoding", "UTF8"),
+        "select {} \\gset\n\
+         select (select count(set_config(name, '0', is_local)) from (values {limits}, ('idle_session_timeout', false)) \
+         own (name, is_local) where current_setting(name, true) is not null) as own_limits, \
+         coalesce((select format('%I.%I', nspname, relname) from pg_class c \
+         join pg_namespace n on n.oid = relnamespace where c.oid = :own_oid and relkind in ('r', 'p')), \
+         '(select '''' as version where false)') as own_versions \\gset\n",
+        set.join(", "),
     )
 }
 
 /// What a script that only reads begins and ends with. Its settings end with its transaction: behind a pooler, the
 /// connection is somebody else's afterwards.
 pub fn reading() -> [String; 2] {
-    [format!("begin read only;\n{FIND}{}{VERSIONS}", settings(true)), "commit;\n".into()]
+    [format!("begin read only;\n{FIND}{}", settings(true)), "commit;\n".into()]
 }
 
 /// What a session begins with that does more.
 pub fn writing() -> String {
-    format!("{FIND}{}{VERSIONS}", settings(false))
+    format!("{FIND}{}", settings(false))
 }
 
 /// Statements that run as the role that owns a table, in a transaction of an administrator: code of that role, as in a check

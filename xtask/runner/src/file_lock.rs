@@ -14,6 +14,8 @@ use crate::output::Output;
 /// Held until it is dropped.
 pub struct FileLock {
     _file: File,
+    /// Another run had it before: what was seen until then may be different by now.
+    pub was_waited_for: bool,
 }
 
 /// Opens a lock's file, and follows no link to it. It is never removed: a run could hold the lock of a file that is no
@@ -64,7 +66,7 @@ pub fn take(path: &Path, limit: Duration, out: Output, interrupt: &Interrupt) ->
             .and_then(|_| file.write_all(holder.as_bytes()));
         write.with_context(failed)?;
     }
-    Ok(FileLock { _file: file })
+    Ok(FileLock { _file: file, was_waited_for: progress.is_some() })
 }
 
 /// Whether a file is this user's, under this name only: what is written to it is in no other one.

@@ -10,6 +10,7 @@ use crate::plan::Step;
 use ory_environment::context::{Context, Options};
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
+use ory_environment::migrations;
 use ory_facts::product::Product;
 use xtask_runner::output::seconds;
 
@@ -38,7 +39,6 @@ impl Arguments for Migrate {
 pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
-    let _project = lock::acquire_project(&cx)?;
     migrate(&cx, &super::products(&cx, &[product])?, args)
 }
 
@@ -47,7 +47,6 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let start = Instant::now();
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
-    let _project = lock::acquire_project(&cx)?;
     let products = super::products(&cx, &[])?;
     for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
         cx.out.say(cx.absence(*absent));
@@ -65,6 +64,16 @@ fn migrate(cx: &Context, products: &[Product], args: &Migrate) -> Result<()> {
     let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate].into_iter().chain(d.server)).collect();
     cx.stack.check_files(&services)?;
     look(cx, &deployments, Extent::Databases);
+    // What changes nothing waits for nobody, and needn't know which engine this is.
+    let _project = if args.force || !migrations::none_is_pending(cx, &deployments) {
+        let lock = lock::acquire_project(cx)?;
+        // Whoever had it may have changed everything.
+        cx.known.forget();
+        look(cx, &deployments, Extent::Databases);
+        lock
+    } else {
+        None
+    };
     let mut steps = super::images(cx, &services)?;
     let servers = super::servers(&deployments).into_iter();
     steps.extend(servers.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] }));

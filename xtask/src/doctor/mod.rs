@@ -92,8 +92,8 @@ impl Report {
     }
 
     fn engine(&mut self, dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (daemon, found) = Engine::search(dir, env)?;
-        let (engine, resolved) = match (&daemon, found) {
+        let (listed, found) = Engine::search(dir, env)?;
+        let (engine, resolved) = match (&listed, found) {
             (Err(error), found) => {
                 self.error("engine", error);
                 found?
@@ -115,7 +115,7 @@ impl Report {
         };
         let version = engine.compose_version().unwrap_or_default();
         self.add("compose", format!("{} {version}", engine.compose([])), vec![]);
-        Ok(Found { engine, resolved, daemon: daemon.unwrap_or_default() })
+        Ok(Found { engine, resolved, listed: listed.unwrap_or_default() })
     }
 
     fn stack(&mut self, cx: &Context) {
