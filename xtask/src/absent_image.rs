@@ -24,8 +24,9 @@ pub fn hint(cx: &Context, image: &str) -> String {
     };
     let takes_stand_in = |product: &Product| {
         let variable = format!("{}_IMAGE", product.name().to_uppercase());
-        let serving = cx.stack.serving(*product).ok().flatten();
-        serving.is_none_or(|service| env_file::uses(&written(&service.name), &variable))
+        let members = cx.stack.members(*product).unwrap_or_default();
+        let mut serving = members.iter().flat_map(|members| &members.serve);
+        serving.all(|service| env_file::uses(&written(&service.name), &variable))
     };
     let is_any = cx.stack.products().is_ok_and(|products| !products.is_empty());
     if is_any && Product::ALL.iter().all(takes_stand_in) {

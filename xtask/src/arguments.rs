@@ -4,10 +4,9 @@
 use std::any::Any;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches};
-use ory_facts::product::{Product, parse_release};
+use ory_facts::product::parse_release;
 
 /// The arguments of a command, or of a part of some commands.
 pub trait Arguments: Sized {
@@ -53,15 +52,10 @@ pub fn listed<T: Any + Clone + Send + Sync>(typed: &ArgMatches, name: &str) -> V
     typed.get_many(name).into_iter().flatten().cloned().collect()
 }
 
-/// Any number of products; [`listed`] has them as `PRODUCT`.
+/// Any number of products, by their names, or by a service's where a stack has several of one; [`listed`] has them as
+/// `PRODUCT`.
 pub fn products(help: &'static str) -> Arg {
-    list("PRODUCT", help).value_parser(product())
-}
-
-/// Products are typed by their names.
-pub fn product() -> ValueParser {
-    let names = PossibleValuesParser::new(Product::ALL.map(Product::name));
-    names.try_map(|name| Product::named(&name).ok_or("it isn't a product")).into()
+    list("PRODUCT", help)
 }
 
 /// A release of Ory, such as v26.2.0.

@@ -47,8 +47,8 @@ pub enum Step<'a> {
     CreateDatabases { server: &'a Service, deployments: Vec<&'a Deployment<'a>>, may_create: MayCreate },
     /// Back up what has migrations pending.
     Backup(&'a [Deployment<'a>]),
-    /// Apply what is pending; where forced, also where nothing is. Then start a service beside what follows.
-    Migrate { deployment: &'a Deployment<'a>, is_forced: bool, then_start: Option<&'a Service> },
+    /// Apply what is pending; where forced, also where nothing is. Then start its services beside what follows.
+    Migrate { deployment: &'a Deployment<'a>, is_forced: bool, then_start: Vec<&'a Service> },
     /// Stop with exit 3 where migrations are pending.
     RequireMigrated(&'a [Deployment<'a>]),
     /// Start services, those that changed made anew, and wait until they are ready. Some were started before.
@@ -141,7 +141,7 @@ impl Step<'_> {
                     migrations::known_pending(cx, deployment).map(|count| counted(count, "migration"));
                 let count = count.unwrap_or("an unknown number of migrations".into());
                 let migrate = format!("{migrate}  # {count} pending");
-                let start = then_start.map(|service| services::start(cx, &containers, service));
+                let start = then_start.iter().map(|service| services::start(cx, &containers, service));
                 let start = start.map(|start| format!("{start}  # beside what follows"));
                 [has].into_iter().chain(ask).chain([migrate]).chain(start).collect()
             }
@@ -214,8 +214,8 @@ impl Step<'_> {
                         format!("{product}: applied {count} ({took}{label})")
                     }
                 });
-                if let Some(service) = then_start {
-                    beside.add(|| services::start_beside(cx, service));
+                for service in then_start.iter().copied() {
+                    beside.add(move || services::start_beside(cx, service));
                 }
                 Ok(())
             }
@@ -390,7 +390,7 @@ fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     }
     let command = match pending.as_slice() {
         [] => return Ok(()),
-        [(product, _)] => format!("cargo xtask migrate-{product}"),
+        [(product, _)] => product.migrate_line(),
         _ => "cargo xtask migrate-all".into(),
     };
     let each = pending.iter().map(|(product, count)| format!("{product} has {count}"));

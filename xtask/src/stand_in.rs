@@ -44,8 +44,9 @@ const POSTGRES: &str = "stand-in/postgres:debian";
 pub fn prepare(cx: &Context, release: &str) -> Result<Vec<(String, String)>> {
     let mut settings = settings(release);
     for (product, (variable, image)) in Product::ALL.into_iter().zip(&settings) {
-        let service = cx.stack.serving(product)?;
-        if service.is_some_and(|service| service.image.as_ref() != Some(image)) {
+        let members = cx.stack.members(product)?;
+        let mut serving = members.iter().flat_map(|members| &members.serve);
+        if serving.any(|service| service.image.as_ref() != Some(image)) {
             let message = format!(
                 "{product}'s image doesn't come from the variable {variable}, so no stand-in can be put in"
             );
@@ -78,11 +79,10 @@ pub fn build(cx: &Context, release: &str) -> Result<String> {
 /// The PostgreSQL image to build from: the stack's where it is here or can be pulled, else one of Debian's.
 fn postgres(cx: &Context) -> Result<String> {
     let mut wanted = "postgres:17-alpine".to_string();
-    for product in Product::ALL {
-        if let Some(deployment) = cx.stack.deployment(product)? {
-            wanted = deployment.server.and_then(|server| server.image.clone()).unwrap_or(wanted);
-            break;
-        }
+    if let Some(first) = cx.stack.products()?.first()
+        && let Some(deployment) = cx.stack.deployment(*first)?
+    {
+        wanted = deployment.server.and_then(|server| server.image.clone()).unwrap_or(wanted);
     }
     if !cx.engine.images([wanted.as_str()])?.is_empty() {
         return Ok(wanted);

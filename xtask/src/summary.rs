@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use ory_environment::context::Context;
 use ory_environment::readiness;
+use ory_environment::replicas::Replicas;
 use xtask_runner::output::{Output, seconds, table};
 
 /// Prints the services that have a container, on standard output. `took` is how long each was waited for;
@@ -21,14 +22,15 @@ pub fn print(
     let mut rows = vec![["SERVICE", "READY", "IMAGE", "URL"].map(String::from).to_vec()];
     let mut stand_ins = Vec::new();
     for service in services.iter().filter_map(|name| cx.stack.services.get(*name)) {
-        let Some(container) = containers.iter().find(|c| c.service == service.name) else { continue };
+        let own = Replicas::of(&containers, &[service]);
+        let Some(image) = own.images() else { continue };
         let ready = match took.get(&service.name) {
             Some(_) if kept.contains(&service.name.as_str()) => "ready".into(),
             Some(duration) => seconds(*duration),
-            None => container.state.clone(),
+            None => own.state(),
         };
         let urls = readiness::urls(cx, &containers, &service.name).join(" ");
-        rows.push(vec![service.name.clone(), ready, container.image.clone(), urls]);
+        rows.push(vec![service.name.clone(), ready, image, urls]);
         if cx.stack.product_of(service).is_some() && cx.is_stand_in(service)? {
             stand_ins.push(service.name.as_str());
         }

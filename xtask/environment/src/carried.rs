@@ -19,7 +19,9 @@ use xtask_runner::process::Invocation;
 fn path(cx: &Context, deployment: &Deployment, kind: &str) -> Result<Option<PathBuf>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     let image = cx.image(name)?;
-    image.map(|image| work_file(&format!("images/{}-{}.{kind}", deployment.product, image.id))).transpose()
+    image
+        .map(|image| work_file(&format!("images/{}-{}.{kind}", deployment.product.kind, image.id)))
+        .transpose()
 }
 
 /// The versions that are kept. None where nothing is, or what is there can't be read.
@@ -111,7 +113,7 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
     let arguments = deployment.product.status(&deployment.configs, deployment.dsn_in_config);
     cx.engine
         .compose(["run", "--rm", "-T", "--no-deps", "-e", "PGCONNECT_TIMEOUT=5"])
-        .args(["--entrypoint", deployment.product.name()])
+        .args(["--entrypoint", deployment.product.kind.name()])
         .arg(&deployment.migrate.name)
         .args(arguments)
 }
@@ -130,7 +132,7 @@ fn ask(cx: &Context, deployment: &Deployment) -> Result<JsonValue> {
 /// The release an image says it is, where its tag doesn't tell.
 fn ask_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
     let image = deployment.migrate.image.as_deref()?;
-    let name = deployment.product.name();
+    let name = deployment.product.kind.name();
     let args = ["run", "--rm", "--network", "none", "--entrypoint", name, image, "version"];
     let text = cx.engine.docker(args).read(&cx.secrets).ok()?;
     parse_release(text.lines().find_map(|line| line.strip_prefix("Version:"))?)

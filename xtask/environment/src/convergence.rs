@@ -6,6 +6,7 @@
 use anyhow::Result;
 
 use crate::context::Context;
+use crate::replicas::Replicas;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 
@@ -37,23 +38,25 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
     }
     for service in services {
         let name = service.name.as_str();
-        let Some(container) = containers.iter().find(|container| container.service == name) else {
-            work.make.push(name);
-            continue;
-        };
-        let is_current = cx.has_hash(name, &container.config_hash)?
-            && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
+        let own = Replicas::of(&containers, &[*service]);
+        let mut is_current = !own.are_missing();
+        for container in own.iter() {
+            is_current &= cx.has_hash(name, &container.config_hash)?
+                && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
+        }
+        let is_any = |state: &str| own.iter().any(|container| container.state == state);
+        let has_ended = own.iter().next().is_some() && own.iter().all(Container::is_finished);
         // A server that was stopped ended well too.
-        if container.is_finished() && cx.stack.product_of(service).is_none() {
+        if has_ended && cx.stack.product_of(service).is_none() {
             work.finished.push(name);
         } else if !is_current {
             work.make.push(name);
+        } else if is_any("restarting") {
+            work.stuck.push(name);
+        } else if own.iter().all(Container::is_running) {
+            work.keep.push(name);
         } else {
-            match container.state.as_str() {
-                "running" => work.keep.push(name),
-                "restarting" => work.stuck.push(name),
-                _ => work.start.push(name),
-            }
+            work.start.push(name);
         }
     }
     Ok(work)

@@ -30,7 +30,7 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
     let error = blame_unset(cx, &names, error);
     explain(
         error,
-        Speaker::Product(deployment.product),
+        Speaker::Product(deployment.product.kind),
         || evidence(cx, deployment),
         |cause, text| {
             let words = [
@@ -84,7 +84,7 @@ pub fn of_service(cx: &Context, name: &str, message: String) -> anyhow::Error {
     let deployment = product.and_then(|product| cx.stack.deployment(product).ok().flatten());
     let is_server = cx.stack.servers().iter().any(|server| server.name == container.service);
     let speaker = match &deployment {
-        Some(deployment) => Speaker::Product(deployment.product),
+        Some(deployment) => Speaker::Product(deployment.product.kind),
         None if is_server => Speaker::Database,
         None => Speaker::Engine,
     };
@@ -147,11 +147,12 @@ type Words = Vec<(&'static str, String)>;
 /// The names of a product in this stack.
 fn words(cx: &Context, deployment: &Deployment) -> Words {
     let dsn = &deployment.dsn;
-    let serving = cx.stack.serving(deployment.product).ok().flatten().unwrap_or(deployment.migrate);
+    let serving = cx.stack.serving(deployment.product).first().copied().unwrap_or(deployment.migrate);
     let inside = admin_psql(cx, deployment).args(["-d", &sql::database(&dsn.database)]).to_string();
     let restore = inside.replacen(" exec ", " exec -T ", 1).replacen("psql ", "pg_restore ", 1);
     vec![
         ("product", deployment.product.name().into()),
+        ("migrate", deployment.product.migrate_line()),
         ("service", serving.name.clone()),
         ("role", dsn.user.clone()),
         ("database", dsn.database.clone()),

@@ -152,7 +152,7 @@ fn refuse_other_versions(
 fn pending(deployment: &Deployment) -> anyhow::Error {
     let product = deployment.product;
     let message = format!("{product} has migrations pending: its drift shows after them");
-    Failure::new(Exit::Failed, message).hint(format!("cargo xtask migrate-{product}")).into()
+    Failure::new(Exit::Failed, message).hint(product.migrate_line()).into()
 }
 
 /// Asks for the schema that there is.
@@ -173,7 +173,7 @@ fn read(text: &str) -> Result<Catalog> {
 fn cache(cx: &Context, deployment: &Deployment, actual: &Catalog) -> Result<PathBuf> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     let image = cx.image(name)?.with_context(|| format!("the image {name} isn't here"))?;
-    work_file(&format!("images/{}-{}-postgres-{}.schema", deployment.product, image.id, actual.major))
+    work_file(&format!("images/{}-{}-postgres-{}.schema", deployment.product.kind, image.id, actual.major))
 }
 
 /// A schema that can't be read is as good as none.

@@ -2,13 +2,14 @@
 //! and again after something was run that may have changed them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crate::context::Context;
 use crate::postgres::{self, Place};
 use ory_facts::applied;
 use ory_facts::carried::Carried;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
@@ -18,8 +19,8 @@ use xtask_runner::output::Output;
 #[derive(Default, Clone)]
 struct Seen {
     servers: BTreeSet<String>,
-    applied: BTreeMap<Product, BTreeSet<String>>,
-    unfinished: BTreeMap<Product, String>,
+    applied: BTreeMap<Instance, BTreeSet<String>>,
+    unfinished: BTreeMap<Instance, String>,
 }
 
 /// What is kept, until [`Known::forget`].
@@ -37,7 +38,7 @@ pub struct Known {
     pub kept_hashes: Answer<BTreeMap<String, String>>,
     /// The versions that products' databases have, and the servers that told them.
     seen: Answer<Seen>,
-    carried: [Answer<Option<Carried>>; Product::ALL.len()],
+    carried: Mutex<BTreeMap<Instance, Arc<Answer<Option<Carried>>>>>,
 }
 
 impl Known {
@@ -53,26 +54,27 @@ impl Known {
     }
 
     /// The database of a product was made just now.
-    pub fn set_new(&self, product: Product) {
+    pub fn set_new(&self, product: Instance) {
         let mut seen = self.seen();
         seen.applied.insert(product, BTreeSet::new());
         self.seen.set(Some(seen));
     }
 
     /// The databases of these products have changed.
-    pub fn forget_versions(&self, products: impl IntoIterator<Item = Product>) {
+    pub fn forget_versions(&self, products: impl IntoIterator<Item = Instance>) {
         let mut seen = self.seen();
         products.into_iter().for_each(|product| _ = seen.applied.remove(&product));
         self.seen.set(Some(seen));
     }
 
     /// What the image of a product carries.
-    pub fn carried(&self, product: Product) -> &Answer<Option<Carried>> {
-        &self.carried[product as usize]
+    pub fn carried(&self, product: Instance) -> Arc<Answer<Option<Carried>>> {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.entry(product).or_default().clone()
     }
 
     /// What a product's database has, where it was looked at.
-    pub fn applied(&self, product: Product) -> Option<BTreeSet<String>> {
+    pub fn applied(&self, product: Instance) -> Option<BTreeSet<String>> {
         self.seen().applied.remove(&product)
     }
 

@@ -24,6 +24,7 @@ pub mod postgres;
 mod probe;
 pub mod readiness;
 pub mod replacement;
+pub mod replicas;
 pub mod schema;
 pub mod scratch;
 pub mod server;

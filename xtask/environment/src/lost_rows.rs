@@ -40,7 +40,7 @@ pub fn refuse(
     is_forced: bool,
 ) -> Result<()> {
     let product = deployment.product;
-    let suspects = lost::suspects(product, state);
+    let suspects = lost::suspects(product.kind, state);
     if suspects.is_empty() {
         return Ok(());
     }
@@ -65,7 +65,8 @@ pub fn refuse(
         );
         let hint = format!(
             "if it was applied, and what was noted of it is lost: {repair}; if this image is the first that has it: \
-             cargo xtask migrate-{product} --force"
+             {} --force",
+            product.migrate_line()
         );
         bail!(Failure::new(Exit::Failed, message).hint(hint));
     }
@@ -75,7 +76,7 @@ pub fn refuse(
 /// The statements that note again what was applied, proved by the schema that the image makes.
 pub fn notes(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<String>> {
     let pending = lost::pending(state);
-    let mut newer = &pending - &lost::suspects(deployment.product, state);
+    let mut newer = &pending - &lost::suspects(deployment.product.kind, state);
     if newer.len() > FEW || state.applied.is_empty() {
         newer.clear();
     }
@@ -115,7 +116,7 @@ fn find(
     newer: &BTreeSet<String>,
     lock: Option<&ServerLock>,
 ) -> Result<Lost> {
-    let older = lost::suspects(deployment.product, state);
+    let older = lost::suspects(deployment.product.kind, state);
     let mut lost = Lost::default();
     let suspects = &older | newer;
     if suspects.is_empty() {

@@ -201,7 +201,7 @@ fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> a
         let total = carried::count(cx, deployment, &log, &applied).map(|total| format!(" of {total}"));
         let message =
             format!("interrupted: {product} has {}{} migrations", applied.len(), total.unwrap_or_default());
-        let hint = format!("cargo xtask migrate-{product}, which goes on from there");
+        let hint = format!("{}, which goes on from there", product.migrate_line());
         return Failure::new(interrupted.exit, message).hint(hint).into();
     }
     let gave_up = |command: &CommandError| command.stderr.contains("SQLSTATE 55P03");

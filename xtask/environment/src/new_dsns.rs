@@ -64,16 +64,16 @@ pub fn of(
     let view = cx.stack.view();
     let written = view.products.iter().filter(|deployed| deployed.product == product).flat_map(dsns::written);
     let written: Vec<_> = written.collect();
-    let own = variable(product.name());
+    let own = variable(product.kind.name());
     let mut first = known(cx, &own).filter(|dsn| {
-        dsn.database == product.name() && written.iter().any(|written| written.dsn.host == dsn.host)
+        dsn.database == product.kind.name() && written.iter().any(|written| written.dsn.host == dsn.host)
     });
     let are_equal = written.windows(2).all(|pair| pair[0].dsn.url() == pair[1].dsn.url());
     let mut all = Vec::new();
     for written in written {
         let (dsn, variable) = match way {
             Way::Databases => {
-                let make = || in_database(deployment, passwords.0.get(&product), &written.dsn, division);
+                let make = || in_database(deployment, passwords.0.get(&product.kind), &written.dsn, division);
                 (first.get_or_insert_with(make).clone(), own.clone())
             }
             Way::Schemas => {
@@ -83,13 +83,13 @@ pub fn of(
                     Some((_, part)) => Division::search_path(part),
                     None => known(cx, &variable)
                         .and_then(|dsn| dsn.search_path())
-                        .unwrap_or_else(|| product.name().into()),
+                        .unwrap_or_else(|| product.kind.name().into()),
                 };
                 (written.dsn.with_search_path(&path), variable)
             }
         };
         let (service, old) = (written.service.name.clone(), written.dsn.url().to_string());
-        all.push(NewDsn { product, service, file: written.file, old, variable, dsn });
+        all.push(NewDsn { product: product.kind, service, file: written.file, old, variable, dsn });
     }
     Ok(all)
 }
@@ -101,7 +101,7 @@ fn in_database(
     old: &Dsn,
     division: Option<(&Division, &Part)>,
 ) -> Dsn {
-    let name = deployment.product.name();
+    let name = deployment.product.kind.name();
     let mut dsn = old.with_database(name);
     if let Some(password) = password.filter(|_| deployment.server.is_some() && dsn.user != name) {
         dsn = dsn.with_login(name, password);

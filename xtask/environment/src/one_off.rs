@@ -46,7 +46,7 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
         .envs(dsn.clone())
         .args(mount.into_iter().flat_map(|mount| ["-v".into(), mount]))
         .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
-        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
+        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.kind.name()])
         .arg(&deployment.migrate.name)
         .args(arguments)
 }
@@ -72,7 +72,8 @@ impl DsnFile {
         // Keto looks for namespaces, and needs none.
         let namespaces = "namespaces: [{id: 0, name: xtask}]";
         let text = format!("dsn: {}\n", jzon::stringify(deployment.dsn.url()));
-        let text = if deployment.product == Product::Keto { format!("{text}{namespaces}\n") } else { text };
+        let text =
+            if deployment.product.kind == Product::Keto { format!("{text}{namespaces}\n") } else { text };
         let write = || -> std::io::Result<()> {
             // The user of the container is another one: who can't get into the folder can't read the file either.
             let folder = path.parent().unwrap_or(&path);

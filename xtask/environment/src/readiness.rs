@@ -33,17 +33,12 @@ struct Endpoint {
     ways: Vec<Way>,
 }
 
-/// The addresses that a service's container publishes.
-fn addresses<'a>(containers: &'a [Container], service: &str) -> impl Iterator<Item = &'a String> {
-    let container = containers.iter().find(|container| container.service == service);
-    container.into_iter().flat_map(|c| &c.ports).map(|(_, address)| address)
-}
-
-/// What the container of a service publishes: URLs, where it is Ory's; what others speak isn't known.
+/// What the containers of a service publish: URLs, where it is Ory's; what others speak isn't known.
 pub fn urls(cx: &Context, containers: &[Container], service: &str) -> Vec<String> {
     let is_ory = cx.stack.services.get(service).is_some_and(|service| cx.stack.product_of(service).is_some());
     let told = |address: &String| if is_ory { probe::url(address) } else { address.clone() };
-    addresses(containers, service).map(told).collect()
+    let own = containers.iter().filter(|container| container.service == service);
+    own.flat_map(|container| &container.ports).map(|(_, address)| told(address)).collect()
 }
 
 /// What is to be asked of an Ory service: each port that its own settings name, whatever else it publishes.
@@ -57,10 +52,12 @@ fn endpoints(cx: &Context, containers: &[Container]) -> Vec<Endpoint> {
         let published =
             container.ports.iter().map(|(port, _)| *port).filter(|port| product.has_health(*port));
         let published: Vec<_> = published.collect();
-        let ports = match settings::are_known(product, service) {
+        let ports = match settings::are_known(product.kind, service) {
             // They are in the image: what it publishes tells more than what is usual.
             false if !published.is_empty() => published,
-            _ => settings::listeners(product, service).into_iter().filter_map(|(_, port)| port).collect(),
+            _ => {
+                settings::listeners(product.kind, service).into_iter().filter_map(|(_, port)| port).collect()
+            }
         };
         let server = cx.stack.deployment(product).ok().flatten().and_then(|deployment| deployment.server);
         let ways = |port: u16| ways(cx, container, server, port);

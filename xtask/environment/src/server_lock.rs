@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::diagnosis;
 use crate::postgres::{self, MAINTENANCE_DATABASE};
 use crate::store::Store;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_facts::sql::{identifier, literal};
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -30,7 +30,7 @@ pub struct ServerLock<'a> {
     cx: &'a Context,
     session: Mutex<Session>,
     key: [String; 2],
-    product: Product,
+    product: Instance,
 }
 
 /// Waits for the lock of a product's database, and says who holds it.

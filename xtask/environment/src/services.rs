@@ -8,7 +8,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
@@ -27,9 +27,9 @@ pub struct Stopped {
     changed: Vec<Container>,
 }
 
-/// Stops the running containers that serve these products. Those that a killed run has left stopped are among them.
-pub fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
-    let serving: Vec<_> = products.iter().filter_map(|product| cx.stack.serving(*product).ok()?).collect();
+/// Stops the running containers that serve these products, or run beside as a courier. Those that a killed run has left stopped are among them.
+pub fn stop(cx: &Context, products: &[Instance]) -> Result<Stopped> {
+    let serving: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
     let mut listed = cx.containers()?;
     listed.retain(|c| {
         let was_running = c.is_running() || note(cx, &c.id).is_ok_and(|note| note.exists());

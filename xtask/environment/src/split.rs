@@ -34,11 +34,11 @@ pub enum State {
 /// How a product stands, by what the database of its DSN remembers.
 pub fn state(cx: &Context, deployment: &Deployment, memory: &Memory) -> Result<State> {
     let (product, dsn) = (deployment.product, &deployment.dsn);
-    let was_split = memory.note.as_ref().filter(|note| note.products.contains(&product));
+    let was_split = memory.note.as_ref().filter(|note| note.products.contains(&product.kind));
     let from = match (&memory.from, was_split) {
         (_, Some(note)) if note.way == Way::Schemas && is_in_schema(deployment) => dsn.database.clone(),
         (_, Some(note)) => return Ok(State::Waiting(note.way)),
-        (Some(from), None) if dsn.database == product.name() => from.clone(),
+        (Some(from), None) if dsn.database == product.kind.name() => from.clone(),
         _ => return Ok(State::Own),
     };
     let view = cx.stack.view();
@@ -50,7 +50,7 @@ pub fn state(cx: &Context, deployment: &Deployment, memory: &Memory) -> Result<S
 
 /// Whether a DSN names the schema that a split gives its product.
 fn is_in_schema(deployment: &Deployment) -> bool {
-    deployment.dsn.schema().as_deref() == Some(deployment.product.name())
+    deployment.dsn.schema().as_deref() == Some(deployment.product.kind.name())
 }
 
 /// What the database of a product's DSN remembers.
@@ -68,7 +68,7 @@ pub fn memory_query(cx: &Context, deployment: &Deployment) -> Result<Invocation>
 
 /// A migration there would make the tables anew, empty, beside those that were split off.
 pub fn refuse_old_dsn(deployment: &Deployment, memory: Memory) -> Result<()> {
-    let note = memory.note.filter(|note| note.products.contains(&deployment.product));
+    let note = memory.note.filter(|note| note.products.contains(&deployment.product.kind));
     let Some(note) = note else { return Ok(()) };
     if note.way == Way::Schemas && is_in_schema(deployment) {
         return Ok(());
@@ -96,7 +96,7 @@ pub fn look<'a>(cx: &Context, store: &'a Store<'a>) -> Result<Shared<'a>> {
     let mut actual = Catalog::default();
     for deployment in &store.deployments {
         let (of_image, there) = drift::schemas(cx, deployment)?;
-        expected.push((deployment.product, of_image));
+        expected.push((deployment.product.kind, of_image));
         actual = there;
     }
     Ok(Shared { store, place, actual, expected })
@@ -183,7 +183,7 @@ impl Shared<'_> {
 
     /// The deployment of a part.
     pub fn deployment(&self, product: Product) -> Result<&Deployment<'_>> {
-        let found = self.store.deployments.iter().find(|deployment| deployment.product == product);
+        let found = self.store.deployments.iter().find(|deployment| deployment.product.kind == product);
         found.context("a product is not in its place")
     }
 }

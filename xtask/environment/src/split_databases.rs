@@ -135,7 +135,7 @@ pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> R
 /// Whether a product's new database belongs to the role of its old DSN.
 pub fn keeps_role(cx: &Context, deployment: &Deployment) -> Result<bool> {
     let place = postgres::running_place(cx, deployment)?;
-    let script = databases::owner(deployment.product);
+    let script = databases::owner(deployment.product.kind);
     let owner = postgres::maintain(cx, &place, deployment, script).read(&cx.secrets)?;
     Ok(owner.lines().any(|owner| owner == deployment.dsn.user))
 }

@@ -2,7 +2,7 @@
 //! apart, a schema of it; with the products whose tables are there.
 
 use anyhow::{Context as _, Result};
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
@@ -17,13 +17,13 @@ pub struct Store<'a> {
 }
 
 /// What these products are in, as their DSNs tell. A product that shares the place with one of them comes with it.
-pub fn of<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
+pub fn of<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
     find(cx, products, |store| store.first_schema())
 }
 
 /// The same as PostgreSQL tells, once the servers run: of the schemas that a search_path names, it passes over those that
 /// aren't there.
-pub fn located<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
+pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
     find(cx, products, |store| {
         let ask = store.main().and_then(|main| postgres::as_product(cx, main, &[]));
         let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read(&cx.secrets));
@@ -35,7 +35,7 @@ pub fn located<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a
 
 fn find<'a>(
     cx: &'a Context,
-    products: &[Product],
+    products: &[Instance],
     schema_of: impl Fn(&Store) -> String,
 ) -> Result<Vec<Store<'a>>> {
     // Of one that can't be read the reason is told.

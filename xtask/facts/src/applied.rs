@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jzon::JsonValue;
 
 use crate::dsn::Dsn;
+use crate::instance::Instance;
 use crate::names;
 use crate::product::Product;
 use crate::sql::{self, argument, literal};
@@ -12,7 +13,7 @@ use crate::sql::{self, argument, literal};
 /// A script for psql, connected as the first of these DSNs says. It asks all of them in one session, whose start
 /// takes longer than all that it does. A database that was never migrated has no versions. A line a product, in JSON: what
 /// is in a row of one can't be taken for the next one's.
-pub fn script(products: &[(Product, &Dsn)]) -> String {
+pub fn script(products: &[(Instance, &Dsn)]) -> String {
     let mut script = String::new();
     let mut before: Option<&Dsn> = None;
     for (product, dsn) in products {
@@ -27,10 +28,11 @@ pub fn script(products: &[(Product, &Dsn)]) -> String {
         }
         let (user, database) = (literal(&dsn.user), literal(&dsn.database));
         let schema = dsn.schema().unwrap_or_else(|| "public".into());
+        let (kind, name) = (product.kind, literal(product.name()));
         let [database_before, schema_before] =
             [dsn.database.as_str(), &schema].map(|place| literal(&names::object("before", &[place])));
         script += &format!(
-            "select json_build_object('{product}', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
+            "select json_build_object('product', '{kind}', 'name', {name}, 'versions', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
              coalesce((select datname from pg_database where datname = {database_before}), \
              (select nspname from pg_namespace where nspname = {schema_before}))) \
              from :own_versions own having session_user = {user} and current_database() = {database};\n"
@@ -45,24 +47,24 @@ pub fn of_one(rows: &str) -> BTreeSet<String> {
 }
 
 /// What psql printed of several. A product is left out where psql doesn't tell that it was in its database.
-pub fn of_each(rows: &str) -> BTreeMap<Product, BTreeSet<String>> {
+pub fn of_each(rows: &str) -> BTreeMap<Instance, BTreeSet<String>> {
     let text = |version: &JsonValue| version.as_str().map(String::from);
-    let read = |(product, json): (Product, JsonValue)| {
-        Some((product, json[product.name()].as_array()?.iter().map(text).collect::<Option<_>>()?))
+    let read = |(product, json): (Instance, JsonValue)| {
+        Some((product, json["versions"].as_array()?.iter().map(text).collect::<Option<_>>()?))
     };
     answers(rows).filter_map(read).collect()
 }
 
 /// What a run has left that was killed when it had replaced a product's tables: the name of what was there before.
-pub fn unfinished(rows: &str) -> BTreeMap<Product, String> {
+pub fn unfinished(rows: &str) -> BTreeMap<Instance, String> {
     answers(rows).filter_map(|(product, json)| Some((product, json["unfinished"].as_str()?.into()))).collect()
 }
 
-fn answers(rows: &str) -> impl Iterator<Item = (Product, JsonValue)> {
+fn answers(rows: &str) -> impl Iterator<Item = (Instance, JsonValue)> {
     rows.lines().filter_map(|line| {
         let json = jzon::parse(line).ok()?;
-        let has = |product: &Product| json.has_key(product.name());
-        Some((Product::ALL.into_iter().find(has)?, json))
+        let kind = Product::named(json["product"].as_str()?)?;
+        Some((Instance::named(kind, json["name"].as_str()?), json))
     })
 }
 
@@ -76,23 +78,27 @@ mod tests {
 
     #[test]
     fn each_product_has_its_versions_whatever_is_in_a_row() {
-        let text = r#"{"kratos" : ["1", "2"]}
-{"hydra" : []}
-{"keto" : ["3\n{\"hydra\" : [\"9\"]}"]}"#;
-        let forged = "3\n{\"hydra\" : [\"9\"]}";
-        let expected = [("kratos", &["1", "2"][..]), ("hydra", &[]), ("keto", &[forged])];
-        let expected =
-            expected.map(|(name, list)| (Product::named(name).expect("a product"), versions(list)));
+        let text = r#"{"product" : "kratos", "name" : "customers", "versions" : ["1", "2"]}
+{"product" : "hydra", "name" : "hydra", "versions" : []}
+{"product" : "keto", "name" : "keto", "versions" : ["3\n{\"product\" : \"hydra\"}"]}"#;
+        let forged = "3\n{\"product\" : \"hydra\"}";
+        let customers = Instance::named(Product::Kratos, "customers");
+        let expected = [
+            (customers, versions(&["1", "2"])),
+            (Product::Hydra.into(), versions(&[])),
+            (Product::Keto.into(), versions(&[forged])),
+        ];
         assert_eq!(of_each(text), BTreeMap::from(expected));
-        assert_eq!(of_one("{\"kratos\" : [\"1\"]}\n"), versions(&["1"]));
-        let left = unfinished(r#"{"keto" : [], "unfinished" : "xtask_before_keto"}"#);
-        assert_eq!(left, BTreeMap::from([(Product::Keto, "xtask_before_keto".to_string())]));
-        assert_eq!(unfinished(r#"{"keto" : [], "unfinished" : null}"#), BTreeMap::new());
+        let keto = r#"{"product" : "keto", "name" : "keto", "versions" : ["1"], "unfinished" : "#;
+        assert_eq!(of_one(&format!("{keto}null}}\n")), versions(&["1"]));
+        let left = unfinished(&format!("{keto}\"xtask_before_keto\"}}"));
+        assert_eq!(left, BTreeMap::from([(Product::Keto.into(), "xtask_before_keto".to_string())]));
+        assert_eq!(unfinished(&format!("{keto}null}}")), BTreeMap::new());
     }
 
     #[test]
     fn what_is_no_answer_is_nobodys() {
-        assert_eq!(of_each("1\n2\n{\"kratos\" : [\"1\""), BTreeMap::new());
+        assert_eq!(of_each("1\n2\n{\"product\" : \"kratos\""), BTreeMap::new());
     }
 
     #[test]
@@ -100,7 +106,7 @@ mod tests {
         let parse = |text| Dsn::parse(text).expect("a DSN");
         let kratos = parse("postgres://kratos:one@db/kratos?sslmode=require");
         let hydra = parse("postgres://hydra:it's%5C%0A@db/hydra");
-        let script = script(&[(Product::Kratos, &kratos), (Product::Hydra, &hydra)]);
+        let script = script(&[(Product::Kratos.into(), &kratos), (Product::Hydra.into(), &hydra)]);
         let (first, second) = script.split_once("\\setenv PGHOST\n").expect("a change of the connection");
         assert!(!first.contains("one") && !script.contains("require"), "{script}");
         assert!(second.contains("\\setenv PGSSLMODE\n"), "{script}");

@@ -7,6 +7,7 @@ use jzon::{JsonValue, object};
 
 use crate::contents::Contents;
 use crate::digest;
+use crate::instance::Instance;
 use crate::product::Product;
 
 /// The manifest's file.
@@ -53,7 +54,7 @@ pub struct Dump {
 /// A product whose tables are in a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    pub product: Product,
+    pub product: Instance,
     pub image: String,
     /// The secrets that some of the rows are encrypted with: where each is set, and the fingerprints of its values.
     pub secrets: BTreeMap<String, Vec<String>>,
@@ -69,7 +70,7 @@ impl Dump {
 
 impl Manifest {
     /// The dump that has a product's tables.
-    pub fn dump_of(&self, product: Product) -> Option<&Dump> {
+    pub fn dump_of(&self, product: Instance) -> Option<&Dump> {
         self.dumps.iter().find(|dump| dump.products.iter().any(|content| content.product == product))
     }
 
@@ -164,7 +165,7 @@ fn write_dump(dump: &Dump) -> JsonValue {
         &dump.contents;
     let content = |content: &Content| {
         let Content { product, image, secrets } = content;
-        object! { "product": product.name(), "image": image.as_str(), "secrets": secrets.clone() }
+        object! { "product": product.kind.name(), "name": product.name(), "image": image.as_str(), "secrets": secrets.clone() }
     };
     let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
     object! {
@@ -183,7 +184,7 @@ fn read_dump(json: &JsonValue) -> Option<Dump> {
             Some((name.to_string(), values))
         };
         Some(Content {
-            product: Product::named(json["product"].as_str()?)?,
+            product: instance(json)?,
             image: string(&json["image"])?,
             secrets: json["secrets"].as_object()?.iter().map(strings).collect::<Option<_>>()?,
         })
@@ -212,6 +213,12 @@ fn read_dump(json: &JsonValue) -> Option<Dump> {
     })
 }
 
+/// Backups of before several of a kind could be in a stack have no name.
+fn instance(json: &JsonValue) -> Option<Instance> {
+    let kind = Product::named(json["product"].as_str()?)?;
+    Some(json["name"].as_str().map_or(kind.into(), |name| Instance::named(kind, name)))
+}
+
 fn string(json: &JsonValue) -> Option<String> {
     json.as_str().map(String::from)
 }
@@ -236,7 +243,7 @@ mod tests {
             ..Contents::default()
         };
         let secrets = BTreeMap::from([("SECRETS_CIPHER".to_string(), vec!["f1".to_string(), "f2".into()])]);
-        let product = Product::Kratos;
+        let product = Product::Kratos.into();
         Manifest {
             time: "2026-01-02T03:04:05Z".into(),
             project: "ory".into(),
@@ -334,14 +341,14 @@ mod tests {
         };
         let second = |manifest: &mut Manifest, change: &dyn Fn(&mut Dump)| {
             let mut dump = manifest.dumps[0].clone();
-            (dump.file, dump.products[0].product) = ("keto.dump".into(), Product::Keto);
+            (dump.file, dump.products[0].product) = ("keto.dump".into(), Product::Keto.into());
             change(&mut dump);
             manifest.dumps.push(dump);
         };
         // Two databases of one name are on two servers.
         changed(&|manifest| second(manifest, &|_| ())).expect("two dumps");
         let refused = [
-            changed(&|manifest| second(manifest, &|dump| dump.products[0].product = Product::Kratos)),
+            changed(&|manifest| second(manifest, &|dump| dump.products[0].product = Product::Kratos.into())),
             changed(&|manifest| second(manifest, &|dump| dump.file = "kratos.dump".into())),
             changed(&|manifest| second(manifest, &|dump| dump.products.clear())),
             changed(&|manifest| second(manifest, &|dump| dump.products.push(dump.products[0].clone()))),

@@ -11,6 +11,7 @@ pub mod difference;
 pub mod digest;
 pub mod dsn;
 pub mod first_sight;
+pub mod instance;
 pub mod lost;
 pub mod names;
 pub mod owners;

@@ -16,12 +16,12 @@ use ory_environment::snapshot;
 use ory_environment::store::{self, Store};
 use ory_facts::backup::Dump;
 use ory_facts::contents;
-use ory_facts::product::Product;
+
 use ory_stack::stack::Deployment;
 use xtask_runner::output::{Output, counted, size};
 
 pub struct Backup {
-    products: Vec<Product>,
+    products: Vec<String>,
     verify: bool,
     folder: Folder,
 }

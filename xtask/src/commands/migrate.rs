@@ -2,16 +2,18 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
-use crate::arguments::{Arguments, Databases, Images, switch};
+use crate::arguments::{Arguments, Databases, Images, list, listed, switch};
 use crate::plan::Step;
 use ory_environment::context::{Context, Options};
 use ory_environment::known::{Extent, look};
 use ory_environment::lock;
 use ory_environment::migrations;
+use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::seconds;
 
 pub struct Migrate {
@@ -35,11 +37,35 @@ impl Arguments for Migrate {
     }
 }
 
-/// Migrates one product; that the stack hasn't got it is wrong usage.
-pub fn one(options: &Options, product: Product, args: &Migrate) -> Result<()> {
+/// What `migrate-kratos` and its like take besides.
+pub struct One {
+    services: Vec<String>,
+    migrate: Migrate,
+}
+
+impl Arguments for One {
+    fn all() -> Vec<Arg> {
+        let services = list("SERVICE", "Only what these services serve, where the stack has several");
+        [vec![services], Migrate::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self { services: listed(typed, "SERVICE"), migrate: Migrate::read(typed) }
+    }
+}
+
+/// Migrates one of Ory's products, all that the stack has of it; that the stack hasn't got it is wrong usage.
+pub fn one(options: &Options, kind: Product, args: &One) -> Result<()> {
+    let One { services, migrate: args } = args;
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
-    migrate(&cx, &super::products(&cx, &[product])?, args)
+    let all = super::products(&cx, &[kind.name().into()])?;
+    let asked = super::named(&cx, services)?;
+    if let Some(other) = asked.iter().find(|product| !all.contains(product)) {
+        let message = format!("{other} is {}, not {kind}", other.kind);
+        bail!(Failure::new(Exit::Usage, message).hint(other.migrate_line()));
+    }
+    migrate(&cx, if asked.is_empty() { &all } else { &asked }, args)
 }
 
 /// Migrates every product of the stack, in order, and stops at the first failure.
@@ -48,7 +74,7 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &args.images)?;
     let products = super::products(&cx, &[])?;
-    for absent in Product::ALL.iter().filter(|product| !products.contains(product)) {
+    for absent in Product::ALL.iter().filter(|kind| !products.iter().any(|product| product.kind == **kind)) {
         cx.out.say(cx.absence(*absent));
     }
     migrate(&cx, &products, args)?;
@@ -58,7 +84,7 @@ pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     Ok(())
 }
 
-fn migrate(cx: &Context, products: &[Product], args: &Migrate) -> Result<()> {
+fn migrate(cx: &Context, products: &[Instance], args: &Migrate) -> Result<()> {
     let deployments = super::deployments(cx, products)?;
     super::check_sharing(cx, &deployments)?;
     let services: Vec<_> = deployments.iter().flat_map(|d| [d.migrate].into_iter().chain(d.server)).collect();

@@ -29,6 +29,7 @@ use ory_environment::context::{Context, Options};
 use ory_environment::postgres::MayCreate;
 use ory_environment::services::{self, Stopped};
 use ory_environment::store::{self, Store};
+use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::checks::{Finding, dsns};
@@ -52,7 +53,7 @@ fn confirm(cx: &Context, yes: bool, what: &str, question: &str, line: &str) -> R
 }
 
 /// Stops the services of products until their databases are replaced, and says which.
-fn stop(cx: &Context, products: &[Product]) -> Result<Stopped> {
+fn stop(cx: &Context, products: &[Instance]) -> Result<Stopped> {
     let stopped = services::stop(cx, products)?;
     if !stopped.is_empty() {
         cx.out.say(format!("{}: stopped", stopped.names()));
@@ -84,27 +85,49 @@ fn execute(cx: &Context, steps: &[Step], images: &Images) -> Result<()> {
 }
 
 /// The products that some services serve, in the order of the migrations.
-fn products_of(cx: &Context, services: &[&Service]) -> Vec<Product> {
+fn products_of(cx: &Context, services: &[&Service]) -> Vec<Instance> {
     let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
     products.sort_unstable();
+    products.dedup();
     products
 }
 
 /// The products asked for; none asked for: all that the stack has, one at least.
-fn products(cx: &Context, named: &[Product]) -> Result<Vec<Product>> {
+fn products(cx: &Context, names: &[String]) -> Result<Vec<Instance>> {
     cx.require_products()?;
-    for product in named {
-        if cx.stack.serving(*product)?.is_none() {
-            let known = cx.stack.service_names();
-            let failure = Failure::new(Exit::Usage, cx.absence(*product));
-            bail!(failure.hint(format!("the services of this stack are {known}")));
+    if names.is_empty() { cx.stack.products() } else { named(cx, names) }
+}
+
+/// The products of these names: one of Ory's stands for all that the stack has of it, a service for the one that it
+/// serves.
+fn named(cx: &Context, names: &[String]) -> Result<Vec<Instance>> {
+    let mut found: Vec<Instance> = Vec::new();
+    for name in names {
+        let kind = Product::named(name);
+        let of_kind = kind.map(|kind| cx.stack.members(kind)).transpose()?.unwrap_or_default();
+        let of_service = cx.stack.services.get(name).and_then(|service| cx.stack.product_of(service));
+        let mut all: Vec<_> = of_kind.iter().map(|members| members.product).collect();
+        // A service can have the name of its kind.
+        if let Some(own) = of_service {
+            all = vec![own];
         }
+        if all.is_empty() {
+            let message = kind.map_or_else(|| format!("the stack has no product {name}"), |k| cx.absence(k));
+            let known = cx.stack.products()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let hint = match kind {
+                None if !known.is_empty() => format!("its products are {known}"),
+                _ => format!("the services of this stack are {}", cx.stack.service_names()),
+            };
+            bail!(Failure::new(Exit::Usage, message).hint(hint));
+        }
+        all.retain(|product| !found.contains(product));
+        found.extend(all);
     }
-    if named.is_empty() { cx.stack.products() } else { Ok(named.to_vec()) }
+    Ok(found)
 }
 
 /// The products that are asked for, each with what the stack says about it.
-fn deployments<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Deployment<'a>>> {
+fn deployments<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Deployment<'a>>> {
     let mut deployments = Vec::new();
     for product in products {
         deployments.extend(cx.stack.deployment(*product)?);
@@ -164,7 +187,7 @@ fn migrate<'a>(
     });
     let migrate = deployments.iter().map(|deployment| {
         let serves = |service: &&&Service| cx.stack.product_of(service) == Some(deployment.product);
-        Step::Migrate { deployment, is_forced, then_start: early.iter().find(serves).copied() }
+        Step::Migrate { deployment, is_forced, then_start: early.iter().filter(serves).copied().collect() }
     });
     let backup = databases.backup.then_some(Step::Backup(deployments));
     create.chain(backup).chain(migrate).collect()
@@ -180,7 +203,7 @@ fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec
 }
 
 /// What these products are in, with the servers that are services of the stack started where they don't run.
-fn stores<'a>(cx: &'a Context, products: &[Product]) -> Result<Vec<Store<'a>>> {
+fn stores<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
     let stores = store::of(cx, products)?;
     let servers = servers(stores.iter().flat_map(|store| &store.deployments)).into_iter();
     let start = |server| Step::StartServer { server, recreate: false, meanwhile: vec![] };

@@ -1,11 +1,13 @@
 //! `repair`: what a killed migration left behind that a re-run doesn't mend, and lost rows of `schema_migration`.
 
+use std::slice;
+
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
-use ory_facts::product::Product;
+
 use ory_facts::repair;
 
-use crate::arguments::{Arguments, Images, product, required, value, yes};
+use crate::arguments::{Arguments, Images, required, value, yes};
 use crate::plan::{self, Step};
 use ory_environment::context::{Context, Options};
 use ory_environment::drift;
@@ -18,13 +20,13 @@ use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::Output;
 
 pub struct Repair {
-    product: Product,
+    product: String,
     yes: bool,
 }
 
 impl Arguments for Repair {
     fn all() -> Vec<Arg> {
-        vec![required("PRODUCT", "The product to repair").value_parser(product()), yes()]
+        vec![required("PRODUCT", "The product to repair"), yes()]
     }
 
     fn read(typed: &ArgMatches) -> Self {
@@ -36,7 +38,7 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
-    let deployments = super::deployments(&cx, &super::products(&cx, &[args.product])?)?;
+    let deployments = super::deployments(&cx, &super::products(&cx, slice::from_ref(&args.product))?)?;
     for deployment in &deployments {
         let start =
             deployment.server.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] });
@@ -47,7 +49,7 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
         } else {
             repair(&cx, deployment, args.yes)?;
         }
-        plan::execute(&cx, &[Step::Migrate { deployment, is_forced: false, then_start: None }])?;
+        plan::execute(&cx, &[Step::Migrate { deployment, is_forced: false, then_start: vec![] }])?;
     }
     Ok(())
 }
@@ -90,7 +92,7 @@ fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
     let (expected, actual) = drift::schemas(cx, deployment)?;
     let pending = expected.versions.difference(&actual.versions).cloned().collect();
     let product = deployment.product;
-    let mut statements = repair::statements(product, &pending, &expected, &actual).map_err(|other| {
+    let mut statements = repair::statements(product.kind, &pending, &expected, &actual).map_err(|other| {
         let message = format!("{product} isn't as a killed migration leaves it: {other}");
         let hint = format!("make it as the image makes it, then: cargo xtask repair {product}");
         Failure::new(Exit::Failed, message).hint(hint)

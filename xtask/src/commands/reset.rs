@@ -11,12 +11,12 @@ use ory_environment::lock;
 use ory_environment::replacement::Replacement;
 use ory_environment::store::{self, Store};
 use ory_facts::contents::Contents;
-use ory_facts::product::Product;
+
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted};
 
 pub struct Reset {
-    products: Vec<Product>,
+    products: Vec<String>,
     yes: bool,
     force: bool,
     folder: Folder,

@@ -39,8 +39,15 @@ pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let mut services: Vec<&Service> = cx.stack.services(&args.services)?;
     if services.is_empty() {
         cx.require_products()?;
+        let listed = cx.listed()?;
         services = cx.stack.in_order()?;
-        services.retain(|service| cx.stack.product_of(service).is_some());
+        let is_running = |service: &Service| {
+            listed.iter().any(|container| container.service == service.name && container.is_running())
+        };
+        let products = cx.stack.products()?;
+        let beside: Vec<_> = products.iter().flat_map(|product| cx.stack.companions(*product)).collect();
+        let is_beside = |service: &Service| beside.iter().any(|other| other.name == service.name);
+        services.retain(|s| cx.stack.product_of(s).is_some() || is_beside(s) && is_running(s));
     }
     let products = super::products_of(&cx, &services);
     let deployments = super::deployments(&cx, &products)?;

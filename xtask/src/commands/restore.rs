@@ -16,7 +16,7 @@ use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::Store;
 use ory_facts::backup::Dump;
 use ory_facts::carried::State;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_stack::backup_key;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, size};
@@ -24,7 +24,7 @@ use xtask_runner::process::quote;
 
 pub struct Restore {
     backup: PathBuf,
-    products: Vec<Product>,
+    products: Vec<String>,
     into: Option<String>,
     yes: bool,
     force: bool,
@@ -69,12 +69,13 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let _lock = lock::acquire(options)?;
     let cx = super::context(options, &Images { stand_in: None })?;
     let _project = lock::acquire_project(&cx)?;
-    let backup = open(&cx, &args.backup, &args.products)?;
+    let named = super::named(&cx, &args.products)?;
+    let backup = open(&cx, &args.backup, &named)?;
     if backup.is_unverified() {
         let name = backup.name();
         cx.out.warn(format!("the backup {name} was to be verified, and that failed or was cut off"));
     }
-    let dumps = dumps(&cx, &backup, &args.products)?;
+    let dumps = dumps(&cx, &backup, &named)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
     let mut stores = super::stores(&cx, &products)?;
@@ -128,7 +129,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
 }
 
 /// By its name, or by its folder; the latest is the newest of this project that has these products.
-fn open(cx: &Context, backup: &PathBuf, products: &[Product]) -> Result<Backup> {
+fn open(cx: &Context, backup: &PathBuf, products: &[Instance]) -> Result<Backup> {
     let all = backup::folder(cx);
     if backup.as_os_str() == "latest" {
         let (latest, unverified) = backup::latest(cx, &all, products)?;
@@ -174,9 +175,9 @@ fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args
 }
 
 /// What of the backup is to be restored.
-fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Product]) -> Result<Vec<&'a Dump>> {
+fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Instance]) -> Result<Vec<&'a Dump>> {
     let all = &backup.manifest.dumps;
-    super::products(cx, products)?;
+    cx.require_products()?;
     for product in products {
         if backup.manifest.dump_of(*product).is_none() {
             let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");

@@ -16,7 +16,7 @@ use ory_environment::split::{self, Shared, State};
 use ory_environment::split_databases::{self, Databases};
 use ory_environment::split_schemas;
 use ory_environment::store::Store;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Way};
 use ory_stack::env_file;
@@ -98,7 +98,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
                 State::Moved(_) => moved.push(deployment.product),
             }
         }
-        let is_split = |product: Product| {
+        let is_split = |product: Instance| {
             moved.contains(&product) || waiting.iter().any(|(deployment, _)| deployment.product == product)
         };
         if !is_known && !store.deployments.iter().any(|deployment| is_split(deployment.product)) {
@@ -147,6 +147,17 @@ fn plan<'a>(
     let schemas = shared.division(Way::Schemas)?;
     if !schemas.is_shared() {
         return Ok(None);
+    }
+    for deployment in &store.deployments {
+        let kind = deployment.product.kind;
+        if cx.stack.members(kind)?.len() > 1 {
+            let message = format!(
+                "{}: a split would name its database {kind}, and there are several {kind} in this stack",
+                deployment.product
+            );
+            let hint = "split the stack with one of them alone, or name the new databases yourself: pg_dump, then other DSNs";
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        }
     }
     let databases = shared.division(Way::Databases)?;
     // Beside it in the database of its name, an application is a guest.
@@ -202,8 +213,8 @@ fn refuse_on_product(dependents: &[Dependent]) -> Result<()> {
 }
 
 impl Plan<'_> {
-    fn products(&self) -> Vec<Product> {
-        self.division.parts.iter().map(|part| part.product).collect()
+    fn products(&self) -> Vec<Instance> {
+        self.shared.store.deployments.iter().map(|deployment| deployment.product).collect()
     }
 
     fn names(&self) -> String {
@@ -289,14 +300,14 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
 /// What a run that was cut off has left to be done for a product whose old DSN stands; with its new one.
 fn go_on(cx: &Context, passwords: &mut Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
     if way == Way::Databases && split_databases::keeps_role(cx, deployment)? {
-        passwords.remove(deployment.product);
+        passwords.remove(deployment.product.kind);
     }
     let mut new = new_dsns::of(cx, passwords, deployment, way, None)?;
     new_dsns::write(cx, &new)?;
     if let (Way::Databases, Some(first)) = (way, new.first()) {
         let place = postgres::running_place(cx, deployment)?;
         split_databases::make_role(cx, &place, deployment, &first.dsn)?;
-        split_databases::give_names(cx, &place, deployment, [deployment.product])?;
+        split_databases::give_names(cx, &place, deployment, [deployment.product.kind])?;
     }
     services::stop(cx, &[deployment.product])?.leave(cx)?;
     new.retain(|new| new.old != new.dsn.url());
@@ -326,15 +337,14 @@ fn tell(cx: &Context, new: &[NewDsn]) -> Result<()> {
 }
 
 /// Migrates and starts the products whose DSN is the new one.
-fn start(cx: &Context, products: &[Product]) -> Result<()> {
+fn start(cx: &Context, products: &[Instance]) -> Result<()> {
     if products.is_empty() {
         return Ok(());
     }
     let deployments = super::deployments(cx, products)?;
     let create = Create { create_databases: false, backup: false };
     let mut steps = super::migrate(cx, &deployments, &create, false, &[]);
-    let serving = products.iter().map(|product| cx.stack.serving(*product));
-    let services: Vec<_> = serving.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let services: Vec<_> = products.iter().flat_map(|product| cx.stack.serving(*product)).collect();
     steps.push(Step::Start { services, started: vec![] });
     plan::execute(cx, &steps)
 }
@@ -353,7 +363,7 @@ fn print_questions(cx: &Context, stores: &[Store]) -> Result<()> {
     Ok(Output::data("# then looks for tables that are not of one product alone")?)
 }
 
-fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Product]) -> Result<()> {
+fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Instance]) -> Result<()> {
     for plan in plans {
         let Plan { shared, division, .. } = plan;
         super::backup::print_dump(cx, shared.store)?;

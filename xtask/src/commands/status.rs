@@ -17,10 +17,12 @@ use ory_environment::drift;
 use ory_environment::known::{Extent, look};
 use ory_environment::migrations;
 use ory_environment::readiness;
+use ory_environment::replicas::Replicas;
 use ory_facts::carried::State;
 use ory_facts::difference::Difference;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use ory_stack::container::Container;
+use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::{Output, counted, table};
@@ -33,17 +35,17 @@ struct Row<'a> {
     migrations: Result<State>,
     /// What its schema has otherwise than the image makes it, where that is asked for, or why that isn't known.
     drift: Option<Result<Vec<Difference>>>,
-    /// The image that its container was made from; none where there is none.
+    /// The images that its containers were made from; none where there is none.
     runs: Option<String>,
-    /// Why its container isn't as the stack says now.
-    restart_due: Option<String>,
+    /// The services whose containers aren't as the stack says now, and why.
+    restart_due: Vec<(String, String)>,
     state: String,
     is_ready: bool,
     urls: Vec<String>,
 }
 
 pub struct Status {
-    products: Vec<Product>,
+    products: Vec<String>,
     check: bool,
     drift: bool,
     sql: bool,
@@ -108,16 +110,21 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
     let product = deployment.product;
     let migrations = migrations::state(cx, &deployment);
     let migrations = migrations.map_err(|error| diagnosis::of_product(cx, &deployment, error));
-    let service = cx.stack.serving(product).ok().flatten().map_or("", |service| &service.name);
-    let container = containers.iter().find(|container| container.service == service);
+    let serving = cx.stack.serving(product);
+    let own = Replicas::of(containers, &serving);
+    let due = |service: &&Service| {
+        let mut containers = containers.iter().filter(|container| container.service == service.name);
+        let why = containers.find_map(|container| convergence::restart_due(cx, container))?;
+        Some((service.name.clone(), why))
+    };
     Row {
         migrations,
         drift: None,
-        runs: container.map(|container| container.image.clone()),
-        restart_due: container.and_then(|container| convergence::restart_due(cx, container)),
-        state: container.map_or("none".into(), |container| container.state.clone()),
-        is_ready: container.is_some_and(|container| readiness::is_ready(cx, container)),
-        urls: readiness::urls(cx, containers, service),
+        runs: own.images(),
+        restart_due: cx.stack.running(product).iter().filter_map(due).collect(),
+        state: own.state(),
+        is_ready: own.all_run() && own.iter().all(|container| readiness::is_ready(cx, container)),
+        urls: serving.iter().flat_map(|service| readiness::urls(cx, containers, &service.name)).collect(),
         deployment,
     }
 }
@@ -130,9 +137,8 @@ impl Row<'_> {
     /// Says what is to be restarted so that the stack is what is running.
     fn tell_restart(&self, cx: &Context) {
         let product = self.deployment.product;
-        let service = cx.stack.serving(product).ok().flatten();
-        if let Some((why, service)) = self.restart_due.as_ref().zip(service) {
-            cx.out.warn(format!("{product}: {why}: cargo xtask restart {}", quote(&service.name)));
+        for (service, why) in &self.restart_due {
+            cx.out.warn(format!("{product}: {why}: cargo xtask restart {}", quote(service)));
         }
     }
 
@@ -195,10 +201,11 @@ fn document(cx: &Context, rows: &[Row]) -> JsonValue {
         let drift = row.drift.as_ref().and_then(|drift| drift.as_ref().ok());
         let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
         object! {
-            "product": row.deployment.product.name(),
+            "product": row.deployment.product.kind.name(),
+            "name": row.deployment.product.name(),
             "image": row.image(),
             "runs": row.runs.as_deref(),
-            "restart_is_due": row.restart_due.is_some(),
+            "restart_is_due": !row.restart_due.is_empty(),
             "applied": applied,
             "pending": pending,
             "ahead": ahead,
@@ -237,7 +244,7 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
             (_, [_, Some(_), Some(_)]) => {}
             _ => {
                 let message = format!("{product}'s image is too old to tell what it carries");
-                let hint = format!("cargo xtask migrate-{product} runs its migrations each time");
+                let hint = format!("{} runs its migrations each time", product.migrate_line());
                 bail!(Failure::new(Exit::Failed, message).hint(hint));
             }
         }
@@ -259,9 +266,9 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-fn unreadable(product: Product) -> Failure {
+fn unreadable(product: Instance) -> Failure {
     let failure = Failure::new(Exit::Failed, format!("{product}'s migrations can't be read"));
-    failure.hint(format!("cargo xtask migrate-{product}, which tells why"))
+    failure.hint(format!("{}, which tells why", product.migrate_line()))
 }
 
 /// Exit 1 where a schema isn't as its image makes it, or that can't be told.

@@ -11,7 +11,6 @@ use anyhow::{Result, bail};
 use crate::commands::up;
 use ory_environment::compose::{Engine, Found};
 use ory_environment::context::{Context, Options, stack_directory};
-use ory_facts::product::Product;
 use ory_stack::checks::{CHECKS, Finding};
 use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
@@ -137,7 +136,11 @@ impl Report {
         if let (Ok([]), Err(error)) = (cx.stack.products().as_deref(), cx.require_products()) {
             self.error("stack", &error);
         }
-        for product in Product::ALL {
+        let products = cx.stack.products().unwrap_or_else(|error| {
+            self.error("stack", &error);
+            vec![]
+        });
+        for product in products {
             let Err(error) = cx.stack.deployment(product) else { continue };
             // What stops every command, unless a check has said it already.
             let deployed = view.products.iter().filter(|deployed| deployed.product == product);

@@ -10,9 +10,11 @@ use ory_environment::diagnosis;
 use ory_environment::drift;
 use ory_environment::postgres;
 use ory_environment::readiness;
+use ory_environment::replicas::Replicas;
 use ory_facts::difference::Difference;
 use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;
+use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::process::quote;
 
@@ -21,11 +23,17 @@ const TRIES: u32 = 10;
 
 /// What is so where nothing is found, and what is found.
 pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>) {
-    let running: Vec<_> = containers.iter().filter(|c| c.is_running()).map(|c| c.service.as_str()).collect();
-    let finished = |name: &str| containers.iter().any(|c| c.service == name && c.is_finished());
-    let is_stopped = |name: &&str| !running.contains(name) && !finished(name);
-    let stopped: Vec<_> = cx.stack.services.keys().map(String::as_str).filter(is_stopped).collect();
-    let ok = match (running.is_empty(), stopped.is_empty()) {
+    let stopped = |service: &Service| {
+        let own = Replicas::of(containers, &[service]);
+        let is_finished = own.iter().any(Container::is_finished) && cx.stack.product_of(service).is_none();
+        if own.all_run() || is_finished || service.replicas == 0 {
+            return None;
+        }
+        let state = Some(own.state()).filter(|state| state.contains(' ')).map(|state| format!(" ({state})"));
+        Some(format!("{}{}", service.name, state.unwrap_or_default()))
+    };
+    let stopped: Vec<_> = cx.stack.services.values().filter_map(stopped).collect();
+    let ok = match (!containers.iter().any(Container::is_running), stopped.is_empty()) {
         (true, _) => "nothing runs: cargo xtask up".to_string(),
         (_, true) => "running, and ready".into(),
         _ => format!("ready; not running: {} (cargo xtask up)", stopped.join(", ")),

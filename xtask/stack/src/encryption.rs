@@ -24,12 +24,12 @@ pub fn secrets(deployed: &Deployed) -> BTreeMap<String, Vec<String>> {
 
 /// Kratos encrypts nothing unless an algorithm is set.
 fn encrypts(deployed: &Deployed) -> bool {
-    if deployed.product != Product::Kratos {
+    if deployed.product.kind != Product::Kratos {
         return true;
     }
     let in_environment = deployed.serve.environment.get("CIPHERS_ALGORITHM").cloned();
     let in_files = || {
-        let files = settings::of(deployed.product, deployed.serve).into_iter();
+        let files = settings::of(deployed.product.kind, deployed.serve).into_iter();
         files.filter_map(|(_, config)| scalar(&config["ciphers"]["algorithm"])).next_back()
     };
     in_environment.or_else(in_files).is_some_and(|algorithm| algorithm != "noop")

@@ -32,6 +32,12 @@ impl Service {
     }
 }
 
+/// How many containers Compose makes of a service, as it prints either of its two settings.
+pub(crate) fn replicas(yaml: &Yaml) -> usize {
+    let number = [&yaml["deploy"]["replicas"], &yaml["scale"]].into_iter().find_map(Yaml::as_i64);
+    number.and_then(|number| number.try_into().ok()).unwrap_or(1)
+}
+
 impl Stack {
     /// The images whose own program may tell a product that nothing else tells; none where all are found.
     pub fn untold(&self) -> Vec<&str> {

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod made_with;
 pub mod partial;
 pub mod private_file;
+pub mod products;
 pub mod random;
 pub mod remedy;
 pub mod service;

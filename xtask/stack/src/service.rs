@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::learned::replicas;
 use ory_facts::product::Product;
 use yaml_rust2::Yaml;
 
@@ -40,6 +41,8 @@ pub struct Service {
     pub is_on_host: bool,
     /// The product whose program its image starts, where only the image tells.
     pub(crate) started: Option<Product>,
+    /// How many containers Compose makes of it.
+    pub replicas: usize,
     /// Names other containers reach it by.
     hosts: Vec<String>,
 }
@@ -102,6 +105,7 @@ impl Service {
             container_name,
             is_on_host: yaml["network_mode"].as_str() == Some("host"),
             started: None,
+            replicas: replicas(yaml),
         }
     }
 

@@ -9,12 +9,13 @@ use std::path::Path;
 use anyhow::Result;
 use yaml_rust2::Yaml;
 
-use crate::checks::{Deployed, View, files};
+use crate::checks::files;
 use crate::env_file;
-use crate::image;
+use crate::products::Members;
 use crate::service::{Mount, Service, scalar};
 use crate::settings;
 use ory_facts::dsn::Dsn;
+use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_facts::secrets::Secrets;
 use xtask_runner::failure::{Exit, Failure};
@@ -29,16 +30,16 @@ pub struct Stack {
     /// The engine's name of each volume, and whether it is somebody else's.
     volumes: BTreeMap<String, (String, bool)>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
-    has_external_network: bool,
+    pub(crate) has_external_network: bool,
     /// The networks and volumes that the stack doesn't make: their kinds, and the engine's names.
     pub external: Vec<(&'static str, String)>,
     /// The values that `.env.example` has.
-    examples: BTreeSet<String>,
+    pub(crate) examples: BTreeSet<String>,
 }
 
 /// A product in this stack.
 pub struct Deployment<'a> {
-    pub product: Product,
+    pub product: Instance,
     /// The service whose container migrates: a one-shot where there is one, else the serving one.
     pub migrate: &'a Service,
     /// The configuration files, as the container names them. Of two that have a setting, the later one counts.
@@ -139,8 +140,9 @@ impl Stack {
             external: vec![],
             examples: BTreeSet::new(),
         };
-        match everything.serving(product) {
-            Ok(Some(service)) => format!(
+        let members = everything.members(product).unwrap_or_default();
+        match members.iter().flat_map(|members| &members.serve).next() {
+            Some(service) => format!(
                 "{product}: not in this stack; its service `{}` is in the inactive profile {}",
                 service.name,
                 service.profiles.join(", ")
@@ -168,102 +170,12 @@ impl Stack {
         names.iter().map(find).collect()
     }
 
-    /// The services that belong to a product: by the name of their image, else by their own name or program.
-    pub(crate) fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
-        let name = product.name();
-        self.services.values().filter(move |service| {
-            let by_name = || match service.image.as_deref().map(image::name) {
-                Some(image) if Product::named(image).is_some() => image == name,
-                // A database may have the name of who uses it, and a one-shot that is built here that of who it is for.
-                _ => {
-                    let is_database = service.environment.keys().any(|key| key.starts_with("POSTGRES_"));
-                    let is_for = || service.name.split(['-', '_', '.']).any(|part| part == name);
-                    (service.name == name && !is_database)
-                        || service.words().any(|word| word == name)
-                        || (service.is_built && service.is_migration() && is_for())
-                }
-            };
-            service.is_told(product).unwrap_or_else(by_name)
-        })
-    }
-
-    /// The service that serves a product, none where the stack hasn't got the product.
-    pub fn serving(&self, product: Product) -> Result<Option<&Service>> {
-        let candidates: Vec<_> = self.services_of(product).filter(|s| !s.is_migration()).collect();
-        let serves = |service: &&&Service| service.words().any(|word| word == "serve");
-        let named = candidates.iter().find(|service| service.name == product.name());
-        match (named, candidates.as_slice()) {
-            (Some(service), _) => Ok(Some(service)),
-            (None, []) => Ok(None),
-            (None, [service]) => Ok(Some(service)),
-            (None, several) => match several.iter().filter(serves).collect::<Vec<_>>().as_slice() {
-                [service] => Ok(Some(service)),
-                _ => {
-                    let names = several.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-                    let message = format!("several services could be {product}'s: {names}");
-                    let hint =
-                        format!("name the one that serves `{product}`, or give one the command `serve`");
-                    Err(Failure::new(Exit::Failed, message).hint(hint).into())
-                }
-            },
-        }
-    }
-
-    /// The service whose container migrates: a one-shot where there is one, else the serving one.
-    fn migrating<'a>(&'a self, product: Product, serve: &'a Service) -> &'a Service {
-        self.services_of(product).find(|service| service.is_migration()).unwrap_or(serve)
-    }
-
-    /// What the checks look at.
-    pub fn view(&self) -> View<'_> {
-        let deployed = |product| {
-            let serve = self.serving(product).ok()??;
-            Some(Deployed { product, serve, migrate: self.migrating(product, serve) })
-        };
-        View {
-            services: &self.services,
-            products: Product::ALL.into_iter().filter_map(deployed).collect(),
-            has_external_network: self.has_external_network,
-            examples: &self.examples,
-        }
-    }
-
-    /// The product that a service serves.
-    pub fn product_of(&self, service: &Service) -> Option<Product> {
-        let serves = |product: &Product| matches!(self.serving(*product), Ok(Some(serving)) if serving.name == service.name);
-        Product::ALL.into_iter().find(serves)
-    }
-
-    /// The products of this stack, in the order of the migrations.
-    pub fn products(&self) -> Result<Vec<Product>> {
-        let mut products = Vec::new();
-        for product in Product::ALL {
-            if self.serving(product)?.is_some() {
-                products.push(product);
-            }
-        }
-        Ok(products)
-    }
-
-    /// Every service: the database servers first, then Ory's in the order of the migrations, then the rest.
-    pub fn in_order(&self) -> Result<Vec<&Service>> {
-        let mut of_ory = Vec::new();
-        for product in Product::ALL {
-            of_ory.extend(self.serving(product)?);
-        }
-        let is_ory = |service: &&Service| self.product_of(service).is_some();
-        let servers = self.servers();
-        let is_server = |service: &&Service| servers.iter().any(|server| server.name == service.name);
-        let (servers, rest): (Vec<_>, Vec<_>) =
-            self.services.values().filter(|service| !is_ory(service)).partition(is_server);
-        Ok(servers.into_iter().chain(of_ory).chain(rest).collect())
-    }
-
     /// Everything about a product, none where the stack hasn't got it. Fails where its DSN is missing,
     /// malformed, or names a server that isn't here.
-    pub fn deployment(&self, product: Product) -> Result<Option<Deployment<'_>>> {
-        let Some(serve) = self.serving(product)? else { return Ok(None) };
-        let migrate = self.migrating(product, serve);
+    pub fn deployment(&self, product: Instance) -> Result<Option<Deployment<'_>>> {
+        let own = self.members(product.kind)?.into_iter().find(|members| members.product == product);
+        let Some(Members { serve: serves, migrate, .. }) = own else { return Ok(None) };
+        let serve = serves.first().copied().unwrap_or(migrate);
         // A file that isn't there is the cause of a DSN that isn't.
         self.check_files(&[migrate])?;
         let mut configs = migrate.config_files();
@@ -312,7 +224,7 @@ impl Stack {
     }
 
     /// The products whose tables would be in one schema with this one's.
-    pub fn sharing(&self, deployment: &Deployment) -> Vec<Product> {
+    pub fn sharing(&self, deployment: &Deployment) -> Vec<Instance> {
         let others = self.readable().filter(|other| other.product != deployment.product);
         let others = others.filter(|other| other.dsn.place() == deployment.dsn.place());
         others.map(|other| other.product).collect()
@@ -320,7 +232,8 @@ impl Stack {
 
     /// The products whose DSN can be read; any other is reported when it is its turn.
     pub fn readable(&self) -> impl Iterator<Item = Deployment<'_>> {
-        Product::ALL.into_iter().filter_map(|product| self.deployment(product).ok().flatten())
+        let products = self.told().map(|members| members.product);
+        products.filter_map(|product| self.deployment(product).ok().flatten())
     }
 
     /// Fails with the first file that a service is to read and that isn't there. Docker would make a folder
@@ -346,7 +259,7 @@ impl Stack {
 /// The DSN, whether only the file has it, and where it was found: the migrating service's environment,
 /// the serving one's, then the files, the last one first.
 fn find_dsn(
-    product: Product,
+    product: Instance,
     serve: &Service,
     migrate: &Service,
     configs: &[String],

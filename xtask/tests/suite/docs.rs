@@ -52,7 +52,7 @@ fn calls_in_text(file: &str) -> Vec<String> {
 /// A backup of Kratos that the stack has made, whose dump nobody looks at in a dry run.
 fn write_backup(project: &Project) {
     let contents = Contents::default();
-    let content = Content { product: Product::Kratos, image: String::new(), secrets: BTreeMap::new() };
+    let content = Content { product: Product::Kratos.into(), image: String::new(), secrets: BTreeMap::new() };
     let dump = Dump {
         file: "kratos.dump".into(),
         sha256: String::new(),

@@ -178,8 +178,8 @@ impl Fake {
             script += "[ \"$2\" = -i ] && sql=$(request) && printf '%s\\n' \"$sql\" >>\"$FAKE/scripts\"\n";
             // psql prints the versions of each product that the script has, as JSON.
             script += "answer() { case \"$sql\" in *\"json_build_object('\"*) printf '%s\\n' \"$sql\" | while IFS= read -r line; do case \"$line\" in\n\
-                \"select json_build_object('\"*) line=${line#select json_build_object(\\'}; list=; while read -r version || [ -n \"$version\" ]; do\n\
-                list=\"$list${list:+, }\\\"$version\\\"\"; done <\"$1\"; echo \"{\\\"${line%%\\'*}\\\" : [$list]}\" ;;\n\
+                \"select json_build_object('product', '\"*) kind=${line#*\\'product\\', \\'}; name=${line#*\\'name\\', \\'}; list=; while read -r version || [ -n \"$version\" ]; do\n\
+                list=\"$list${list:+, }\\\"$version\\\"\"; done <\"$1\"; echo \"{\\\"product\\\" : \\\"${kind%%\\'*}\\\", \\\"name\\\" : \\\"${name%%\\'*}\\\", \\\"versions\\\" : [$list]}\" ;;\n\
                 esac; done ;; *) /bin/cat \"$1\" ;; esac; }\n";
             script += "case \"$call$sql\" in\n";
             for (number, rule) in self.rules.iter().enumerate() {

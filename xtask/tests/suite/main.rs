@@ -14,6 +14,7 @@ mod project;
 mod random;
 mod repair;
 mod schemas;
+mod several_servers;
 mod shared;
 mod split;
 mod stack;

@@ -13,7 +13,7 @@ use ory_facts::backup::{
     Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest, is_time,
 };
 use ory_facts::digest::Sum;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::plain_file;
 
@@ -90,10 +90,10 @@ fn changed(entry: &fs::DirEntry) -> String {
 
 /// The newest backup of this project that has these products, as far as one can be had; and those that are newer, but
 /// were to be verified, and were not. One that is damaged is told, not passed over for an older one.
-pub fn latest(cx: &Context, parent: &Path, products: &[Product]) -> Result<(Option<Backup>, Vec<Backup>)> {
+pub fn latest(cx: &Context, parent: &Path, products: &[Instance]) -> Result<(Option<Backup>, Vec<Backup>)> {
     let is_asked = |backup: &Backup| {
         let manifest = &backup.manifest;
-        let has = |product: &Product| manifest.dump_of(*product).is_some();
+        let has = |product: &Instance| manifest.dump_of(*product).is_some();
         manifest.project == cx.stack.project && products.iter().all(has)
     };
     let mut unverified = Vec::new();

@@ -48,9 +48,9 @@ pub struct Cause {
 
 /// What xtask fills in: names, then commands. `psql` is typed as the server's administrator, `inside` in the product's
 /// database; `file` is the one found in the text, `config` the product's own, both as this machine names them.
-pub const WORDS: [&str; 17] = [
-    "product", "service", "role", "database", "schema", "server", "psql", "inside", "restore", "dump",
-    "logs", "start", "unpause", "chown", "compose", "file", "config",
+pub const WORDS: [&str; 18] = [
+    "product", "migrate", "service", "role", "database", "schema", "server", "psql", "inside", "restore",
+    "dump", "logs", "start", "unpause", "chown", "compose", "file", "config",
 ];
 
 /// A row of the table.

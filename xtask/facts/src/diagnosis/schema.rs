@@ -27,7 +27,7 @@ pub const ROWS: &[Row] = &[
         id: "other-run",
         any: &["unique constraint \"pg_*", "unique constraint \"schema_migration_*"],
         message: "another migration of {product} ran at the same time",
-        hint: "cargo xtask migrate-{product}",
+        hint: "{migrate}",
         ..ROW
     },
     Row {
@@ -35,7 +35,7 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::is_doubled),
         message: "another migration of {product} ran at the same time: {other}",
-        hint: "cargo xtask migrate-{product}",
+        hint: "{migrate}",
         ..ROW
     },
     Row {
@@ -108,7 +108,7 @@ pub const ROWS: &[Row] = &[
         id: "not-migrated",
         any: NO_TABLE,
         message: "{product} serves a database that was not migrated",
-        hint: "cargo xtask migrate-{product} && cargo xtask restart {service}",
+        hint: "{migrate} && cargo xtask restart {service}",
         ..ROW
     },
     Row {
@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
         id: "lock",
         any: &["canceling statement due to lock timeout"],
         message: "another session had tables of {database} locked, for longer than {product} waits",
-        hint: "cargo xtask migrate-{product}",
+        hint: "{migrate}",
         ..ROW
     },
     Row {

@@ -24,10 +24,14 @@ fn sources(product: Product, service: &Service) -> Vec<Source> {
     set.into_iter().chain(written).collect()
 }
 
+/// The DSN that a service has itself, as far as it can be used.
+pub fn of_service(product: Product, service: &Service) -> Option<Dsn> {
+    sources(product, service).into_iter().next().and_then(|source| Dsn::parse(&source.text).ok())
+}
+
 /// The DSNs that the services of a product run with, as far as they can be used.
 pub fn of(deployed: &Deployed) -> Vec<Dsn> {
-    let text = |service: &Service| sources(deployed.product, service).into_iter().next();
-    deployed.services().filter_map(text).filter_map(|source| Dsn::parse(&source.text).ok()).collect()
+    deployed.services().filter_map(|service| of_service(deployed.product.kind, service)).collect()
 }
 
 /// The DSN that counts for a service of a product, and the file that has it where the environment doesn't.
@@ -42,7 +46,7 @@ pub fn written<'a>(deployed: &Deployed<'a>) -> Vec<Written<'a>> {
     let mut services: Vec<_> = deployed.services().collect();
     services.reverse();
     let of = |service| {
-        let source = sources(deployed.product, service).into_iter().next()?;
+        let source = sources(deployed.product.kind, service).into_iter().next()?;
         Some(Written { service, dsn: Dsn::parse(&source.text).ok()?, file: source.file })
     };
     services.into_iter().filter_map(of).collect()
@@ -52,7 +56,7 @@ pub fn check(view: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &view.products {
         for service in deployed.services() {
-            findings.extend(check_service(view, deployed.product, service));
+            findings.extend(check_service(view, deployed.product.kind, service));
         }
     }
     // Each product of a schema is told when it is its turn; here the worst of them stands for all.
@@ -112,8 +116,8 @@ pub fn check_sharing(view: &View) -> Vec<Finding> {
         .products
         .iter()
         .filter_map(|deployed| {
-            let used = sources(deployed.product, deployed.migrate).into_iter().next();
-            let used = used.or_else(|| sources(deployed.product, deployed.serve).into_iter().next())?;
+            let used = sources(deployed.product.kind, deployed.migrate).into_iter().next();
+            let used = used.or_else(|| sources(deployed.product.kind, deployed.serve).into_iter().next())?;
             Some((deployed.product, &deployed.serve.name, Dsn::parse(&used.text).ok()?))
         })
         .collect();
@@ -126,7 +130,7 @@ pub fn check_sharing(view: &View) -> Vec<Finding> {
         let names = others.join(" and ");
         let server = view.reached_by(&dsn.host).map_or(&dsn.host, |server| &server.name);
         let database = format!("the database {} on `{server}`", dsn.database);
-        if *product == Product::Hydra {
+        if product.kind == Product::Hydra {
             let message =
                 format!("hydra shares one schema of {database} with {names}, where it can never migrate");
             let fix = format!(

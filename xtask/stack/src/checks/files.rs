@@ -16,7 +16,7 @@ pub fn check(view: &View) -> Vec<Finding> {
     let mut seen = BTreeSet::new();
     for deployed in &view.products {
         for service in deployed.services() {
-            let files = read_by(service).into_iter().chain(default_of(deployed.product, service));
+            let files = read_by(service).into_iter().chain(default_of(deployed.product.kind, service));
             let new: Vec<_> = files.filter(|path| path.exists() && seen.insert(path.clone())).collect();
             findings.extend(new.iter().filter_map(|path| invalid(service, path)));
         }

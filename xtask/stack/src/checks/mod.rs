@@ -15,7 +15,7 @@ pub mod storage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::service::Service;
-use ory_facts::product::Product;
+use ory_facts::instance::Instance;
 use xtask_runner::failure::{Exit, Failure};
 
 /// How bad a finding is.
@@ -80,7 +80,7 @@ impl Finding {
 /// What the checks look at.
 pub struct View<'a> {
     pub services: &'a BTreeMap<String, Service>,
-    /// The products, in the order of the migrations.
+    /// The products, in the order of the migrations; one with several servers is there as often.
     pub products: Vec<Deployed<'a>>,
     /// A network comes from elsewhere, and with it hosts that no service here explains.
     pub has_external_network: bool,
@@ -90,7 +90,7 @@ pub struct View<'a> {
 
 /// A product, and its services.
 pub struct Deployed<'a> {
-    pub product: Product,
+    pub product: Instance,
     pub serve: &'a Service,
     /// A one-shot where there is one, else the serving one.
     pub migrate: &'a Service,
@@ -163,7 +163,15 @@ const fn check(name: &'static str, ok: &'static str, find: fn(&View) -> Vec<Find
 impl Check {
     /// What it finds, under its name.
     pub fn run(&self, view: &View) -> Vec<Finding> {
-        (self.find)(view).into_iter().map(|finding| Finding { check: self.name, ..finding }).collect()
+        let mut found: Vec<Finding> = vec![];
+        for finding in (self.find)(view) {
+            let finding = Finding { check: self.name, ..finding };
+            // A one-shot of several servers is looked at as often.
+            if !found.contains(&finding) {
+                found.push(finding);
+            }
+        }
+        found
     }
 }
 
@@ -184,6 +192,7 @@ impl From<Finding> for Failure {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use ory_facts::product::Product;
     use yaml_rust2::YamlLoader;
 
     /// The smallest stack that nothing is wrong with.
@@ -211,7 +220,7 @@ kratos:
         let deployed = |product: Product| {
             let serve = services.get(product.name())?;
             let migrate = services.get(&format!("{product}-migrate")).unwrap_or(serve);
-            Some(Deployed { product, serve, migrate })
+            Some(Deployed { product: product.into(), serve, migrate })
         };
         let products = Product::ALL.into_iter().filter_map(deployed).collect();
         let examples = BTreeSet::from(["of-the-example".to_string()]);

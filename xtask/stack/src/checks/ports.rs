@@ -7,7 +7,7 @@ pub fn check(view: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &view.products {
         let service = deployed.serve;
-        let listeners = settings::listeners(deployed.product, service).into_iter();
+        let listeners = settings::listeners(deployed.product.kind, service).into_iter();
         let admin: Vec<_> = listeners
             .filter(|(name, _)| ["admin", "write"].contains(name))
             .filter_map(|(_, port)| port)

@@ -55,14 +55,14 @@ pub fn check_labels(view: &View) -> Vec<Finding> {
 
 /// Kratos's mail goes to a host that can be there.
 pub fn check_courier(view: &View) -> Vec<Finding> {
-    let of_kratos = view.products.iter().filter(|deployed| deployed.product == Product::Kratos);
+    let of_kratos = view.products.iter().filter(|deployed| deployed.product.kind == Product::Kratos);
     of_kratos.filter_map(|deployed| check_smtp(view, deployed)).collect()
 }
 
 fn check_smtp(view: &View, deployed: &Deployed) -> Option<Finding> {
     let service = deployed.serve;
     let set = service.environment.get("COURIER_SMTP_CONNECTION_URI").cloned();
-    let files = settings::of(deployed.product, service).into_iter().rev();
+    let files = settings::of(deployed.product.kind, service).into_iter().rev();
     let mut written = files.filter_map(|(_, file)| scalar(&file["courier"]["smtp"]["connection_uri"]));
     let url = set.or_else(|| written.next())?;
     let host = host(&url)?;
