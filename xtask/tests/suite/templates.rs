@@ -10,6 +10,8 @@ use crate::stack::{OLD, docker};
 /// What the databases begin with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Start {
+    /// No databases: the command creates them.
+    Nothing,
     /// Without Ory's tables; an application has its own there.
     Empty,
     /// Migrated by the release before, with rows.
@@ -32,7 +34,7 @@ struct Content {
 }
 
 /// What is in the templates of a stack.
-pub struct Templates([(Start, [Content; 3]); 3]);
+pub struct Templates([(Start, [Content; 3]); 4]);
 
 impl Templates {
     /// Makes them; nothing of Ory's runs afterwards.
@@ -61,14 +63,16 @@ impl Templates {
         ground.psql(&empty.concat());
         let empty = contents(ground);
         keep(Start::Empty);
-        Self([(Start::Empty, empty), (Start::Old, old), (Start::New, new)])
+        let nothing = [(); 3].map(|()| Content { versions: vec![], rows: vec![] });
+        Self([(Start::Nothing, nothing), (Start::Empty, empty), (Start::Old, old), (Start::New, new)])
     }
 
     /// SQL after which every database begins again.
     pub fn begin_sql(start: Start) -> String {
         let begin = |product| {
             let drop = format!("drop database if exists {product} with (force);\n");
-            drop + &copy(product, &format!("{product}_{start}"), product)
+            let from = format!("{product}_{start}");
+            drop + &if start == Start::Nothing { String::new() } else { copy(product, &from, product) }
         };
         PRODUCTS.map(begin).concat()
     }
