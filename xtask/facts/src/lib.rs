@@ -20,6 +20,7 @@ pub mod rights;
 pub mod rows;
 pub mod schema_swap;
 pub mod scram;
+pub mod secret_names;
 pub mod secrets;
 pub mod server_options;
 pub mod split;

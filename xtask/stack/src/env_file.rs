@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use yaml_rust2::Yaml;
 
+use crate::ignored;
 use crate::private_file::{self, Readers};
 use crate::random::random;
 use crate::service::Service;
 use ory_facts::dsn::Dsn;
+use ory_facts::secret_names::{Sureness, sureness};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::quote;
 
@@ -152,6 +154,7 @@ impl EnvFile {
             .iter()
             .any(|(name, _)| lookup(&self.text, name).is_some_and(|value| !value.is_empty()));
         let readers = if has_secrets { Readers::Kept } else { Readers::Chosen };
+        ignored::keep_out(&self.path);
         private_file::replace(&self.path, &(lines.join("\n") + "\n"), readers)?;
         Ok(private_file::mode(&self.path))
     }
@@ -203,7 +206,7 @@ pub fn uses(text: &str, name: &str) -> bool {
 pub fn examples(dir: &Path) -> BTreeSet<String> {
     let text = read_if_there(&dir.join(".env.example")).unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.split_once('='));
-    let is_secret = |name: &str| ["SECRET", "PASSWORD", "DSN"].iter().any(|word| name.contains(word));
+    let is_secret = |name: &str| name.contains("DSN") || sureness(name) != Sureness::No;
     let values = pairs.filter(|(name, _)| !name.starts_with('#') && is_secret(name));
     let secret = |value: String| Dsn::parse(&value).map_or(value, |dsn| dsn.password);
     values.map(|(_, value)| secret(unquoted(value))).filter(|value| !value.is_empty()).collect()

@@ -6,6 +6,8 @@ pub mod checks;
 pub mod container;
 pub mod encryption;
 pub mod env_file;
+pub mod given;
+pub mod ignored;
 pub mod image;
 pub mod learned;
 pub mod listener;

@@ -11,6 +11,7 @@ use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View, files};
 use crate::env_file;
+use crate::given;
 use crate::image;
 use crate::service::{Mount, Service, scalar};
 use crate::settings;
@@ -337,7 +338,7 @@ impl Stack {
     /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
-        let settings = self.services.values().flat_map(settings::all);
+        let settings = self.services.values().flat_map(given::all);
         settings.flat_map(|setting| setting.secrets()).for_each(|secret| secrets.add(&secret));
         secrets
     }
