@@ -114,9 +114,16 @@ impl Engine {
     /// line. Where there is no Compose, the file is all there is.
     pub fn env_file(dir: &Path) -> Result<EnvFile> {
         let file = EnvFile::read(dir)?;
-        if !file.needs_compose() {
-            return Ok(file);
-        }
+        if file.needs_compose() { Self::ask_variables(dir, file) } else { Ok(file) }
+    }
+
+    /// Has Compose tell all that is in `.env`, where it could read that otherwise than line by line.
+    pub fn tell_variables(dir: &Path) -> Result<()> {
+        let file = EnvFile::read(dir)?;
+        if file.is_plain() { Ok(()) } else { Self::ask_variables(dir, file).map(|_| ()) }
+    }
+
+    fn ask_variables(dir: &Path, file: EnvFile) -> Result<EnvFile> {
         for words in
             candidates().filter(|words| words.first().is_some_and(|program| process::find(program).is_some()))
         {

@@ -46,7 +46,7 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
         .envs(dsn.clone())
         .args(mount.into_iter().flat_map(|mount| ["-v".into(), mount]))
         .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
-        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.name()])
+        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", &deployment.migrate.program(deployment.product)])
         .arg(&deployment.migrate.name)
         .args(arguments)
 }

@@ -1,5 +1,6 @@
 //! The texts that a service is given, by its environment and by its files, and what of each is a secret.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ory_facts::dsn::Dsn;
@@ -7,6 +8,7 @@ use ory_facts::secret_names::{Sureness, looks_secret, sureness, sureness_of_path
 use ory_facts::secrets;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::env_file;
 use crate::service::{Service, scalar};
 use crate::settings;
 
@@ -69,16 +71,33 @@ pub fn all(service: &Service) -> Vec<Setting> {
         collect(&config, &mut vec![], &format!(" in {file}"), &mut found);
     }
     let granted = service.mounts.iter().filter(|mount| mount.is_secret() && !configs.contains(&mount.target));
-    let granted = granted.filter_map(|mount| whole(mount.source.as_ref()?, mount.target.clone()));
+    let granted = granted.filter_map(|mount| match &mount.content {
+        Some(text) => Some(as_secret(text, mount.target.clone())),
+        None => whole(mount.source.as_ref()?, mount.target.clone()),
+    });
     found.extend(granted.collect::<Vec<_>>());
     found
+}
+
+/// A text that is a secret as a whole.
+fn as_secret(text: &str, place: String) -> Setting {
+    Setting { place, value: text.trim().into(), path: vec!["secrets".into()] }
+}
+
+/// The values in `.env.example` that stand for a secret, the passwords of DSNs among them.
+pub fn examples(dir: &Path) -> BTreeSet<String> {
+    let text = env_file::read_if_there(&dir.join(".env.example")).unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let is_secret = |name: &str| name.contains("DSN") || sureness(name) != Sureness::No;
+    let values = pairs.filter(|(name, _)| !name.starts_with('#') && is_secret(name));
+    let secret = |value: String| Dsn::parse(&value).map_or(value, |dsn| dsn.password);
+    values.map(|(_, value)| secret(env_file::unquoted(value))).filter(|value| !value.is_empty()).collect()
 }
 
 /// A file that is a secret as a whole.
 fn whole(path: &Path, place: String) -> Option<Setting> {
     path.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() <= LONGEST)?;
-    let value = std::fs::read_to_string(path).ok()?.trim().to_string();
-    Some(Setting { place, value, path: vec!["secrets".into()] })
+    Some(as_secret(&std::fs::read_to_string(path).ok()?, place))
 }
 
 /// Every text of a document, with the keys that lead to it. `place` is the file, or the variable that it is all in.

@@ -11,6 +11,9 @@ use ory_facts::product::Product;
 
 /// Reads a file that the container of a service names.
 pub fn read(service: &Service, file: &str) -> Result<Yaml> {
+    if let Some(text) = service.content_of(file) {
+        return parse(Path::new(file), text);
+    }
     let path =
         service.on_host(file).with_context(|| format!("{file} is on no mount of `{}`", service.name))?;
     let text =

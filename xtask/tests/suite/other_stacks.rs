@@ -38,7 +38,25 @@ fn a_stack_without_a_product_is_told_the_label_that_names_one() {
     let labelled = config.to_string() + "    labels: {xtask.product: kratos}\n";
     Fake::new().answers("docker compose config", &labelled).run("status").exits(1).says("kratos has no DSN");
     let image = r#"[{"Id":"sha256:cafe","Config":{"Labels":null,"Entrypoint":["/usr/bin/kratos"]}}]"#;
-    fake().answers("docker image inspect *", image).run("status").exits(1).says("kratos has no DSN");
+    let starts = || fake().answers("docker image inspect *", image);
+    let version = "docker run --rm --name xtask-version-* version";
+    let told = starts().answers(version, "Version: v26.2.0\nBuild Commit: abc\n");
+    told.run("status").exits(1).says("kratos has no DSN");
+    let is_asked = told.calls().contains("--entrypoint /usr/bin/kratos sha256:cafe version");
+    assert!(is_asked, "{}", told.calls());
+    // It is asked once, with the program that it has. Something else has its name only.
+    told.run("status").exits(1).says("kratos has no DSN");
+    assert!(!told.calls().contains("xtask-version"), "{}", told.calls());
+    let other = starts().answers(version, "kratos version v2.7.0\n");
+    other.run("status").exits(2).says("none of these services is Kratos, Hydra or Keto");
+    let other = starts().fails(version, 127, "executable file not found in $PATH\n");
+    other.run("status").exits(2).says("none of these services is Kratos, Hydra or Keto");
+    // An engine that can't tell now isn't believed to have said no.
+    starts()
+        .fails(version, 125, "no space left on device\n")
+        .run("status")
+        .exits(1)
+        .says("kratos has no DSN");
 }
 
 #[test]
