@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result};
 use jzon::{JsonValue, object};
 
 use crate::context::{Context, work_file};
-use ory_facts::carried::{Carried, plan, read_cache, read_versions, write_versions};
-use ory_facts::product::{Release, parse_release};
+use crate::identity;
+use ory_facts::carried::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
+use ory_facts::product::Release;
 use ory_stack::stack::Deployment;
 use xtask_runner::process::Invocation;
 
@@ -24,10 +25,14 @@ fn path(cx: &Context, deployment: &Deployment, kind: &str) -> Result<Option<Path
         .transpose()
 }
 
-/// The versions that are kept. None where nothing is, or what is there can't be read.
+/// The versions that are kept. None where nothing is, or what is there can't be read; nor where it is that an image can't
+/// tell them, which only the image itself can have said.
 pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Option<Carried>> {
     let path = path(cx, deployment, "versions").ok()??;
-    read_versions(&std::fs::read_to_string(path).ok()?)
+    let kept = read_versions(&std::fs::read_to_string(path).ok()?)?;
+    let is_told = || cx.image(deployment.migrate.image.as_deref()?).ok()?.map(|image| image.id);
+    let has_said = || is_told().is_some_and(|id| identity::kept(deployment.product.kind, &id).is_some());
+    (kept.is_some() || has_said()).then_some(kept)
 }
 
 /// What the image carries, SQL included, where that was asked before.
@@ -56,11 +61,21 @@ pub fn of_migrated(
     applied: &BTreeSet<String>,
 ) -> Result<Option<Carried>> {
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    let can_tell = deployment.product.has_status(tagged_release(deployment).unwrap_or_default());
+    let release = identity::known_release(cx, deployment).unwrap_or_default();
+    let can_tell = deployment.product.has_status(release);
     if can_tell && kept(cx, deployment).is_none() && !plan.is_empty() && plan.keys().eq(applied) {
         keep(cx, deployment, "versions", &write_versions(Some(&plan)))?;
     }
-    of(cx, deployment)
+    let carried = of(cx, deployment)?;
+    // What an image that can't be asked has applied to an empty database is all that it carries.
+    let is_alone = cx.stack.sharing(deployment).is_empty() && !applied.is_empty();
+    if carried.is_some() || !is_alone {
+        return Ok(carried);
+    }
+    let carried = of_versions(applied);
+    keep(cx, deployment, "versions", &write_versions(Some(&carried)))?;
+    cx.known.carried(deployment.product).set(Some(Some(carried.clone())));
+    Ok(Some(carried))
 }
 
 /// How many migrations the image carries, as far as that is known without asking it: of its first run, by the plan
@@ -82,7 +97,10 @@ fn keep(cx: &Context, deployment: &Deployment, kind: &str, text: &str) -> Result
 /// Asks the image.
 fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
-    let release = tagged_release(deployment).or_else(|| ask_release(cx, deployment));
+    // Ory's own tag is believed where the answer would show that it is wrong.
+    let can_tell = |release: &Release| deployment.product.has_status(*release);
+    let release = identity::known_release(cx, deployment).filter(can_tell);
+    let release = release.or_else(|| identity::release(cx, deployment));
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
         true => ask(cx, deployment)?,
@@ -91,21 +109,21 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let cache = object! { "image": name, "carried": rows }.dump();
     let carried = read_cache(&cache).with_context(|| format!("{name} lists no migrations"))?;
     keep(cx, deployment, "json", &cache)?;
-    keep(cx, deployment, "versions", &write_versions(carried.as_ref()))?;
-    Ok(carried)
+    // What its first run has shown stays known.
+    let shown = kept(cx, deployment).flatten().filter(|_| carried.is_none());
+    if shown.is_none() {
+        keep(cx, deployment, "versions", &write_versions(carried.as_ref()))?;
+    }
+    Ok(carried.or(shown))
 }
 
 /// The command that asks an image what it carries; none where that is known, or the tag tells that it
 /// can't be asked.
 pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
     let is_known = kept(cx, deployment).is_some();
-    let is_too_old =
-        tagged_release(deployment).is_some_and(|release| !deployment.product.has_status(release));
+    let is_too_old = identity::known_release(cx, deployment)
+        .is_some_and(|release| !deployment.product.has_status(release));
     (!is_known && !is_too_old).then(|| status(cx, deployment))
-}
-
-fn tagged_release(deployment: &Deployment) -> Option<Release> {
-    parse_release(deployment.migrate.image.as_deref()?.rsplit_once(':')?.1)
 }
 
 /// The command that lists what the image carries.
@@ -113,7 +131,8 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
     let arguments = deployment.product.status(&deployment.configs, deployment.dsn_in_config);
     cx.engine
         .compose(["run", "--rm", "-T", "--no-deps", "-e", "PGCONNECT_TIMEOUT=5"])
-        .args(["--entrypoint", deployment.product.kind.name()])
+        .arg("--entrypoint")
+        .arg(deployment.migrate.program(deployment.product.kind))
         .arg(&deployment.migrate.name)
         .args(arguments)
 }
@@ -127,13 +146,4 @@ fn ask(cx: &Context, deployment: &Deployment) -> Result<JsonValue> {
         object! { "version": version, "name": name, "content": content }
     };
     Ok(rows.members().map(keep).collect::<Vec<_>>().into())
-}
-
-/// The release an image says it is, where its tag doesn't tell.
-fn ask_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
-    let image = deployment.migrate.image.as_deref()?;
-    let name = deployment.product.kind.name();
-    let args = ["run", "--rm", "--network", "none", "--entrypoint", name, image, "version"];
-    let text = cx.engine.docker(args).read(&cx.secrets).ok()?;
-    parse_release(text.lines().find_map(|line| line.strip_prefix("Version:"))?)
 }

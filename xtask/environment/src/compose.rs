@@ -9,6 +9,7 @@ use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use ory_facts::secrets::Secrets;
+use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_stack::env_file::EnvFile;
 use ory_stack::remedy::REMEDY;
@@ -114,9 +115,16 @@ impl Engine {
     /// line. Where there is no Compose, the file is all there is.
     pub fn env_file(dir: &Path) -> Result<EnvFile> {
         let file = EnvFile::read(dir)?;
-        if !file.needs_compose() {
-            return Ok(file);
-        }
+        if file.needs_compose() { Self::ask_variables(dir, file) } else { Ok(file) }
+    }
+
+    /// Has Compose tell all that is in `.env`, where it could read that otherwise than line by line.
+    pub fn tell_variables(dir: &Path) -> Result<()> {
+        let file = EnvFile::read(dir)?;
+        if file.is_plain() { Ok(()) } else { Self::ask_variables(dir, file).map(|_| ()) }
+    }
+
+    fn ask_variables(dir: &Path, file: EnvFile) -> Result<EnvFile> {
         for words in
             candidates().filter(|words| words.first().is_some_and(|program| process::find(program).is_some()))
         {
@@ -245,8 +253,11 @@ impl Engine {
             Failure::new(Exit::Missing, format!("there is no Compose file in {dir}"))
                 .hint("name the stack's folder with -C DIR, or its files with COMPOSE_FILE")
         } else {
-            Failure::new(Exit::Missing, format!("Compose can't read the stack in {dir}"))
-                .hint(format!("mend the file, then look at it with: {}", self.compose(["config"])))
+            let hint = match told::absent_file(stderr) {
+                Some(file) => absent::got(&file, Kind::File),
+                None => format!("mend the file, then look at it with: {}", self.compose(["config"])),
+            };
+            Failure::new(Exit::Missing, format!("Compose can't read the stack in {dir}")).hint(hint)
         };
         anyhow::Error::msg(cause).context(failure)
     }

@@ -12,6 +12,7 @@ use yaml_rust2::Yaml;
 
 use crate::compose::{self, Engine, Found};
 use crate::hashes;
+use crate::identity;
 use crate::known::Known;
 use crate::variables;
 use ory_facts::product::Product;
@@ -19,6 +20,7 @@ use ory_facts::secrets::Secrets;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::env_file;
 use ory_stack::learned::PRODUCT_LABEL;
+use ory_stack::mount;
 use ory_stack::private_file::private_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Stack;
@@ -118,9 +120,14 @@ impl Context {
             (engine, resolved) = engine.with_env_files(files)?;
         }
         engine.limit(&options.interrupt, options.wait());
-        let mut stack = Stack::read(&compose::read_config(&resolved)?, engine.is_v1, &dir);
+        let config = compose::read_config(&resolved)?;
+        if mount::has_variable_files(&config) {
+            Engine::tell_variables(&dir)?;
+        }
+        let mut stack = Stack::read(&config, engine.is_v1, &dir);
         let images = engine.images(stack.untold()).unwrap_or_default();
         stack.learn(&images);
+        identity::learn(&engine, options, &mut stack, &images);
         let secrets = stack.secrets();
         let known = Known::default();
         known.listed.set(Some(of_project(listed, &stack)));

@@ -11,6 +11,7 @@ pub mod convergence;
 pub mod diagnosis;
 pub mod drift;
 mod hashes;
+pub mod identity;
 pub mod in_place;
 pub mod known;
 pub mod load;

@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
 use ory_facts::split::{Division, Part, Way};
 use ory_stack::checks::dsns;
 use ory_stack::env_file;
+use ory_stack::ignored;
 use ory_stack::private_file::{self, Readers};
 use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
 
-/// What the file is called; git ignores it as it does `.env`.
+/// What the file is called. Git is told to ignore it.
 pub const FILE: &str = ".env.split";
 
 /// A place where an old DSN stands, and what is to stand there.
@@ -132,7 +133,32 @@ pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
             lines.push(line);
         }
     }
+    ignored::keep_out(&path);
     private_file::replace(&path, &(lines.join("\n") + "\n"), Readers::Chosen)
+}
+
+/// Removes the file, once each DSN is where it belongs: it has passwords, and is of no use any more. Whether it is there
+/// still, because the stack reads it.
+pub fn remove(cx: &Context) -> Result<bool> {
+    let path = path(cx);
+    if path.symlink_metadata().is_err() {
+        return Ok(false);
+    }
+    let named = std::env::var("COMPOSE_ENV_FILES").unwrap_or_default();
+    let is_env = cx.dir.join(".env").canonicalize().ok() == path.canonicalize().ok();
+    let is_named = |text: String| text.contains(FILE);
+    let entries = std::fs::read_dir(&cx.dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|end| end == "yml" || end == "yaml");
+    let files = entries.filter(is_yaml).chain(env_file::compose_files(&cx.dir));
+    let is_read = is_env
+        || cx.engine.env_files.iter().any(|file| file.ends_with(FILE))
+        || is_named(named)
+        || files.filter_map(|file| std::fs::read_to_string(file).ok()).any(is_named);
+    if !is_read {
+        std::fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))?;
+        cx.out.say(format!("{FILE}: removed"));
+    }
+    Ok(is_read)
 }
 
 fn path(cx: &Context) -> PathBuf {

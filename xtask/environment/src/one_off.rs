@@ -46,7 +46,12 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
         .envs(dsn.clone())
         .args(mount.into_iter().flat_map(|mount| ["-v".into(), mount]))
         .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
-        .args(["-e", "PGCONNECT_TIMEOUT=5", "--entrypoint", deployment.product.kind.name()])
+        .args([
+            "-e",
+            "PGCONNECT_TIMEOUT=5",
+            "--entrypoint",
+            &deployment.migrate.program(deployment.product.kind),
+        ])
         .arg(&deployment.migrate.name)
         .args(arguments)
 }

@@ -64,6 +64,11 @@ fn versioned((version, name): (&str, &str)) -> (String, Migration) {
     (version.into(), Migration { name: name.into(), sql: String::new() })
 }
 
+/// Migrations of which only the versions are known.
+pub fn of_versions(versions: &BTreeSet<String>) -> Carried {
+    versions.iter().map(|version| versioned((version, ""))).collect()
+}
+
 /// The plan that a migration prints before it begins: all that its image carries, without SQL.
 pub fn plan(output: &str) -> Carried {
     let row = |line: &str| {

@@ -1,16 +1,18 @@
 //! A DSN taken apart, by the rules of the Go servers that read it (net/url), not of browsers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::dsn_text::{decode, end_of_authority, listed, server, without};
 use crate::server_options;
 use crate::sql::{name, names};
 
 /// Parameters that Ory and its driver read, and PostgreSQL refuses.
 /// Sources: <https://www.ory.sh/docs/ecosystem/deployment#postgresql>,
 /// <https://pkg.go.dev/github.com/jackc/pgx/v5#ParseConfig>.
-const ORY_ONLY: [&str; 8] = [
+const ORY_ONLY: [&str; 11] = [
     "max_conns",
     "max_idle_conns",
     "max_conn_lifetime",
@@ -19,6 +21,24 @@ const ORY_ONLY: [&str; 8] = [
     "statement_cache_capacity",
     "description_cache_capacity",
     "sslpassword",
+    "krbspn",
+    "passfile",
+    "servicefile",
+];
+
+/// What the driver reads instead of a part of the URL, and what it is called then.
+const PARTS: [&str; 6] = ["host", "port", "user", "password", "database", "dbname"];
+
+/// What the driver reads from the environment where the DSN doesn't say it.
+/// Source: <https://pkg.go.dev/github.com/jackc/pgx/v5/pgconn#ParseConfig>.
+const VARIABLES: [(&str, &str); 7] = [
+    ("PGSSLMODE", "sslmode"),
+    ("PGSSLROOTCERT", "sslrootcert"),
+    ("PGSSLCERT", "sslcert"),
+    ("PGSSLKEY", "sslkey"),
+    ("PGSSLSNI", "sslsni"),
+    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+    ("PGOPTIONS", "options"),
 ];
 
 /// All that a part of a URL may not hold as it is. Within a part nothing has to stand for itself.
@@ -26,11 +46,17 @@ const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_')
 /// The same for the value of a parameter, where a list stays readable.
 const VALUE: &AsciiSet = &PART.remove(b',').remove(b'/').remove(b':');
 
+/// Where PostgreSQL listens.
+const PORT: u16 = 5432;
+
 /// Where a product keeps its state, and as whom.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dsn {
+    /// The first of its servers.
     pub host: String,
     pub port: u16,
+    /// The others, which are tried after it.
+    more: Vec<(String, u16)>,
     pub user: String,
     pub password: String,
     pub database: String,
@@ -42,8 +68,7 @@ pub struct Dsn {
 /// What two products share when it is equal for both: the place of their tables.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place<'a> {
-    host: &'a str,
-    port: u16,
+    servers: Vec<(&'a str, u16)>,
     database: &'a str,
     schema: String,
 }
@@ -61,43 +86,139 @@ impl Dsn {
         if !["postgres", "postgresql", "cockroach"].contains(&scheme) {
             return Err(format!("its scheme is {scheme}://, not postgres://"));
         }
-        if let Some(bad) = text.chars().find(|c| c.is_whitespace() || "[]\"\\<>^|`{}".contains(*c)) {
-            return Err(format!("the character `{bad}` must be percent-encoded in a password"));
-        }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let is_bad = |c: &char| c.is_whitespace() || "[]\"\\<>^|`{}".contains(*c);
+        if let Some(bad) = login.chars().chain(path.chars()).find(is_bad) {
+            return Err(format!("the character `{bad}` must be percent-encoded in a password"));
+        }
+        let servers = address.split(',').map(server).collect::<Result<Vec<_>, String>>()?;
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let (host, port) = address.split_once(':').unwrap_or((address, "5432"));
-        let port = port.parse().map_err(
-            |_| "what follows the host isn't a port: `/`, `#` and `?` must be percent-encoded in a password",
-        )?;
+        if path.contains('#') {
+            return Err("it has a `#`: it must be percent-encoded in a password, and in a parameter".into());
+        }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         if path.contains('@') {
             return Err(
                 "it has an `@` after the host: `/`, `#` and `?` must be percent-encoded in a password".into(),
             );
         }
+        if query.contains(';') {
+            return Err("it has a `;` among its parameters, which are parted by `&`".into());
+        }
         let parameters = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decode(name)?, decode(&value.replace('+', " "))?))
         });
-        Ok(Self {
-            host: decode(host)?,
-            port,
-            user: decode(user)?,
-            password: decode(password)?,
-            database: decode(path.trim_start_matches('/'))?,
-            parameters: parameters.collect::<Result<_, String>>()?,
-            text: text.into(),
-        })
+        let parts = (decode(user)?, decode(password)?, decode(path.trim_start_matches('/'))?);
+        Self::of_parts(text, servers, parts, parameters.collect::<Result<_, String>>()?)
+    }
+
+    /// With the parameters that stand for a part of the URL in their places.
+    fn of_parts(
+        text: &str,
+        mut servers: Vec<(String, Option<u16>)>,
+        (mut user, mut password, mut database): (String, String, String),
+        mut parameters: Vec<(String, String)>,
+    ) -> Result<Self, String> {
+        let mut seen = BTreeSet::new();
+        // Of two with one name the first counts.
+        parameters.retain(|(name, _)| seen.insert(name.clone()));
+        let named =
+            |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        if let Some(hosts) = named("host") {
+            servers = hosts.split(',').map(|host| (host.to_string(), None)).collect();
+        }
+        if let Some(ports) = named("port") {
+            let ports =
+                ports.split(',').map(|port| port.parse().map_err(|_| "its parameter `port` is no port"));
+            let ports = ports.collect::<Result<Vec<u16>, _>>()?;
+            for (index, (_, port)) in servers.iter_mut().enumerate() {
+                *port = ports.get(index).or(ports.first()).copied();
+            }
+        }
+        for (name, part) in [("user", &mut user), ("password", &mut password)] {
+            named(name).into_iter().for_each(|value| *part = value.into());
+        }
+        if let Some(name) = named("database").or_else(|| named("dbname")) {
+            database = name.into();
+        }
+        if named("service").is_some() {
+            return Err(
+                "its parameter `service` names a file of its container: write here what is in it".into()
+            );
+        }
+        if named("passfile").is_some() && password.is_empty() {
+            return Err("its password is in a file of its container, by `passfile`: write it here".into());
+        }
+        parameters.retain(|(name, _)| !PARTS.contains(&name.as_str()));
+        let mut servers = servers.into_iter().map(|(host, port)| (host, port.unwrap_or(PORT)));
+        let (host, port) = servers.next().unwrap_or_default();
+        let more = servers.collect();
+        if database.is_empty() {
+            database.clone_from(&user);
+        }
+        Ok(Self { host, port, more, user, password, database, parameters, text: text.into() })
+    }
+
+    /// With what the driver takes from the environment of its container, where the DSN doesn't have it.
+    pub fn with_variables(mut self, variables: &BTreeMap<String, String>) -> Self {
+        let set = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+        let is_written = |dsn: &Self, part: &str| dsn.text.contains(&format!("{part}="));
+        if let Some(host) = set("PGHOST").filter(|_| self.host.is_empty()) {
+            self.host = host;
+        }
+        let authority = self.text.split("://").nth(1).unwrap_or_default().split(['/', '?']).next();
+        let has_port =
+            authority.is_some_and(|text| text.rsplit(['@', ']']).next().is_some_and(|t| t.contains(':')));
+        if let Some(port) = set("PGPORT").filter(|_| !has_port && !is_written(&self, "port")) {
+            self.port = port.parse().unwrap_or(self.port);
+        }
+        let has_database =
+            !self.database.is_empty() && (self.database != self.user || is_written(&self, "dbname"));
+        if self.user.is_empty() {
+            self.user = set("PGUSER").unwrap_or_default();
+        }
+        if self.password.is_empty() {
+            self.password = set("PGPASSWORD").unwrap_or_default();
+        }
+        if !has_database {
+            self.database = set("PGDATABASE").unwrap_or(if self.database.is_empty() {
+                self.user.clone()
+            } else {
+                self.database
+            });
+        }
+        for (variable, name) in VARIABLES {
+            if let Some(value) = set(variable).filter(|_| self.parameter(name).is_none()) {
+                self.parameters.push((name.into(), value));
+            }
+        }
+        self
+    }
+
+    /// Its servers, in the order in which they are tried.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, u16)> {
+        [(self.host.as_str(), self.port)]
+            .into_iter()
+            .chain(self.more.iter().map(|(host, port)| (host.as_str(), *port)))
+    }
+
+    /// The same place as another container names it: Ory goes on reading what was written.
+    pub fn seen_at(&self, host: &str, port: u16) -> Self {
+        Self { host: host.into(), port, more: vec![], ..self.clone() }
+    }
+
+    /// The parameters of it that only Ory's enterprise builds read.
+    pub fn of_enterprise(&self) -> Option<&str> {
+        self.parameters.iter().map(|(name, _)| name.as_str()).find(|name| name.starts_with("pool_"))
     }
 
     /// The same server, role and parameters with another database.
     pub fn with_database(&self, name: &str) -> Self {
-        let host = self.text.find("://").map_or(0, |at| at + 3);
-        let end = self.text[host..].find(['/', '?', '#']).map_or(self.text.len(), |at| host + at);
-        let (server, path) = self.text.split_at(end);
+        let text = without(&self.text, &["database", "dbname"]);
+        let (server, path) = text.split_at(end_of_authority(&text));
         let query = path.find('?').map_or("", |at| &path[at..]);
         let written = utf8_percent_encode(name, PART);
         Self { database: name.into(), text: format!("{server}/{written}{query}"), ..self.clone() }
@@ -105,11 +226,20 @@ impl Dsn {
 
     /// The same place and parameters as another role.
     pub fn with_login(&self, user: &str, password: &str) -> Self {
-        let host = self.text.find("://").map_or(0, |at| at + 3);
-        let end = self.text[host..].find(['/', '?', '#']).map_or(self.text.len(), |at| host + at);
-        let address = self.text[host..end].rfind('@').map_or(host, |at| host + at + 1);
+        // Without a name of its own, the database is called as the role was.
+        let named = without(&self.text, &["user", "password"]);
+        let path = named[end_of_authority(&named)..].split('?').next().unwrap_or_default();
+        let is_unnamed = path.trim_start_matches('/').is_empty();
+        let text = if is_unnamed && !self.database.is_empty() {
+            self.with_database(&self.database).text
+        } else {
+            named
+        };
+        let text = without(&text, &["user", "password"]);
+        let (host, end) = (text.find("://").map_or(0, |at| at + 3), end_of_authority(&text));
+        let address = text[host..end].rfind('@').map_or(host, |at| host + at + 1);
         let login = [user, password].map(|part| utf8_percent_encode(part, PART).to_string()).join(":");
-        let text = format!("{}{login}@{}", &self.text[..host], &self.text[address..]);
+        let text = format!("{}{login}@{}", &text[..host], &text[address..]);
         Self { user: user.into(), password: password.into(), text, ..self.clone() }
     }
 
@@ -121,15 +251,9 @@ impl Dsn {
 
     /// The same with the tables in other schemas: a list as PostgreSQL reads it, in which odd names are quoted.
     pub fn with_search_path(&self, path: &str) -> Self {
-        let (base, query) = self.text.split_once('?').unwrap_or((&self.text, ""));
-        let is_path = |pair: &str| {
-            let name = pair.split('=').next().unwrap_or_default();
-            decode(name).is_ok_and(|name| name == "search_path")
-        };
-        let kept = query.split('&').filter(|pair| !pair.is_empty() && !is_path(pair));
-        let own = format!("search_path={}", utf8_percent_encode(path, VALUE));
-        let pairs: Vec<_> = kept.chain([own.as_str()]).collect();
-        let text = format!("{base}?{}", pairs.join("&"));
+        let base = without(&self.text, &["search_path"]);
+        let separator = if base.contains('?') { '&' } else { '?' };
+        let text = format!("{base}{separator}search_path={}", utf8_percent_encode(path, VALUE));
         let mut parameters = self.parameters.clone();
         parameters.retain(|(name, _)| name != "search_path");
         parameters.push(("search_path".into(), path.into()));
@@ -165,9 +289,11 @@ impl Dsn {
         self.parameter("sslmode")
     }
 
-    /// The files that a connection needs, as the container names them: of an authority, a certificate, a key.
+    /// The files that a connection needs, as the container names them: of an authority, a certificate, a key, and the
+    /// folder of a socket.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         let named = ["sslrootcert", "sslcert", "sslkey"].into_iter().filter_map(|name| self.parameter(name));
+        let named = named.chain(self.servers().map(|(host, _)| host));
         named.filter(|file| file.starts_with('/'))
     }
 
@@ -178,8 +304,7 @@ impl Dsn {
     /// Where the tables are. PostgreSQL's default search_path is `public` to all of them.
     pub fn place(&self) -> Place<'_> {
         Place {
-            host: &self.host,
-            port: self.port,
+            servers: self.servers().collect(),
             database: &self.database,
             schema: self.schema().unwrap_or_else(|| "public".into()),
         }
@@ -187,7 +312,7 @@ impl Dsn {
 
     /// Whether the tables are in the same database, whatever the schema.
     pub fn is_database_of(&self, other: &Self) -> bool {
-        let [own, other] = [self, other].map(|dsn| (&dsn.host, dsn.port, &dsn.database));
+        let [own, other] = [self, other].map(|dsn| (dsn.servers().collect::<Vec<_>>(), &dsn.database));
         own == other
     }
 
@@ -196,8 +321,8 @@ impl Dsn {
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut options = vec![];
         let mut env = vec![
-            ("PGHOST".into(), self.host.clone()),
-            ("PGPORT".into(), self.port.to_string()),
+            ("PGHOST".into(), listed(&mut self.servers().map(|(host, _)| host.to_string()))),
+            ("PGPORT".into(), listed(&mut self.servers().map(|(_, port)| port.to_string()))),
             ("PGUSER".into(), self.user.clone()),
             ("PGPASSWORD".into(), self.password.clone()),
             ("PGDATABASE".into(), self.database.clone()),
@@ -205,11 +330,18 @@ impl Dsn {
         ];
         for (name, value) in &self.parameters {
             match name.as_str() {
-                "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "sslsni" | "target_session_attrs" => {
+                "sslmode"
+                | "sslrootcert"
+                | "sslcert"
+                | "sslkey"
+                | "sslsni"
+                | "sslnegotiation"
+                | "krbsrvname"
+                | "target_session_attrs" => {
                     env.push((format!("PG{}", name.to_uppercase().replace('_', "")), value.clone()));
                 }
                 "connect_timeout" | "application_name" => {}
-                name if ORY_ONLY.contains(&name) => {}
+                name if ORY_ONLY.contains(&name) || name.starts_with("pool_") => {}
                 // The server reads them before all other parameters.
                 "options" => options.insert(0, value.clone()),
                 // pgx sends every other parameter to the server when it connects.
@@ -228,17 +360,4 @@ impl fmt::Debug for Dsn {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
     }
-}
-
-fn decode(text: &str) -> Result<String, String> {
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        let digits = rest.as_bytes().get(at + 1..at + 3).unwrap_or_default();
-        if digits.len() < 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err("`%` must be written `%25` in a password".into());
-        }
-        rest = &rest[at + 3..];
-    }
-    let text = percent_decode_str(text).decode_utf8();
-    Ok(text.map_err(|_| "its percent-encoding isn't UTF-8")?.into_owned())
 }

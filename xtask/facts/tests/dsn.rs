@@ -126,11 +126,80 @@ fn each_fault_of_a_dsn_is_named_without_its_password() {
         ("postgres://a:ge@heim/x@db/d", "must be percent-encoded"),
         ("postgres://a:geheim%zz@db/d", "`%25`"),
         ("postgres://a:ge heim@db/d", "must be percent-encoded"),
+        ("postgres://a:geheim@%2Fvar%2Frun/d", "`?host=/folder`"),
+        ("postgres://a:geheim@db/d?a=b;c=d", "`;`"),
+        ("postgres://a:geheim@db/d?sslmode=disable#x", "`#`"),
+        ("postgres://a:geheim@db/d?service=x", "`service`"),
+        ("postgres://a@db/d?passfile=/geheim", "`passfile`"),
+        ("postgres://a:geheim@db/d?port=x", "`port`"),
+        ("POSTGRES://a:geheim@db/d", "POSTGRES://"),
     ] {
         let error = Dsn::parse(text).expect_err(text);
         assert!(error.contains(fault), "{text}: {error}");
         assert!(!error.contains("geheim"), "{text}: {error}");
     }
+}
+
+#[test]
+fn whatever_the_driver_takes_for_a_place_is_taken() {
+    let place = |text: &str| {
+        let dsn = parse(text);
+        let env = dsn.environment();
+        let value = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let names = ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGOPTIONS"];
+        names.map(|name| value(name).unwrap_or_default()).join(" ").trim_end().to_string()
+    };
+    for (text, right) in [
+        ("postgres://a:b@[::1]:1/d", "::1 1 a b d"),
+        ("postgres://a:b@[fe80::1%25eth0]/d", "fe80::1%eth0 5432 a b d"),
+        ("postgres://a:b@one:1,two/d?target_session_attrs=read-write", "one,two 1,5432 a b d"),
+        ("postgres://a:b@one,two/d?port=7,8", "one,two 7,8 a b d"),
+        ("postgres://a:b@h:/d", "h 5432 a b d"),
+        ("postgres:///d?host=h&user=a&password=b", "h 5432 a b d"),
+        ("postgres://x:y@z:9/w?host=h&port=1&user=a&password=b&dbname=d", "h 1 a b d"),
+        ("postgres://a:b@/d?host=/var/run/postgresql", "/var/run/postgresql 5432 a b d"),
+        ("postgres://a:b@h", "h 5432 a b a"),
+        ("postgres://a:b@h//d?work_mem=1MB&work_mem=2MB", "h 5432 a b d -c work_mem=1MB"),
+        (
+            "postgres://a:b@h/d?krbspn=x&passfile=/x&servicefile=/y&pool_max_conns=4&sslpassword=x",
+            "h 5432 a b d",
+        ),
+        ("postgres://a:b@h/d?description_cache_capacity=1&sslnegotiation=direct", "h 5432 a b d"),
+    ] {
+        assert_eq!(place(text), right, "{text}");
+    }
+    let enterprise = parse("postgres://a:b@h/d?pool_max_conns=4");
+    assert_eq!(
+        (enterprise.of_enterprise(), parse("postgres://h").of_enterprise()),
+        (Some("pool_max_conns"), None)
+    );
+}
+
+#[test]
+fn what_the_url_does_not_say_is_in_the_environment() {
+    let variables =
+        [("PGHOST", "h"), ("PGPORT", "1"), ("PGUSER", "a"), ("PGPASSWORD", "b"), ("PGDATABASE", "d")];
+    let variables = variables.into_iter().chain([("PGSSLMODE", "require")]);
+    let variables = variables.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let place = |text: &str| {
+        let dsn = parse(text).with_variables(&variables);
+        format!("{dsn:?} {} {}", dsn.password, dsn.sslmode().unwrap_or_default())
+    };
+    assert_eq!(place("postgres://"), "a@h:1/d b require");
+    assert_eq!(place("postgres://u:p@db:2/x?sslmode=disable"), "u@db:2/x p disable");
+    assert_eq!(place("postgres://u@[::1]/"), "u@::1:1/d b require");
+}
+
+#[test]
+fn another_database_or_login_is_the_one_that_counts() {
+    let dsn = parse("postgres://z:y@h/w?dbname=d&user=a&password=b&sslmode=disable");
+    for other in
+        [dsn.with_database("x"), dsn.with_login("x", "x").with_database("x"), dsn.with_login("x", "x")]
+    {
+        assert_eq!(parse(other.url()), other, "{}", other.url());
+    }
+    let named = parse("postgres://a:b@h?sslmode=disable").with_login("x", "y");
+    assert_eq!((named.url(), named.database.as_str()), ("postgres://x:y@h/a?sslmode=disable", "a"));
 }
 
 #[test]

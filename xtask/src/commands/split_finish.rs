@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::split::Split;
 use ory_environment::context::Context;
 use ory_environment::migrations;
+use ory_environment::new_dsns;
 use ory_environment::split::{self, State};
 use ory_environment::store::Store;
 use ory_stack::stack::Deployment;
@@ -49,7 +50,7 @@ pub fn run(cx: &Context, stores: &[Store], args: &Split) -> Result<()> {
     }
     if tables.is_empty() {
         cx.out.say("nothing is left of a split");
-        return Ok(());
+        return if cx.options.dry_run { Ok(()) } else { forget(cx) };
     }
     let lost = tables.iter().map(|(_, from, there)| {
         let rows = there.iter().map(|(_, rows)| *rows as usize).sum();
@@ -74,6 +75,14 @@ pub fn run(cx: &Context, stores: &[Store], args: &Split) -> Result<()> {
         let names: Vec<_> = there.into_iter().map(|(name, _)| name).collect();
         split::finish(cx, deployment, &from, &names)?;
         cx.out.say(format!("{from}: {} deleted", counted(names.len(), "old table")));
+    }
+    forget(cx)
+}
+
+/// The new DSNs are where they belong: what they were handed over in has done its duty.
+fn forget(cx: &Context) -> Result<()> {
+    if new_dsns::remove(cx)? {
+        cx.out.say(format!("{} is kept: the stack reads it", new_dsns::FILE));
     }
     Ok(())
 }

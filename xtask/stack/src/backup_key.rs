@@ -9,6 +9,7 @@ use anyhow::{Error, Result, bail};
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::plain_file;
 
+use crate::ignored;
 use crate::random::random;
 
 /// The key's file: whoever ignores `.env.*` in git ignores it.
@@ -44,6 +45,7 @@ pub fn make_key(dir: &Path) -> Result<String> {
         return Ok(key);
     }
     let (path, key) = (dir.join(FILE), random(LENGTH)?);
+    ignored::keep_out(&path);
     write(&path, &key).map_err(|error| {
         let failure = Failure::new(Exit::Missing, format!("{} can't be written", path.display()));
         Error::new(error).context(failure.hint(format!("ls -ld {}", dir.display())))

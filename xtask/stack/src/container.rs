@@ -187,6 +187,13 @@ pub struct Image {
     pub user: String,
     /// The program that its containers start, and its arguments.
     pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    /// Where it starts.
+    pub folder: String,
+}
+
+fn words(json: &JsonValue) -> Vec<String> {
+    json.members().filter_map(|word| Some(word.as_str()?.into())).collect()
 }
 
 impl Image {
@@ -198,10 +205,9 @@ impl Image {
             id: json["Id"].as_str()?.trim_start_matches("sha256:").into(),
             stand_in: config["Labels"][STAND_IN_LABEL].as_str().map(String::from),
             user: config["User"].as_str().unwrap_or_default().into(),
-            entrypoint: config["Entrypoint"]
-                .members()
-                .filter_map(|word| Some(word.as_str()?.into()))
-                .collect(),
+            entrypoint: words(&config["Entrypoint"]),
+            command: words(&config["Cmd"]),
+            folder: config["WorkingDir"].as_str().unwrap_or_default().into(),
         })
     }
 }

@@ -9,15 +9,19 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use yaml_rust2::Yaml;
 
+use crate::asked;
+use crate::ignored;
 use crate::private_file::{self, Readers};
 use crate::random::random;
 use crate::service::Service;
-use ory_facts::dsn::Dsn;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::quote;
 
 /// The comment in `.env.example` that asks for a random value of so many letters and digits below it.
 const MARK: &str = "# xtask: random ";
+
+/// What xtask itself reads from the file begins so.
+const SETTINGS: [&str; 2] = ["COMPOSE_", "XTASK_"];
 
 /// What a variable comes to that has no value, not even an empty one.
 const UNSET: &str = "-xtask-unset-";
@@ -52,19 +56,31 @@ impl EnvFile {
     /// Whether Compose has to tell the values: it may read the file otherwise than line by line, or read other files. A
     /// secret that it sees must not be made up.
     pub fn needs_compose(&self) -> bool {
-        !self.wanted.is_empty() && (!is_plain(&self.text) || self.missing_lengths().next().is_some())
+        let has_settings = SETTINGS.iter().any(|name| self.text.contains(name));
+        let is_plain = self.is_plain();
+        (has_settings && !is_plain)
+            || !self.wanted.is_empty() && (!is_plain || self.missing_lengths().next().is_some())
     }
 
-    /// A stack to resolve, which has the secrets in the environment of its only service.
+    /// Whether every program reads it as this one does.
+    pub fn is_plain(&self) -> bool {
+        is_plain(&self.text)
+    }
+
+    /// A stack to resolve, which has the secrets, and all that the file names, in the environment of its only service.
     pub fn question(&self) -> String {
-        let lines = self.wanted.iter().map(|(name, _)| format!("      {name}: \"${{{name}-{UNSET}}}\"\n"));
+        let named = self.text.lines().filter_map(|line| Some(pair(line)?.0)).filter(|name| is_name(name));
+        let names: BTreeSet<_> = self.wanted.iter().map(|(name, _)| name.as_str()).chain(named).collect();
+        let lines = names.into_iter().map(|name| format!("      {name}: \"${{{name}-{UNSET}}}\"\n"));
         format!("services:\n  xtask:\n    image: xtask\n    environment:\n{}", lines.collect::<String>())
     }
 
     /// The same file with what Compose made of [`EnvFile::question`].
     pub fn told(self, resolved: &Yaml) -> Self {
         let values = Service::read("xtask", &resolved["services"]["xtask"]).environment;
-        Self { told: Some(values.into_iter().filter(|(_, value)| value != UNSET).collect()), ..self }
+        let values: BTreeMap<_, _> = values.into_iter().filter(|(_, value)| value != UNSET).collect();
+        asked::keep(self.path.parent().unwrap_or(Path::new("")), values.clone());
+        Self { told: Some(values), ..self }
     }
 
     /// Secrets asked for that neither `.env` nor the environment has. Where none has a value, `.env` is a copy of
@@ -152,6 +168,7 @@ impl EnvFile {
             .iter()
             .any(|(name, _)| lookup(&self.text, name).is_some_and(|value| !value.is_empty()));
         let readers = if has_secrets { Readers::Kept } else { Readers::Chosen };
+        ignored::keep_out(&self.path);
         private_file::replace(&self.path, &(lines.join("\n") + "\n"), readers)?;
         Ok(private_file::mode(&self.path))
     }
@@ -199,36 +216,14 @@ pub fn uses(text: &str, name: &str) -> bool {
     parts.any(|part| part.strip_prefix(name).is_some_and(is_name))
 }
 
-/// The values in `.env.example` that stand for a secret, the passwords of DSNs among them.
-pub fn examples(dir: &Path) -> BTreeSet<String> {
-    let text = read_if_there(&dir.join(".env.example")).unwrap_or_default();
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    let is_secret = |name: &str| ["SECRET", "PASSWORD", "DSN"].iter().any(|word| name.contains(word));
-    let values = pairs.filter(|(name, _)| !name.starts_with('#') && is_secret(name));
-    let secret = |value: String| Dsn::parse(&value).map_or(value, |dsn| dsn.password);
-    values.map(|(_, value)| secret(unquoted(value))).filter(|value| !value.is_empty()).collect()
-}
-
 /// A setting of a folder's `.env`, as Compose would take it, quotes aside.
 pub fn value(dir: &Path, name: &str) -> Option<String> {
-    value_in(&dir.join(".env"), name)
+    asked::told(dir, name).unwrap_or_else(|| value_in(&dir.join(".env"), name))
 }
 
 /// The same of another file of this kind.
 pub fn value_in(file: &Path, name: &str) -> Option<String> {
     lookup(&fs::read_to_string(file).ok()?, name)
-}
-
-/// The setting of a folder's `.env` that a path comes from.
-pub fn name_behind(folder: &Path, path: &Path) -> Option<String> {
-    let text = fs::read_to_string(folder.join(".env")).ok()?;
-    let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
-    let is_behind = |value: &str| {
-        let value = unquoted(value);
-        let value = value.trim_start_matches("./");
-        !value.is_empty() && path.ends_with(value)
-    };
-    { pairs }.find(|(_, value)| is_behind(value)).map(|(name, _)| name.trim().into())
 }
 
 /// The settings of a folder's `.env` that have a value.
@@ -239,12 +234,13 @@ pub fn names_of(dir: &Path, value: &str) -> Vec<String> {
     names
 }
 
+fn is_name(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(is_letter) && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
 /// Whether every program reads a text as this one does.
 fn is_plain(text: &str) -> bool {
-    let is_name = |name: &str| {
-        let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        name.chars().all(is_letter) && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit())
-    };
     let is_value = |value: &str| value.chars().all(|c| c.is_ascii_graphic() && !"'\"`$#\\".contains(c));
     text.lines().all(|line| {
         let is_pair = line.split_once('=').is_some_and(|(name, value)| is_name(name) && is_value(value));
@@ -266,14 +262,14 @@ fn lookup(text: &str, name: &str) -> Option<String> {
 }
 
 /// A value without its quotes, and without the comment behind it.
-fn unquoted(value: &str) -> String {
+pub(crate) fn unquoted(value: &str) -> String {
     let value = value.trim();
     let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.split(quote).next());
     let plain = || value.split(" #").next().unwrap_or_default().trim_end();
     quoted('"').or_else(|| quoted('\'')).unwrap_or_else(plain).to_string()
 }
 
-fn read_if_there(path: &Path) -> Result<String> {
+pub(crate) fn read_if_there(path: &Path) -> Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         read => read.map_err(|error| {
@@ -355,6 +351,9 @@ mod tests {
         assert!(env_file("XT_B=x\n").needs_compose() && env_file("").needs_compose());
         let nothing = EnvFile { wanted: vec![], ..env_file("P: 1") };
         assert!(!nothing.needs_compose());
+        let setting =
+            EnvFile { wanted: vec![], ..env_file("BASE=a\nCOMPOSE_FILE=\"${BASE}.yml\" # which\n") };
+        assert!(setting.needs_compose() && setting.question().contains("COMPOSE_FILE: \"${COMPOSE_FILE-"));
     }
 
     #[test]

@@ -13,6 +13,13 @@ pub fn tag(image: &str) -> Option<&str> {
     image.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag)
 }
 
+/// Whether it has the name of one of Ory's own open-source images.
+pub fn is_orys(image: &str) -> bool {
+    let registries = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
+    let name = registries.iter().find_map(|registry| image.strip_prefix(registry)).unwrap_or(image);
+    name.starts_with("oryd/")
+}
+
 /// Whether the image behind the name may be another one tomorrow, of another major version among others.
 pub fn is_floating(image: &str) -> bool {
     if image.contains('@') {

@@ -20,15 +20,32 @@ impl Service {
         Product::named(self.labels.get(PRODUCT_LABEL)?)
     }
 
-    /// Whether a product is told by its label, else by what its image starts.
+    /// Whether a product is told by its label, else by what its image says that it is, or starts.
     pub fn is_told(&self, product: Product) -> Option<bool> {
-        self.labelled().or(self.started).map(|told| told == product)
+        let denied = self.others.contains(&product).then_some(false);
+        self.labelled().map(|told| told == product).or(denied).or(self.started.map(|told| told == product))
     }
 
     /// Takes what its image starts, where the stack doesn't name another program.
-    pub fn learn(&mut self, entrypoint: &[String]) {
-        let program = entrypoint.first().filter(|_| self.entrypoint.is_empty());
+    pub fn learn(&mut self, image: &Image) {
+        let program = image.entrypoint.first().filter(|_| self.entrypoint.is_empty());
         self.started = program.and_then(|program| Product::named(program.rsplit('/').next()?));
+        self.image_line = (image.entrypoint.clone(), image.command.clone());
+        if !image.folder.is_empty() {
+            self.working_dir.get_or_insert(image.folder.clone());
+        }
+    }
+
+    /// The program of a product in it: where the stack, or the image, says that it is.
+    pub fn program(&self, product: Product) -> String {
+        let first = [&self.entrypoint, &self.image_line.0].into_iter().filter_map(|words| words.first());
+        let is_it = |word: &&String| word.rsplit('/').next() == Some(product.name());
+        { first }.find(is_it).cloned().unwrap_or(product.name().into())
+    }
+
+    /// Whether what it does can't be told without looking at its image.
+    fn is_unclear(&self) -> bool {
+        self.labelled().is_none() && !self.image.as_deref().is_some_and(image::is_orys) || self.needs_folder()
     }
 }
 
@@ -39,15 +56,16 @@ pub(crate) fn replicas(yaml: &Yaml) -> usize {
 }
 
 impl Stack {
-    /// The images whose own program may tell a product that nothing else tells; none where all are found.
+    /// The images to look at: those whose own program may tell a product that nothing else tells, those of a product
+    /// that aren't called as Ory's own are, and those whose folder a configuration file is named from.
     pub fn untold(&self) -> Vec<&str> {
         let is_absent = |product: &Product| self.services_of(*product).next().is_none();
         let is_untold = |service: &&Service| !Product::ALL.iter().any(|p| self.is_of(service, *p));
-        let mut untold = self.services.values().filter(is_untold);
-        if !Product::ALL.iter().any(is_absent) && !untold.any(Service::is_migration) {
-            return vec![];
-        }
-        let images = self.services.values().filter(is_untold).filter_map(|s| s.image.as_deref());
+        let is_searched = Product::ALL.iter().any(is_absent)
+            || self.services.values().filter(is_untold).any(Service::is_migration);
+        let is_looked_at =
+            |service: &&Service| if is_untold(service) { is_searched } else { service.is_unclear() };
+        let images = self.services.values().filter(is_looked_at).filter_map(|s| s.image.as_deref());
         let images: BTreeSet<_> = images.filter(|image| image::name(image) != "postgres").collect();
         images.into_iter().collect()
     }
@@ -60,15 +78,28 @@ impl Stack {
     pub fn learn(&mut self, images: &[Image]) {
         for image in images {
             let own = self.services.values_mut().filter(|s| s.image.as_ref() == Some(&image.name));
-            own.for_each(|service| service.learn(&image.entrypoint));
+            own.for_each(|service| service.learn(image));
         }
+    }
+
+    /// The services that are taken for a product's, and not by a label or the name of an image of Ory's.
+    pub fn claims(&self) -> Vec<(Product, &Service)> {
+        let of = |product: Product| self.services_of(product).map(move |service| (product, service));
+        let all = Product::ALL.into_iter().flat_map(of);
+        let is_orys = |service: &Service| service.image.as_deref().is_some_and(image::is_orys);
+        all.filter(|(_, service)| service.labelled().is_none() && !is_orys(service)).collect()
+    }
+
+    /// Takes that a service isn't a product's, whatever it is called.
+    pub fn deny(&mut self, service: &str, product: Product) {
+        self.services.get_mut(service).into_iter().for_each(|service| _ = service.others.insert(product));
     }
 
     /// The services that are left out because no profile of theirs is active: the profile, and who is in it. `every` is
     /// what Compose prints of all profiles.
     pub fn inactive(&self, every: &Yaml) -> BTreeMap<String, Vec<String>> {
         let mut inactive: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, service) in read_services(every) {
+        for (name, service) in read_services(every, |_| None) {
             if let Some(profile) = service.profiles.first().filter(|_| !self.services.contains_key(&name)) {
                 inactive.entry(profile.clone()).or_default().push(name);
             }

@@ -1,19 +1,25 @@
 //! What a stack is, by what Compose resolves of it, the files that it mounts and what the engine describes, and what can
 //! be wrong with it. Nothing is started here.
 
+pub mod asked;
 pub mod backup_key;
 pub mod checks;
+mod command;
 pub mod container;
 pub mod encryption;
 pub mod env_file;
+pub mod given;
+pub mod ignored;
 pub mod image;
 pub mod learned;
 pub mod listener;
 pub mod made_with;
+pub mod mount;
 pub mod partial;
 pub mod private_file;
 pub mod products;
 pub mod random;
+pub mod reach;
 pub mod remedy;
 pub mod service;
 pub mod settings;

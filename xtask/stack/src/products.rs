@@ -8,6 +8,7 @@ use ory_facts::product::Product;
 
 use crate::checks::{Deployed, View, dsns};
 use crate::image;
+use crate::reach;
 use crate::service::Service;
 use crate::stack::Stack;
 use xtask_runner::failure::{Exit, Failure};
@@ -97,11 +98,9 @@ impl Stack {
 
     /// The DSN of a service, its host by the name of the service that it is: an alias is the same place.
     fn place_of(&self, kind: Product, service: &Service) -> Option<Dsn> {
-        let mut dsn = dsns::of_service(kind, service)?;
-        if let Some(server) = self.services.values().find(|server| server.is_reached_by(&dsn.host)) {
-            dsn.host = server.name.clone();
-        }
-        Some(dsn)
+        let dsn = dsns::of_service(kind, service)?;
+        let found = reach::server(&self.services, service, &dsn);
+        Some(found.map(|(server, own)| own.seen_at(&server.name, own.port)).unwrap_or(dsn))
     }
 
     /// Every product with its services, in the order of the migrations; none of a kind that can't be told.

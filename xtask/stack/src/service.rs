@@ -1,14 +1,19 @@
 //! A service as `compose config` prints it, in the spellings of Compose v2 and of docker-compose 1.29.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::command;
 use crate::learned::replicas;
+pub use crate::mount::{Mount, Port};
 use ory_facts::product::Product;
 use yaml_rust2::Yaml;
 
-/// Where Compose mounts secrets.
-const SECRETS: &str = "/run/secrets";
+/// Where the programs start in Ory's own images.
+const HOME: &str = "/home/ory";
+
+/// Stands for the folder where an image starts.
+const UNKNOWN: &str = "/-";
 
 /// What xtask reads of a service.
 #[derive(Debug, Clone, Default)]
@@ -43,30 +48,20 @@ pub struct Service {
     pub(crate) started: Option<Product>,
     /// How many containers Compose makes of it.
     pub replicas: usize,
+    /// The products whose program its image hasn't, whatever it is called.
+    pub(crate) others: BTreeSet<Product>,
+    /// The entrypoint and the command of its image, where they were looked at.
+    pub(crate) image_line: (Vec<String>, Vec<String>),
+    /// Where its program starts.
+    pub(crate) working_dir: Option<String>,
+    /// Its names for other services: the service, and the name.
+    pub links: Vec<(String, String)>,
+    /// Its names for containers that are none of the stack.
+    external_links: Vec<String>,
+    /// The service whose network it has.
+    pub network_of: Option<String>,
     /// Names other containers reach it by.
     hosts: Vec<String>,
-}
-
-/// A file or folder of the host, or a volume, inside the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// The path on the host; none for a volume.
-    pub source: Option<PathBuf>,
-    /// The volume's name in the Compose file; none for a path, and for a volume without a name.
-    pub volume: Option<String>,
-    pub target: String,
-    /// Docker makes a folder where nothing is.
-    pub is_made: bool,
-}
-
-/// A TCP port that is published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// The address it is published at; none: every address of the machine.
-    pub host: Option<String>,
-    /// The port on the host; none where the engine chooses one.
-    pub published: Option<u16>,
-    pub target: u16,
 }
 
 impl Service {
@@ -75,7 +70,11 @@ impl Service {
         let container_name = scalar(&yaml["container_name"]);
         let extra_hosts = container_name.clone().into_iter().chain(scalar(&yaml["hostname"]));
         let networks = yaml["networks"].as_hash().into_iter().flatten();
-        let aliases = networks.flat_map(|(_, network)| list(&network["aliases"]));
+        let address = |network: &Yaml| {
+            ["ipv4_address", "ipv6_address"].into_iter().filter_map(|key| scalar(&network[key])).collect()
+        };
+        let aliases =
+            networks.flat_map(|(_, network)| [list(&network["aliases"]), address(network)].concat());
         let volumes = || yaml["volumes"].as_vec().into_iter().flatten();
         let is_tmpfs = |volume: &&Yaml| volume["type"].as_str() == Some("tmpfs");
         Self {
@@ -106,12 +105,22 @@ impl Service {
             is_on_host: yaml["network_mode"].as_str() == Some("host"),
             started: None,
             replicas: replicas(yaml),
+            others: BTreeSet::new(),
+            image_line: (vec![], vec![]),
+            working_dir: scalar(&yaml["working_dir"]),
+            links: list(&yaml["links"]).iter().map(|link| split_link(link)).collect(),
+            external_links: list(&yaml["external_links"]).iter().map(|link| split_link(link).1).collect(),
+            network_of: scalar(&yaml["network_mode"])
+                .and_then(|mode| Some(mode.strip_prefix("service:")?.into())),
         }
     }
 
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
     pub fn words(&self) -> impl Iterator<Item = &str> {
-        self.entrypoint.iter().chain(&self.command).flat_map(|word| word.split_whitespace())
+        let image =
+            self.image_line.1.iter().filter(|_| self.entrypoint.is_empty() && self.command.is_empty());
+        let line = self.entrypoint.iter().chain(&self.command).chain(image);
+        line.flat_map(|word| word.split_whitespace())
     }
 
     /// Whether it only migrates: a script may migrate before it serves.
@@ -120,20 +129,26 @@ impl Service {
         has("migrate") && !has("serve")
     }
 
-    /// The configuration files it is started with: what follows each `-c` or `--config`.
+    /// The configuration files it is started with, as the container names them.
     pub fn config_files(&self) -> Vec<String> {
-        let words: Vec<_> = self.words().collect();
-        let mut files = Vec::new();
-        for (index, word) in words.iter().enumerate() {
-            let file = match word.split_once('=') {
-                Some(("-c" | "--config", file)) => Some(file),
-                _ if ["-c", "--config"].contains(word) => words.get(index + 1).copied(),
-                _ => None,
-            };
-            // The `-c` of a shell is followed by a script.
-            files.extend(file.filter(|file| file.contains(['/', '.'])).map(String::from));
-        }
-        files
+        let folder = self.working_dir.as_deref().unwrap_or(HOME);
+        command::config_files(&self.line(), &self.environment, folder)
+    }
+
+    /// Whether a configuration file is named from a folder that only its image tells.
+    pub fn needs_folder(&self) -> bool {
+        let files = || command::config_files(&self.line(), &self.environment, UNKNOWN);
+        self.working_dir.is_none() && files().iter().any(|file| file.starts_with(UNKNOWN))
+    }
+
+    /// Its command line, with what its image adds where the stack has nothing else.
+    fn line(&self) -> Vec<String> {
+        let of_image =
+            |own: &[String], image: &[String]| if own.is_empty() { image.to_vec() } else { own.to_vec() };
+        let entrypoint = of_image(&self.entrypoint, &self.image_line.0);
+        // Another entrypoint leaves nothing of the image's command.
+        let image = if self.entrypoint.is_empty() { &self.image_line.1[..] } else { &[] };
+        [entrypoint, of_image(&self.command, image)].concat()
     }
 
     /// The mount that brings a file of the container.
@@ -153,12 +168,18 @@ impl Service {
         Some(if rest.is_empty() { source.clone() } else { source.join(rest) })
     }
 
+    /// What a file of the container has in it, where that isn't on the host.
+    pub fn content_of(&self, path: &str) -> Option<&str> {
+        self.mount_of(path).filter(|mount| mount.target == path)?.content.as_deref()
+    }
+
     /// Whether it may reach a host that is no service of the stack: a bare name is a typo, unless another
     /// project's network or a line of extra_hosts explains it.
     pub fn may_reach(&self, host: &str, has_external_network: bool) -> bool {
         host.contains(['.', ':'])
             || has_external_network
-            || self.extra_hosts.iter().any(|line| line.starts_with(host))
+            || self.external_links.iter().any(|link| link == host)
+            || self.extra_hosts.iter().any(|line| line.split([':', '=']).next() == Some(host))
     }
 
     /// The program of its health check, and whether a shell starts it.
@@ -171,76 +192,14 @@ impl Service {
 
     /// Whether other containers reach it by this name.
     pub fn is_reached_by(&self, host: &str) -> bool {
-        self.hosts.iter().any(|name| name == host)
+        self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
     }
 }
 
-impl Mount {
-    /// The files of the host that the `secrets:` and `configs:` of a service bring, as the whole configuration
-    /// defines them.
-    pub fn granted(service: &Yaml, config: &Yaml) -> Vec<Self> {
-        let of_kind = |(kind, folder): (&'static str, &'static str)| {
-            let granted = service[kind].as_vec().into_iter().flatten();
-            granted.filter_map(move |granted| {
-                let name = scalar(granted).or_else(|| scalar(&granted["source"]))?;
-                let source = scalar(&config[kind][name.as_str()]["file"])?;
-                let target = scalar(&granted["target"]).unwrap_or(name);
-                let target = if target.starts_with('/') { target } else { format!("{folder}/{target}") };
-                Some(Self { source: Some(source.into()), volume: None, target, is_made: false })
-            })
-        };
-        [("secrets", SECRETS), ("configs", "")].into_iter().flat_map(of_kind).collect()
-    }
-
-    /// Whether Compose mounts it as a secret.
-    pub fn is_secret(&self) -> bool {
-        self.target.starts_with(SECRETS)
-    }
-
-    fn read(yaml: &Yaml) -> Option<Self> {
-        if let Some(text) = yaml.as_str() {
-            // 1.29: SOURCE:TARGET:MODE, or TARGET alone for an anonymous volume.
-            let mut parts: Vec<_> = text.split(':').collect();
-            if parts.len() > 2 && !parts.last()?.starts_with('/') {
-                parts.pop();
-            }
-            let target = parts.pop()?.to_string();
-            let source = parts.join(":");
-            let is_path = source.starts_with(['/', '.', '~', '\\']) || source.get(1..3) == Some(":\\");
-            let volume = (!is_path && !source.is_empty()).then(|| source.clone());
-            return Some(Self { source: is_path.then(|| source.into()), volume, target, is_made: is_path });
-        }
-        let is_bind = yaml["type"].as_str() == Some("bind");
-        let source = scalar(&yaml["source"]);
-        let (source, volume) = if is_bind { (source.map(PathBuf::from), None) } else { (None, source) };
-        let is_made = yaml["bind"]["create_host_path"].as_bool() == Some(true);
-        Some(Self { source, volume, target: scalar(&yaml["target"])?, is_made })
-    }
-}
-
-impl Port {
-    fn read(yaml: &Yaml) -> Option<Self> {
-        if !yaml["target"].is_badvalue() {
-            let is_tcp = yaml["protocol"].as_str().is_none_or(|protocol| protocol == "tcp");
-            let number = |name: &str| scalar(&yaml[name])?.parse().ok();
-            let host = scalar(&yaml["host_ip"]).filter(|host| !host.is_empty());
-            let port = Self { host, published: number("published"), target: number("target")? };
-            return is_tcp.then_some(port);
-        }
-        // 1.29: HOST:PUBLISHED:TARGET/PROTOCOL, of which all but TARGET may be left out.
-        let text = scalar(yaml)?;
-        let (text, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
-        let (before, target) = text.rsplit_once(':').unwrap_or(("", text));
-        let (host, published) = before.rsplit_once(':').unwrap_or(("", before));
-        let host = Some(host.trim_matches(['[', ']']).to_string()).filter(|host| !host.is_empty());
-        let port = Self { host, published: published.parse().ok(), target: target.parse().ok()? };
-        (protocol == "tcp").then_some(port)
-    }
-
-    /// Whether other machines reach it.
-    pub fn is_public(&self) -> bool {
-        self.host.as_deref().is_none_or(|host| ["0.0.0.0", "::"].contains(&host))
-    }
+/// `db:database`: a service, and another name for it.
+fn split_link(link: &str) -> (String, String) {
+    let (service, name) = link.split_once(':').unwrap_or((link, link));
+    (service.into(), name.into())
 }
 
 /// A list: of names, which wait for nothing but a start, or a map with conditions.
@@ -330,7 +289,7 @@ mod tests {
                  ca: {{file: /s/ca.crt}}, bought: {{external: true}}}}, configs: {{schema: {{file: /c/a.json}}}}}}"
             );
             let config = YamlLoader::load_from_str(&text).expect("YAML").remove(0);
-            let mounts = Mount::granted(&config["services"]["kratos"], &config);
+            let mounts = Mount::granted(&config["services"]["kratos"], &config, |_| None);
             mounts
                 .into_iter()
                 .map(|m| format!("{} {}", m.source.expect("a file").display(), m.target))

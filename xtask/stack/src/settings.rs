@@ -7,11 +7,13 @@ use toml_span::value::ValueInner;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::service::{Service, scalar};
-use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
 
 /// Reads a file that the container of a service names.
 pub fn read(service: &Service, file: &str) -> Result<Yaml> {
+    if let Some(text) = service.content_of(file) {
+        return parse(Path::new(file), text);
+    }
     let path =
         service.on_host(file).with_context(|| format!("{file} is on no mount of `{}`", service.name))?;
     let text =
@@ -93,48 +95,6 @@ pub fn strings(yaml: &Yaml) -> Vec<&str> {
         Yaml::Hash(pairs) => pairs.values().flat_map(strings).collect(),
         _ => vec![],
     }
-}
-
-/// A text that a service is given.
-pub struct Setting {
-    /// Where it is written, in words.
-    pub place: String,
-    pub value: String,
-    /// It is named a secret or a password.
-    is_secret: bool,
-}
-
-impl Setting {
-    /// What of it nobody may see: all of a secret, each where there are several, and the password of a DSN.
-    pub fn secrets(&self) -> Vec<String> {
-        let named = self.value.split(',').filter(|_| self.is_secret).map(String::from);
-        named.chain(Dsn::parse(&self.value).ok().map(|dsn| dsn.password)).collect()
-    }
-}
-
-/// The texts that a service is given, by its environment and by its files.
-pub fn all(service: &Service) -> Vec<Setting> {
-    let of_environment = service.environment.iter().map(|(name, value)| {
-        let upper = name.to_uppercase();
-        let is_named = upper.contains("SECRET") || upper.contains("PASSWORD");
-        let is_secret = is_named && !upper.ends_with("_FILE");
-        Setting { place: name.clone(), value: value.clone(), is_secret }
-    });
-    let of_files = service.config_files().into_iter().flat_map(|file| {
-        let config = read(service, &file).unwrap_or(Yaml::Null);
-        let sections = config.as_hash().into_iter().flatten();
-        let of_section = |(key, section): (&Yaml, &Yaml)| {
-            let key = scalar(key).unwrap_or_default();
-            let setting = |value: &str| Setting {
-                place: format!("{key} in {file}"),
-                value: value.into(),
-                is_secret: key == "secrets",
-            };
-            strings(section).into_iter().map(setting).collect::<Vec<_>>()
-        };
-        sections.flat_map(of_section).collect::<Vec<_>>()
-    });
-    of_environment.chain(of_files).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use yaml_rust2::Yaml;
 
 use crate::checks::files;
 use crate::env_file;
+use crate::given;
 use crate::products::Members;
+use crate::reach;
 use crate::service::{Mount, Service, scalar};
 use crate::settings;
 use ory_facts::dsn::Dsn;
@@ -81,7 +83,7 @@ impl Stack {
     /// Reads what `compose config` printed in the stack's folder; `is_v1`: docker-compose 1.29 did.
     pub fn read(config: &Yaml, is_v1: bool, dir: &Path) -> Self {
         let project = scalar(&config["name"]).unwrap_or_else(|| v1_project_name(dir));
-        let mut services = read_services(config);
+        let mut services = read_services(config, |name| env_file::setting(dir, name));
         if is_v1 {
             // 1.29 prints the services of every profile.
             let active = env_file::setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
@@ -123,14 +125,14 @@ impl Stack {
             volumes.into_iter().map(|(name, known, is_external)| (name, (known, is_external))).collect();
         let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
-        let examples = env_file::examples(dir);
+        let examples = given::examples(dir);
         Self { project, services, networks, volumes, has_external_network, external, examples }
     }
 
     /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
     /// `every` is what Compose prints of all profiles.
     pub fn absence(&self, product: Product, every: &Yaml) -> String {
-        let services = read_services(every);
+        let services = read_services(every, |_| None);
         let everything = Self {
             services,
             project: String::new(),
@@ -183,20 +185,8 @@ impl Stack {
             configs = serve.config_files();
         }
         let (text, dsn_in_config, origin) = find_dsn(product, serve, migrate, &configs)?;
-        let dsn = Dsn::parse(&text).map_err(|fault| {
-            let message = format!("{product}'s DSN in {origin} can't be used: {fault}");
-            Failure::new(Exit::Failed, message)
-                .hint("mend the DSN: postgres://user:password@host:5432/database")
-        })?;
-        let server = self.services.values().find(|service| service.is_reached_by(&dsn.host));
-        if server.is_none() && !migrate.may_reach(&dsn.host, self.has_external_network) {
-            let message =
-                format!("{product}'s DSN in {origin} names the server `{}`, no service here", dsn.host);
-            let known = self.service_names();
-            return Err(Failure::new(Exit::Failed, message)
-                .hint(format!("mend the host (services: {known})"))
-                .into());
-        }
+        let (dsn, server) =
+            reach::resolve(&self.services, (product, migrate), (&text, &origin), self.has_external_network)?;
         Ok(Some(Deployment { product, migrate, configs, dsn_in_config, dsn, server, is_scratch: false }))
     }
 
@@ -250,7 +240,7 @@ impl Stack {
     /// Every secret of the stack: passwords in DSNs, and what is named a secret or a password.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
-        let settings = self.services.values().flat_map(settings::all);
+        let settings = self.services.values().flat_map(given::all);
         settings.flat_map(|setting| setting.secrets()).for_each(|secret| secrets.add(&secret));
         secrets
     }
@@ -283,12 +273,15 @@ fn find_dsn(
     Err(Failure::new(Exit::Failed, message).hint(hint).into())
 }
 
-pub(crate) fn read_services(config: &Yaml) -> BTreeMap<String, Service> {
+pub(crate) fn read_services(
+    config: &Yaml,
+    variable: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, Service> {
     let services = config["services"].as_hash().into_iter().flatten();
     let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
     let read = |(name, yaml): (String, &Yaml)| {
         let mut service = Service::read(&name, yaml);
-        service.mounts.extend(Mount::granted(yaml, config));
+        service.mounts.extend(Mount::granted(yaml, config, &variable));
         (name, service)
     };
     services.map(read).collect()

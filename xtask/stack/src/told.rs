@@ -1,5 +1,7 @@
 //! What Compose says beside what it prints: its warnings, and the line that is the error.
 
+use std::path::PathBuf;
+
 /// The variables that it takes for empty texts, because nothing sets them: each once, in the order of the file.
 pub fn unset(stderr: &str) -> Vec<String> {
     let mut names: Vec<String> = vec![];
@@ -22,6 +24,12 @@ pub fn errors(stderr: &str) -> Vec<&str> {
     };
     let (warnings, errors): (Vec<_>, Vec<_>) = lines.partition(is_warning);
     if errors.is_empty() { warnings } else { errors }
+}
+
+/// A file that Compose was to read and that isn't there: an `env_file`, or what is included.
+pub fn absent_file(said: &str) -> Option<PathBuf> {
+    let words = said.split_whitespace().map(|word| word.trim_matches([':', ',', '"', '\'']));
+    words.filter(|word| word.starts_with('/')).map(PathBuf::from).find(|path| !path.exists())
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ fn unquoted(line: &str) -> String {
 /// What may be secret in the environment, in `.env`, and in the files of the stack.
 pub fn secrets(dir: &Path) -> Secrets {
     let mut secrets = Secrets::default();
-    for (name, value) in std::env::vars_os() {
+    // The folder that a shell is in is called so too.
+    let is_folder = |name: &std::ffi::OsStr| name == "PWD" || name == "OLDPWD";
+    for (name, value) in std::env::vars_os().filter(|(name, _)| !is_folder(name)) {
         add(&mut secrets, &name.to_string_lossy(), &value.to_string_lossy());
     }
     let named = env_file::compose_files(dir);

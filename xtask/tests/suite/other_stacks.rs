@@ -1,6 +1,7 @@
 //! Stacks that aren't like ours: what they lack is said, and nothing that wasn't done is called done. On a fake engine.
 
 use crate::fake::{Fake, container, listed};
+use crate::project::outcome;
 
 const NOTHING: &str = "name: stack\nservices: {}\n";
 
@@ -38,7 +39,25 @@ fn a_stack_without_a_product_is_told_the_label_that_names_one() {
     let labelled = config.to_string() + "    labels: {xtask.product: kratos}\n";
     Fake::new().answers("docker compose config", &labelled).run("status").exits(1).says("kratos has no DSN");
     let image = r#"[{"Id":"sha256:cafe","Config":{"Labels":null,"Entrypoint":["/usr/bin/kratos"]}}]"#;
-    fake().answers("docker image inspect *", image).run("status").exits(1).says("kratos has no DSN");
+    let starts = || fake().answers("docker image inspect *", image);
+    let version = "docker run --rm --name xtask-version-* version";
+    let told = starts().answers(version, "Version: v26.2.0\nBuild Commit: abc\n");
+    told.run("status").exits(1).says("kratos has no DSN");
+    let is_asked = told.calls().contains("--entrypoint /usr/bin/kratos sha256:cafe version");
+    assert!(is_asked, "{}", told.calls());
+    // It is asked once, with the program that it has. Something else has its name only.
+    told.run("status").exits(1).says("kratos has no DSN");
+    assert!(!told.calls().contains("xtask-version"), "{}", told.calls());
+    let other = starts().answers(version, "kratos version v2.7.0\n");
+    other.run("status").exits(2).says("none of these services is Kratos, Hydra or Keto");
+    let other = starts().fails(version, 127, "executable file not found in $PATH\n");
+    other.run("status").exits(2).says("none of these services is Kratos, Hydra or Keto");
+    // An engine that can't tell now isn't believed to have said no.
+    starts()
+        .fails(version, 125, "no space left on device\n")
+        .run("status")
+        .exits(1)
+        .says("kratos has no DSN");
 }
 
 #[test]
@@ -162,4 +181,19 @@ fn up_of_a_service_starts_its_database_though_nothing_says_that_it_depends_on_it
     assert_ne!(text, without, "the fixture has another form");
     let plan = fake.answers("docker compose config", &without).run("up kratos --dry-run").exits(0);
     assert!(plan.stdout.contains("docker compose up -d db\n"), "{plan}");
+}
+
+#[test]
+fn a_file_that_compose_misses_is_named_with_what_brings_it() {
+    let fake = Fake::new();
+    let dir = fake.project.dir.display().to_string();
+    let said = format!("env file {dir}/app.env not found: stat {dir}/app.env: no such file or directory\n");
+    let fake = fake.fails("docker compose config*", 1, &said).answers("docker compose version*", "2.40.3\n");
+    fake.project.write("app.env.example", "A=1\n");
+    let mut command = fake.command("up");
+    // Where somebody is, is no secret, though its name has three letters of one.
+    let failed = outcome(command.env("PWD", &dir)).exits(5);
+    failed
+        .says(&format!("env file {dir}/app.env not found"))
+        .says(&format!("cp {dir}/app.env.example {dir}/app.env"));
 }

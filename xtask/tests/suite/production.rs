@@ -170,7 +170,7 @@ fn production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says(compose
     stack
         .run("up")
         .exits(5)
-        .says("error: dsn in /run/secrets/kratos.yml, secrets in /run/secrets/kratos.yml have values of")
+        .says("error: dsn in /run/secrets/kratos.yml, secrets.")
         .says("hint: put a random one in its place (openssl rand -hex 16)")
         .hides("change-me");
     assert_eq!(stack.leftovers(), "", "something was started");

@@ -21,6 +21,12 @@ scenarios_once! {
 fn each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it(compose: Compose) {
     let shared = Shared::new(compose);
     let orders = shared.orders();
+    let git = |args: &[&str]| {
+        let git =
+            std::process::Command::new("git").args(args).current_dir(&shared.stack.project.dir).output();
+        String::from_utf8_lossy(&git.expect("git").stdout).into_owned()
+    };
+    git(&["init", "-q"]);
     shared.stack.run("split --drop-foreign-keys").exits(2).says("and drops 1 object of others");
     let split = shared.hides_passwords(shared.stack.run("split --drop-foreign-keys --yes").exits(0));
     let told = [
@@ -29,6 +35,8 @@ fn each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it(compo
         "keto: DSN in the environment of `keto`: put KETO_DSN of .env.split there",
     ];
     assert_eq!(split.stdout.lines().collect::<Vec<_>>(), told);
+    let seen = git(&["status", "--porcelain", "--untracked-files=all"]);
+    assert!(seen.contains("docker-compose.yml") && !seen.contains(".env.split"), "{seen}");
 
     // Until the new DSNs are there, nothing goes on, and nothing is made anew beside the old tables.
     assert_eq!(shared.stack.run("split").exits(0).stdout, split.stdout);
@@ -42,7 +50,8 @@ fn each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it(compo
                   where datname in ('kratos', 'hydra', 'keto') order by 1";
     assert_eq!(shared.sql(owners), "hydra hydra\nketo keto\nkratos kratos\n");
     shared.stack.run("split --finish").exits(2).says("this deletes ");
-    shared.stack.run("split --finish --yes").exits(0);
+    shared.stack.run("split --finish --yes").exits(0).says(".env.split: removed");
+    assert!(!shared.stack.project.dir.join(".env.split").exists());
     assert_eq!(shared.sql("select count(*) from pg_namespace where nspname = 'split_old'").trim(), "0");
     assert_eq!(shared.orders(), orders);
     shared.stack.run("split --finish").exits(0).says("nothing is left of a split");

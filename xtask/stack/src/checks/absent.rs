@@ -31,12 +31,24 @@ pub fn got(path: &Path, kind: Kind) -> String {
         let copy = if example.is_dir() { "cp -r" } else { "cp" };
         return format!("{copy} {} {shown}, then look through what is in it", quoted(&example));
     }
-    let variable = path.ancestors().skip(1).find_map(|folder| env_file::name_behind(folder, path));
+    let variable = path.ancestors().skip(1).find_map(|folder| name_behind(folder, path));
     match (variable, kind) {
         (Some(name), _) => format!("mend {name} in .env, where its path comes from, or put it back"),
         (None, Kind::Folder) => format!("mkdir -p {shown}"),
         (None, _) => "put it back, as the project's own instructions say".into(),
     }
+}
+
+/// The setting of a folder's `.env` that a path comes from.
+fn name_behind(folder: &Path, path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join(".env")).ok()?;
+    let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
+    let is_behind = |value: &str| {
+        let value = env_file::unquoted(value);
+        let value = value.trim_start_matches("./");
+        !value.is_empty() && path.ends_with(value)
+    };
+    { pairs }.find(|(_, value)| is_behind(value)).map(|(name, _)| name.trim().into())
 }
 
 /// Whether git has it.

@@ -1,6 +1,7 @@
 //! The DSNs: usable, a place of its own for each product, and the same one wherever it is written.
 
 use super::{Deployed, Finding, View};
+use crate::reach;
 use crate::service::{Service, scalar};
 use crate::settings;
 use ory_facts::dsn::Dsn;
@@ -26,12 +27,22 @@ fn sources(product: Product, service: &Service) -> Vec<Source> {
 
 /// The DSN that a service has itself, as far as it can be used.
 pub fn of_service(product: Product, service: &Service) -> Option<Dsn> {
-    sources(product, service).into_iter().next().and_then(|source| Dsn::parse(&source.text).ok())
+    sources(product, service).into_iter().next().and_then(|source| reach::parse(service, &source.text).ok())
 }
 
 /// The DSNs that the services of a product run with, as far as they can be used.
-pub fn of(deployed: &Deployed) -> Vec<Dsn> {
-    deployed.services().filter_map(|service| of_service(deployed.product.kind, service)).collect()
+pub fn of(view: &View, deployed: &Deployed) -> Vec<Dsn> {
+    let own = |service: &Service| Some(seen(view, service, of_service(deployed.product.kind, service)?));
+    deployed.services().filter_map(own).collect()
+}
+
+/// A DSN with the server's own name in it, where that is a service.
+fn seen(view: &View, service: &Service, dsn: Dsn) -> Dsn {
+    match reach::server(view.services, service, &dsn) {
+        Some((server, own)) if !server.is_reached_by(&own.host) => own.seen_at(&server.name, own.port),
+        Some((_, own)) => own,
+        None => dsn,
+    }
 }
 
 /// The DSN that counts for a service of a product, and the file that has it where the environment doesn't.
@@ -47,7 +58,7 @@ pub fn written<'a>(deployed: &Deployed<'a>) -> Vec<Written<'a>> {
     services.reverse();
     let of = |service| {
         let source = sources(deployed.product.kind, service).into_iter().next()?;
-        Some(Written { service, dsn: Dsn::parse(&source.text).ok()?, file: source.file })
+        Some(Written { service, dsn: reach::parse(service, &source.text).ok()?, file: source.file })
     };
     services.into_iter().filter_map(of).collect()
 }
@@ -69,15 +80,15 @@ fn check_service(view: &View, product: Product, service: &Service) -> Vec<Findin
     let Some((used, others)) = sources.split_first() else { return vec![] };
     let origin = used.file.as_deref().unwrap_or("the environment");
     let mut findings = Vec::new();
-    match Dsn::parse(&used.text) {
+    match reach::parse(service, &used.text) {
         Err(fault) => {
             let message = format!("its DSN in {origin} can't be used: {fault}");
             let fix = "mend it: postgres://user:password@host:5432/database";
             findings.push(Finding::failure(&service.name, message, fix));
         }
         Ok(dsn) => {
-            let server = view.reached_by(&dsn.host);
-            if server.is_none() && !service.may_reach(&dsn.host, view.has_external_network) {
+            let server = reach::server(view.services, service, &dsn);
+            if server.is_none() && !reach::may_reach(service, &dsn, view.has_external_network) {
                 let message = format!("its DSN in {origin} names the server `{}`, no service here", dsn.host);
                 findings.push(Finding::failure(&service.name, message, "mend the host in the DSN"));
             }
@@ -118,7 +129,8 @@ pub fn check_sharing(view: &View) -> Vec<Finding> {
         .filter_map(|deployed| {
             let used = sources(deployed.product.kind, deployed.migrate).into_iter().next();
             let used = used.or_else(|| sources(deployed.product.kind, deployed.serve).into_iter().next())?;
-            Some((deployed.product, &deployed.serve.name, Dsn::parse(&used.text).ok()?))
+            let dsn = seen(view, deployed.migrate, reach::parse(deployed.migrate, &used.text).ok()?);
+            Some((deployed.product, &deployed.serve.name, dsn))
         })
         .collect();
     let mut findings = Vec::new();

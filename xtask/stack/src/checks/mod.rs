@@ -1,7 +1,7 @@
 //! What can be wrong with a stack, seen from what Compose resolved and from the files it mounts alone: one table
 //! of checks. Those that ask the engine or PostgreSQL are xtask's own.
 
-mod absent;
+pub mod absent;
 pub mod answers;
 pub mod dsns;
 pub mod files;
@@ -112,7 +112,7 @@ impl<'a> View<'a> {
 
     /// The database servers that are services of the stack, each once.
     pub fn servers(&self) -> Vec<&'a Service> {
-        let hosts = self.products.iter().flat_map(|deployed| dsns::of(deployed)).map(|dsn| dsn.host);
+        let hosts = self.products.iter().flat_map(|deployed| dsns::of(self, deployed)).map(|dsn| dsn.host);
         let found: BTreeMap<_, _> =
             hosts.filter_map(|host| self.reached_by(&host)).map(|server| (&server.name, server)).collect();
         found.into_values().collect()
@@ -121,7 +121,8 @@ impl<'a> View<'a> {
     /// Whether it serves others than its developers: each database is on a server elsewhere, and no product runs
     /// with `--dev`.
     pub fn is_production(&self) -> bool {
-        let mut hosts = self.products.iter().flat_map(dsns::of).map(|dsn| dsn.host).peekable();
+        let mut hosts =
+            self.products.iter().flat_map(|deployed| dsns::of(self, deployed)).map(|dsn| dsn.host).peekable();
         let is_elsewhere = |host: String| self.reached_by(&host).is_none() && !dsns::is_here(&host);
         let is_dev = |deployed: &Deployed| deployed.serve.words().any(|word| word == "--dev");
         hosts.peek().is_some() && hosts.all(is_elsewhere) && !self.products.iter().any(is_dev)

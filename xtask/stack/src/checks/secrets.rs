@@ -6,17 +6,36 @@ use yaml_rust2::Yaml;
 use std::collections::BTreeSet;
 
 use super::{Deployed, Finding, View};
-use crate::settings::{self, Setting};
+use crate::given::{self, Setting};
+use crate::settings;
 use ory_facts::dsn::Dsn;
 
-/// Parts of the values in examples of Ory's documentation and of others', in lower case.
-const EXAMPLES: [&str; 6] = [
-    "change-me",
-    "changeme",
-    "needtochangethis",
-    "very-insecure",
-    "not-secure-at-all",
-    "this-is-the-primary-secret",
+/// Parts of the values in examples of Ory's documentation and of others', in lower case, without what separates words.
+const EXAMPLES: [&str; 5] =
+    ["changeme", "needtochangethis", "veryinsecure", "notsecureatall", "thisistheprimarysecret"];
+
+/// The same of what only a secret is called: what people write where somebody else is to write another one.
+const PLACEHOLDERS: [&str; 20] = [
+    "placeholder",
+    "changethis",
+    "changeit",
+    "changebefore",
+    "replaceme",
+    "replacethis",
+    "replacewith",
+    "fillme",
+    "fillin",
+    "setme",
+    "yoursecret",
+    "yourpassword",
+    "yourclientsecret",
+    "yourown",
+    "insecure",
+    "donotuse",
+    "dontuse",
+    "notforproduction",
+    "examplesecret",
+    "supersecret",
 ];
 
 /// What is tried first where a secret is wanted, in lower case.
@@ -72,25 +91,61 @@ fn lengths(deployed: &Deployed) -> Vec<Finding> {
 /// One finding for all that are left in place: a warning, in production a prerequisite that is missing.
 fn examples(view: &View, deployed: &Deployed) -> Option<Finding> {
     let is_production = view.is_production();
-    let is_example = |text: &str| {
-        let text = text.to_lowercase();
-        EXAMPLES.iter().any(|example| text.contains(example))
-    };
     let is_known =
         |secret: &String| view.examples.contains(secret) || GUESSES.contains(&secret.to_lowercase().as_str());
     let is_users_name = |text: &str| Dsn::parse(text).is_ok_and(|dsn| dsn.password == dsn.user);
     let is_found = |Setting { value, .. }: &Setting, secrets: &[String]| {
-        is_example(value) || is_production && (secrets.iter().any(is_known) || is_users_name(value))
+        has(&EXAMPLES, value)
+            || secrets.iter().any(|secret| is_placeholder(secret))
+            || is_production && (secrets.iter().any(is_known) || is_users_name(value))
     };
-    let settings = deployed.services().flat_map(settings::all);
+    let settings = deployed.services().flat_map(given::all);
     let settings = settings.filter(|setting| is_found(setting, &setting.secrets()));
-    let places: BTreeSet<_> = settings.map(|setting| setting.place).collect();
+    let found: Vec<_> = settings.collect();
+    let places: BTreeSet<_> = found.iter().map(|setting| setting.place.clone()).collect();
     let verb = if places.len() == 1 { "has the value" } else { "have values" };
     let places = places.into_iter().collect::<Vec<_>>().join(", ");
     let message = format!("{places} {verb} of an example, which everybody knows");
     let new = if is_production { Finding::missing } else { Finding::warning };
-    let fix = "put a random one in its place (openssl rand -hex 16); where there is data, before it";
-    (!places.is_empty()).then(|| new(&deployed.serve.name, message, fix))
+    (!found.is_empty()).then(|| new(&deployed.serve.name, message, advice(&found)))
+}
+
+/// What to do, of each kind of secret among those found.
+fn advice(found: &[Setting]) -> String {
+    let kinds: [(fn(&Setting) -> bool, &str); 4] = [
+        (
+            Setting::is_rotated,
+            "put a random one in its place (openssl rand -hex 16); where there is data, before it",
+        ),
+        (
+            Setting::is_salt,
+            "where there are pairwise clients, keep the salt, as another one makes other subjects of all; else put a \
+             random one there (openssl rand -hex 16)",
+        ),
+        (
+            |setting| setting.value.contains("://"),
+            "give the login another password where it is checked (in PostgreSQL: ALTER ROLE name PASSWORD 'random'), and \
+             put it in the address",
+        ),
+        (|_| true, "have another one made where it comes from, and put it there"),
+    ];
+    let kind_of = |setting: &Setting| kinds.iter().position(|(is_it, _)| is_it(setting));
+    let found: BTreeSet<_> = found.iter().filter_map(kind_of).collect();
+    found.into_iter().map(|kind| kinds[kind].1).collect::<Vec<_>>().join("; ")
+}
+
+fn has(parts: &[&str], value: &str) -> bool {
+    let letters: String = value.chars().filter(|c| c.is_alphanumeric()).collect();
+    let letters = letters.to_lowercase();
+    parts.iter().any(|part| letters.contains(part))
+}
+
+/// Whether a secret is what somebody else is to replace.
+fn is_placeholder(secret: &str) -> bool {
+    let marks = [("<", ">"), ("{{", "}}"), ("__", "__")];
+    let is_marked = marks.iter().any(|(open, close)| secret.starts_with(open) && secret.ends_with(close));
+    let is_todo = ["todo", "fixme", "tbd"].iter().any(|word| secret.to_lowercase().starts_with(word));
+    is_marked || is_todo || has(&PLACEHOLDERS, secret)
 }
 
 #[cfg(test)]
@@ -147,11 +202,33 @@ mod tests {
 
     #[test]
     fn the_values_of_examples_are_found_without_being_shown() {
-        for value in ["PLEASE-CHANGE-ME-I-AM-VERY-INSECURE", "youReallyNeedToChangeThis"] {
+        for value in [
+            "PLEASE-CHANGE-ME-I-AM-VERY-INSECURE",
+            "youReallyNeedToChangeThis",
+            "change_me_in_production1",
+            "PLACEHOLDER_COOKIE_SECRET",
+            "<a-secret-of-your-own>",
+            "TODO-generate-this-one",
+            "your.secret.goes.here",
+        ] {
             let finding = finds(check, FROM, &format!("environment: {{SECRETS_COOKIE: {value}, "));
             assert_eq!(finding.level, Level::Warning);
             assert_eq!(finding.message, "SECRETS_COOKIE has the value of an example, which everybody knows");
         }
+    }
+
+    #[test]
+    fn the_advice_fits_what_it_is() {
+        let fix = |environment: &str| finds(check, FROM, &format!("environment: {{{environment}, ")).fix;
+        let starts = |environment: &str, start: &str| {
+            let fix = fix(environment).expect("a fix");
+            assert!(fix.starts_with(start), "{fix}");
+        };
+        starts("SECRETS_COOKIE: change_me_x2345678", "put a random one in its place");
+        starts("X_SALT: change_me_x2345678", "where there are pairwise clients, keep the salt");
+        starts("X_URI: 'smtp://me:change-me@mail:25'", "give the login another password where it is checked");
+        starts("X_CLIENT_SECRET: PLACEHOLDER1", "have another one made where it comes from");
+        accepts(check, FROM, "environment: {LOGO_URL: 'https://placeholder.example/insecure.png', ");
     }
 
     #[test]

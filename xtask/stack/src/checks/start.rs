@@ -33,7 +33,7 @@ fn check_wait(view: &View, deployed: &Deployed) -> Option<Finding> {
 
 /// A service of a product waits until the product's database is healthy.
 fn check_database(view: &View, deployed: &Deployed, service: &Service) -> Option<Finding> {
-    let server = dsns::of(deployed).iter().find_map(|dsn| view.reached_by(&dsn.host))?;
+    let server = dsns::of(view, deployed).iter().find_map(|dsn| view.reached_by(&dsn.host))?;
     if service.depends_on.get(&server.name).is_some_and(|known| known == "service_healthy") {
         return None;
     }

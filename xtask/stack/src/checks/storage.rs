@@ -104,7 +104,7 @@ pub fn check_scripts(view: &View) -> Vec<Finding> {
             |name: &str| server.environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let own = set("POSTGRES_DB").or(set("POSTGRES_USER")).unwrap_or("postgres");
         let on_it = |deployed: &Deployed| {
-            let dsns = dsns::of(deployed).into_iter();
+            let dsns = dsns::of(view, deployed).into_iter();
             let databases = dsns.filter(|dsn| server.is_reached_by(&dsn.host)).map(|dsn| dsn.database);
             databases.filter(|name| name != own && name != "postgres").collect::<Vec<_>>()
         };
