@@ -19,6 +19,7 @@ pub mod lost_rows;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
+pub mod others;
 pub mod outside;
 pub mod postgres;
 mod probe;

@@ -39,7 +39,7 @@ pub struct Replacement<'a> {
     /// What a run had replaced that was killed before its success. It stays.
     pub unfinished: Vec<String>,
     pub(crate) is_made: bool,
-    lock: ServerLock<'a>,
+    pub(crate) lock: ServerLock<'a>,
 }
 
 impl<'a> Replacement<'a> {
