@@ -24,6 +24,7 @@ pub mod outside;
 pub mod postgres;
 mod probe;
 pub mod readiness;
+pub mod replace_rights;
 pub mod replacement;
 pub mod schema;
 pub mod scratch;

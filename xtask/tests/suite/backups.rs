@@ -17,6 +17,7 @@ scenarios_once! {
     a_backup_that_cannot_be_written_to_its_end_leaves_nothing
     a_reset_backs_up_and_starts_empty
     what_is_an_applications_goes_back_only_where_that_is_asked_for
+    a_role_that_has_rights_and_owns_nothing_has_them_afterwards
     a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
 }
 
@@ -247,6 +248,39 @@ fn what_is_an_applications_goes_back_only_where_that_is_asked_for(compose: Compo
     stack.sql("keto", "drop table orders, keto_relation_tuples_of_may");
     stack.run("restore latest keto --yes").exits(0);
     assert_eq!(orders(), "1");
+}
+
+fn a_role_that_has_rights_and_owns_nothing_has_them_afterwards(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    // Migrated by the administrator, and served by a role that may use the tables.
+    stack.sql("postgres", "alter database keto owner to postgres; create role reader");
+    stack.sql(
+        "keto",
+        "do $$ declare t text; begin for t in select format('%I.%I', schemaname, tablename) from pg_tables
+           where schemaname = 'public' loop
+             execute format('alter table %s owner to postgres; grant select, insert, update, delete on %s to keto', t, t);
+           end loop; end $$;
+         revoke create on schema public from public, keto; grant usage on schema public to keto;
+         grant select on networks to reader; create schema shop; grant usage on schema shop to keto",
+    );
+    stack.sql(
+        "postgres",
+        "revoke connect, temporary on database keto from public; grant connect on database keto to keto",
+    );
+    let rights = "select relname, pg_get_userbyid(relowner), (select string_agg(a::text, ' ' order by a::text) from unnest(relacl) a)
+                    from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' union all
+                  select nspname, pg_get_userbyid(nspowner), (select string_agg(a::text, ' ' order by a::text) from unnest(nspacl) a)
+                    from pg_namespace where nspname in ('public', 'shop') union all
+                  select datname, pg_get_userbyid(datdba), (select string_agg(a::text, ' ' order by a::text) from unnest(datacl) a)
+                    from pg_database where datname = 'keto' order by 1";
+    let (rows, had) = (stack.rows(), stack.sql("keto", rights));
+    assert!(had.contains("networks|postgres|keto=arwd/postgres"), "{had}");
+    for command in ["backup keto --verify", "restore latest keto --yes", "restore latest keto --yes"] {
+        stack.run(command).exits(0);
+        assert_eq!((stack.rows(), stack.sql("keto", rights)), (rows.clone(), had.clone()), "{command}");
+    }
+    assert_serves(&stack);
 }
 
 fn a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup(compose: Compose) {
