@@ -1,6 +1,7 @@
 //! A stack as it runs: what the engine, the images and the databases say, and what is done to them. No command is known
 //! here.
 
+pub mod administrator;
 pub mod backup;
 mod belongings;
 pub mod carried;

@@ -16,7 +16,11 @@ use crate::store::Store;
 pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schema>) -> Result<bool> {
     let deployment = store.main()?;
     let asked = postgres::maintain(cx, place, deployment, rights(store)).read(&cx.secrets);
-    let mut rights = asked.map_err(|error| no_maintenance(store, deployment, error))?;
+    let asked = asked.map_err(|error| {
+        diagnosis::without_administrator(cx, deployment, error)
+            .unwrap_or_else(|error| no_maintenance(store, deployment, error))
+    });
+    let mut rights = asked?;
     if let Some(schema) = schema {
         rights += &schema.rights().map_err(|error| diagnosis::of_product(cx, deployment, error))?;
     }
