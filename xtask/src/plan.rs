@@ -354,8 +354,10 @@ fn run_create(
     }
     let container = cx.container_name(&cx.listed()?, server);
     let query = postgres::create_query(cx, &container, server, deployments, may_create)?;
+    let first = deployments.first().context("nothing is to be created")?;
     let created = query
         .read(&cx.secrets)
+        .map_err(|error| diagnosis::without_administrator(cx, first, error).unwrap_or_else(|error| error))
         .with_context(|| format!("failed to create roles and databases on `{}`", server.name))?;
     let of_kind = |kind: &str| {
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
@@ -365,7 +367,7 @@ fn run_create(
         |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
     let made = deployments.iter().filter(|deployment| is_made(&deployment.dsn.database));
     made.for_each(|deployment| cx.known.set_new(deployment.product));
-    let parts: Vec<_> = ["role ", "database "].into_iter().filter_map(of_kind).collect();
+    let parts: Vec<_> = ["role ", "database ", "schema "].into_iter().filter_map(of_kind).collect();
     if !parts.is_empty() {
         cx.out.say(format!("{}: created {}", server.name, parts.join("; ")));
     }

@@ -1,5 +1,6 @@
 //! PostgreSQL's client programs: in the container of the server, or in one of our own.
 
+use crate::administrator::FROM_FILES;
 use crate::context::Context;
 use crate::postgres::Place;
 use xtask_runner::process::Invocation;
@@ -16,8 +17,10 @@ pub fn program(cx: &Context, place: &Place, env: Vec<(String, String)>, words: &
     let program = words.first().copied().unwrap_or_default();
     let (start, name) = match place {
         Place::Container(name) => {
-            let exec = with_variables(cx.engine.docker(["exec", "-i"]), env);
-            (exec.arg(name), name)
+            let has_files = env.iter().any(|(name, _)| name.ends_with("_FILE"));
+            let exec = with_variables(cx.engine.docker(["exec", "-i"]), env).arg(name);
+            let exec = if has_files { exec.args(["sh", "-c", FROM_FILES, "sh"]) } else { exec };
+            (exec, name)
         }
         Place::Client { image, options } => {
             let (password, env): (Vec<_>, Vec<_>) =

@@ -7,6 +7,7 @@ use ory_stack::backup_key;
 use ory_stack::container::Listed;
 use ory_stack::service::Service;
 
+use crate::administrator;
 use crate::backup;
 use crate::context::Context;
 use crate::postgres;
@@ -19,8 +20,19 @@ pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
     let Some(server) = deployment.server else {
         return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
     };
-    let admin = server.environment.get("POSTGRES_USER").map_or("postgres", String::as_str);
-    cx.engine.compose(["exec", &server.name, "psql", "-U", admin])
+    cx.engine.compose(["exec", &server.name]).args(administrator::psql(server))
+}
+
+/// Says of an administrator who could not connect that it was the administrator; other errors stay what they are.
+pub fn without_administrator(
+    cx: &Context,
+    deployment: &Deployment,
+    error: anyhow::Error,
+) -> Result<anyhow::Error, anyhow::Error> {
+    match deployment.server {
+        Some(server) => administrator::explain(error, server, &admin_psql(cx, deployment)),
+        None => Err(error),
+    }
 }
 
 /// Explains the failure of what was run for a product.
@@ -28,6 +40,10 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
     let services = [Some(deployment.migrate), deployment.server];
     let names: Vec<_> = services.into_iter().flatten().map(|service| service.name.as_str()).collect();
     let error = blame_unset(cx, &names, error);
+    let error = match without_administrator(cx, deployment, error) {
+        Ok(explained) => return explained,
+        Err(error) => error,
+    };
     explain(
         error,
         Speaker::Product(deployment.product.kind),

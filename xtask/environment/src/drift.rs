@@ -46,6 +46,11 @@ pub fn there(cx: &Context, deployment: &Deployment) -> Result<Catalog> {
     actual(cx, deployment, &postgres::running_place(cx, deployment)?)
 }
 
+/// The schema that a product's image makes, where that was learned before.
+pub fn known(cx: &Context, deployment: &Deployment, actual: &Catalog) -> Result<Option<Catalog>> {
+    Ok(cached(&cache(cx, deployment, actual)?))
+}
+
 /// The schema that a product's image makes where it finds these versions noted as applied, and doesn't apply them; none
 /// where it fails without what they make. `lock`: that of the database, where it is held.
 pub fn made(

@@ -1,6 +1,7 @@
 //! A stack as it runs: what the engine, the images and the databases say, and what is done to them. No command is known
 //! here.
 
+pub mod administrator;
 pub mod backup;
 mod belongings;
 pub mod carried;
@@ -20,10 +21,12 @@ pub mod lost_rows;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
+pub mod others;
 pub mod outside;
 pub mod postgres;
 mod probe;
 pub mod readiness;
+pub mod replace_rights;
 pub mod replacement;
 pub mod replicas;
 pub mod schema;

@@ -48,7 +48,8 @@ impl Live {
         extensions: BTreeMap<String, String>,
     ) -> Result<Self> {
         let main = store.main()?;
-        let ask = postgres::as_owner(cx, place, main, &[]).stdin(owners::query(store.schema.as_deref()));
+        let ask = postgres::as_owner(cx, place, main, &[])
+            .stdin(owners::query(store.schema.as_deref(), &main.dsn.user));
         let objects = owners::read(&ask.read(&cx.secrets)?).context("psql didn't tell who owns what")?;
         Ok(Self { objects, extensions })
     }
@@ -68,6 +69,7 @@ impl Load<'_> {
     pub fn run(&self, dump: &Dump, path: &Path) -> Result<()> {
         let Self { cx, store, place, database, .. } = *self;
         let main = store.main()?;
+        let mut taken_back = String::new();
         let mut words = [&postgres::RESTORE[..], &["--no-owner"]].concat();
         let within = store.schema.as_ref().map(|schema| format!("--schema={schema}"));
         let mut left_out = match &within {
@@ -77,7 +79,14 @@ impl Load<'_> {
                 words.extend(is_there.then_some(within.as_str()));
                 vec![]
             }
-            None => self.prepare(dump)?,
+            None => {
+                let is_there = self.prepare(dump)?;
+                // What nobody has vouched for gets no right that the product hasn't got.
+                if self.is_own && main.server.is_some() {
+                    taken_back = self.administer(database, rights::to_load(&main.dsn.user))?;
+                }
+                is_there
+            }
         };
         left_out.extend(dump.contents.beyond.keys().map(|id| LeftOut::Id(id.clone())));
         let name = snapshot::application(cx, store);
@@ -89,10 +98,11 @@ impl Load<'_> {
             Some(list) => postgres::listed_tool(cx, place, &main.dsn, &variables, &words, &list),
         };
         let _progress = cx.out.progress(format!("restoring {} beside what is there", store.names(", ")));
-        restore
-            .stdin_file(path)
-            .read(&cx.secrets)
-            .with_context(|| format!("{} can't be restored", dump.file))?;
+        let restored = restore.stdin_file(path).read(&cx.secrets);
+        if !taken_back.is_empty() {
+            self.administer(database, taken_back)?;
+        }
+        restored.with_context(|| format!("{} can't be restored", dump.file))?;
         // Else the first questions would be answered slowly.
         let analyze =
             postgres::as_writing_product(cx, main, &[("PGDATABASE", database)])?.stdin("analyze;\n");

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 
+use crate::administrator;
 use crate::client;
 use crate::context::Context;
 use crate::server;
 use ory_facts::applied;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
-use ory_facts::sql::{self, CREATING, UNLOGGED, identifier, literal};
+use ory_facts::sql::{self, CREATING, UNLOGGED, argument, conninfo, identifier, literal};
 use ory_stack::checks::storage::CREATE_LABEL;
 use ory_stack::container::Listed;
 use ory_stack::env_file;
@@ -245,7 +246,7 @@ pub fn change(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>)
 
 /// Who may create databases, and alter what others own: the administrator of a server that is a service, else the product.
 fn owner(deployment: &Deployment) -> Vec<(String, String)> {
-    deployment.server.map_or_else(|| deployment.dsn.environment(), administrator)
+    deployment.server.map_or_else(|| deployment.dsn.environment(), administrator::variables)
 }
 
 /// The same in a product's database.
@@ -253,9 +254,17 @@ fn owner_there(deployment: &Deployment, variables: &[(&str, &str)]) -> Vec<(Stri
     with(with(owner(deployment), &[("PGDATABASE", &deployment.dsn.database)]), variables)
 }
 
+/// Calls what runs as an administrator so: where that one isn't let in, it is no fault of the product's.
+fn as_administrator(client: Invocation, program: &str, place: &Place, deployment: &Deployment) -> Invocation {
+    match (place, deployment.server) {
+        (Place::Container(name), Some(_)) => client.called(administrator::called(program, name)),
+        _ => client,
+    }
+}
+
 /// Runs a script as who may create databases.
 pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    psql(cx, place, owner(deployment), script)
+    as_administrator(psql(cx, place, owner(deployment), script), "psql", place, deployment)
 }
 
 /// The database to be in while no session may be in the product's.
@@ -272,7 +281,7 @@ pub fn unending(cx: &Context, psql: Invocation) -> Invocation {
 /// The same while no session may be in the product's database. No signal ends it.
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
     let psql = psql(cx, place, with(owner(deployment), &[("PGDATABASE", beside(deployment))]), script);
-    unending(cx, psql)
+    unending(cx, as_administrator(psql, "psql", place, deployment))
 }
 
 /// psql in a product's database as who may alter what others own there. It takes as long as it takes.
@@ -283,6 +292,7 @@ pub fn as_owner(
     variables: &[(&str, &str)],
 ) -> Invocation {
     let psql = psql(cx, place, owner_there(deployment, variables), String::new());
+    let psql = as_administrator(psql, "psql", place, deployment);
     psql.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -295,6 +305,8 @@ pub fn owner_tool(
     words: &[&str],
 ) -> Invocation {
     let client = client::program(cx, place, owner_there(deployment, variables), words);
+    let program = words.first().copied().unwrap_or_default();
+    let client = as_administrator(client, program, place, deployment);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -330,18 +342,14 @@ pub fn create_query(
             script += &unless_there("pg_database where datname", "database", database, &create);
         }
     }
-    Ok(psql(cx, &Place::Container(container.into()), administrator(server), script))
-}
-
-/// The administrator of a database service, as variables of psql.
-fn administrator(server: &Service) -> Vec<(String, String)> {
-    let of_server = |name: &str| server.environment.get(name).filter(|value| !value.is_empty()).cloned();
-    let mut env = vec![
-        ("PGUSER".into(), of_server("POSTGRES_USER").unwrap_or_else(|| "postgres".into())),
-        ("PGDATABASE".into(), MAINTENANCE_DATABASE.into()),
-    ];
-    env.extend(of_server("POSTGRES_PASSWORD").map(|password| ("PGPASSWORD".into(), password)));
-    env
+    for dsn in products.iter().map(|deployment| &deployment.dsn) {
+        if dsn.schema().is_some_and(|schema| allows(&schema)) {
+            script += &create_schema(dsn);
+        }
+    }
+    let place = Place::Container(container.into());
+    let psql = psql(cx, &place, administrator::variables(server), script);
+    Ok(psql.called(administrator::called("psql", container)))
 }
 
 /// psql commands that create an object unless the catalog has it, and then print a line about it. Somebody else may make it
@@ -353,6 +361,26 @@ fn unless_there(catalog: &str, kind: &str, name: &str, create: &str) -> String {
          \\set ON_ERROR_STOP 0\n{create};\n\\set own_state :SQLSTATE\n\\set ON_ERROR_STOP 1\n\
          select :'own_state' in ('23505', '42P04', '42710') as is_there, :'own_state' = '00000' as is_made \\gset\n\
          \\if :is_made\nselect '{kind} ' || {name};\n\\elif :is_there\n\\else\n{create};\n\\endif\n\\endif\n"
+    )
+}
+
+/// Creates the first schema that a DSN names where none of them is there: else tables that are in another one would be out of
+/// sight.
+fn create_schema(dsn: &Dsn) -> String {
+    let (schemas, database) = (dsn.schemas().unwrap_or_default(), &dsn.database);
+    let Some(schema) = schemas.first() else { return String::new() };
+    let names: Vec<_> = schemas.iter().map(|name| literal(name)).collect();
+    let create = format!("create schema {} authorization {}", identifier(schema), identifier(&dsn.user));
+    format!(
+        "select exists (select from pg_database where datname = {} and datallowconn) as is_there \\gset\n\
+         \\if :is_there\n\\connect -reuse-previous=on {}\n{}\
+         select not exists (select from pg_namespace where nspname in ({})) as is_nowhere \\gset\n\
+         \\if :is_nowhere\n{}\\endif\n\\endif\n",
+        literal(database),
+        argument(&format!("dbname={}", conninfo(database))),
+        sql::writing(),
+        names.join(", "),
+        unless_there("pg_namespace where nspname", "schema", schema, &create),
     )
 }
 

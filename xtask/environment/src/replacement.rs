@@ -3,13 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Result, bail};
 use ory_facts::backup::Dump;
 use ory_facts::contents::Contents;
 use ory_facts::rows;
-use ory_facts::sql::{identifier, literal};
+use ory_facts::sql::identifier;
 use ory_facts::swap::Swap;
-use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::output::counted;
 
@@ -18,6 +17,7 @@ use crate::diagnosis;
 use crate::load::{self, Live, Load};
 use crate::one_off;
 use crate::postgres::{self, Place};
+use crate::replace_rights;
 use crate::schema::{self, Schema};
 use crate::server_lock::{self, ServerLock};
 use crate::snapshot;
@@ -39,7 +39,7 @@ pub struct Replacement<'a> {
     /// What a run had replaced that was killed before its success. It stays.
     pub unfinished: Vec<String>,
     pub(crate) is_made: bool,
-    lock: ServerLock<'a>,
+    pub(crate) lock: ServerLock<'a>,
 }
 
 impl<'a> Replacement<'a> {
@@ -54,12 +54,7 @@ impl<'a> Replacement<'a> {
         };
         let explain = |error| diagnosis::of_product(cx, deployment, error);
         let maintain = |script: String| postgres::maintain(cx, &place, deployment, script).read(&cx.secrets);
-        let mut rights = maintain(rights(store)).map_err(|error| no_maintenance(store, deployment, error))?;
-        if let Some(schema) = &schema {
-            rights += &schema.rights().map_err(explain)?;
-        }
-        refuse_without_rights(store, &rights)?;
-        let is_there = rights.lines().any(|line| line == "there");
+        let is_there = replace_rights::require(cx, store, &place, schema.as_ref())?;
         let lock = server_lock::acquire(cx, deployment)?;
         // A run that was killed may have left it refusing, or goes on in the server. Not one that holds the lock.
         let healed = match &schema {
@@ -327,60 +322,4 @@ impl Drop for Replacement<'_> {
         let swap = self.swap.clone();
         drop(Removed { replacement: self, swap: &swap });
     }
-}
-
-/// A line for each thing that the role may do, and for what is there.
-fn rights(store: &Store) -> String {
-    let creates =
-        "select 'creates' from pg_roles where rolname = current_user and (rolcreatedb or rolsuper);\n";
-    if store.schema.is_some() {
-        return creates.into();
-    }
-    let database = literal(store.database());
-    format!(
-        "{creates}\
-         select 'owns' from pg_database where datname = {database} and pg_has_role(datdba, 'usage')\n\
-         union all select 'owns' where not exists (select from pg_database where datname = {database});\n\
-         select 'there' from pg_database where datname = {database};\n"
-    )
-}
-
-fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
-    let (role, database) = (&store.main()?.dsn.user, store.database());
-    let may = |right: &str| rights.lines().any(|line| line == right);
-    let named = identifier(role);
-    let (message, sql) = match (may("creates"), may("owns"), &store.schema) {
-        (true, true, _) => return Ok(()),
-        (false, ..) => (
-            format!("the role {role} may not create the database that would take the place of {database}"),
-            format!("alter role {named} createdb"),
-        ),
-        (true, false, None) => (
-            format!("the role {role} doesn't own the database {database}, and may not rename it"),
-            format!("alter database {} owner to {named}", identifier(database)),
-        ),
-        (true, false, Some(schema)) => (
-            format!("the role {role} may not rename {}", store.in_words()),
-            format!(
-                "alter schema {} owner to {named}; grant create on database {} to {named}",
-                identifier(schema),
-                identifier(database)
-            ),
-        ),
-    };
-    let hint = format!(
-        "have an administrator run: {sql}; or make an empty database, and: cargo xtask restore BACKUP --into NAME"
-    );
-    bail!(Failure::new(Exit::Failed, message).hint(hint))
-}
-
-fn no_maintenance(store: &Store, deployment: &Deployment, error: Error) -> Error {
-    let beside = postgres::beside(deployment);
-    let message =
-        format!("{} can't be replaced: it takes a session in the database {beside}", store.in_words());
-    let hint = format!(
-        "have an administrator run: grant connect on database {beside} to public; or make an empty database, and: \
-         cargo xtask restore BACKUP --into NAME"
-    );
-    error.context(Failure::new(Exit::Failed, message).hint(hint))
 }

@@ -38,7 +38,7 @@ impl Snapshot {
     /// Source: <https://www.postgresql.org/docs/17/mvcc-caveats.html>.
     pub fn take(cx: &Context, store: &Store) -> Result<Self> {
         let name = application(cx, store);
-        let by_owner = !sees_all(cx, store, store.database())?;
+        let by_owner = !sees_all(cx, store, store.database(), store.schema.as_deref())?;
         let psql = reader(cx, store, by_owner, Asks::Session, &[("PGAPPNAME", &name)])?;
         let mut session = Session::start(psql.until(&cx.options.interrupt, cx.options.timeout))?;
         let explain = |error| postgres::explain_lock(cx, store.deployments.first(), error, "backed up");
@@ -106,13 +106,14 @@ pub fn dump(
 
 /// Counts what a database of this store holds now: its own, or another one by name.
 pub fn contents(cx: &Context, store: &Store, database: &str) -> Result<Contents> {
-    let text = ask(cx, store, database, contents::query(store.schema.as_deref(), &store.main()?.dsn.user))?;
+    let schema = store.schema.as_deref();
+    let text = ask(cx, store, database, schema, contents::query(schema, &store.main()?.dsn.user))?;
     contents::read(text.lines()).context("psql didn't tell what the database holds")
 }
 
 /// The rows of a database of this store, or of a schema, summed up, a line a table.
 pub fn sums(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -> Result<String> {
-    ask(cx, store, database, tables::sums(schema))
+    ask(cx, store, database, schema, tables::sums(schema))
 }
 
 /// How many rows were written since a moment, as [`Contents::moment`] tells it. `schema`: where they are by now.
@@ -123,29 +124,30 @@ pub fn written_since(
     schema: Option<&str>,
     moment: &str,
 ) -> Result<u64> {
-    let text = ask(cx, store, database, tables::written_since(schema, moment))?;
+    let text = ask(cx, store, database, schema, tables::written_since(schema, moment))?;
     Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
 }
 
 /// The moment, for [`written_since`].
 pub fn moment(cx: &Context, store: &Store, database: &str) -> Result<String> {
-    Ok(ask(cx, store, database, format!("{MOMENT};\n"))?.trim().into())
+    Ok(ask(cx, store, database, store.schema.as_deref(), format!("{MOMENT};\n"))?.trim().into())
 }
 
-fn ask(cx: &Context, store: &Store, database: &str, script: String) -> Result<String> {
-    let by_owner = !sees_all(cx, store, database)?;
+fn ask(cx: &Context, store: &Store, database: &str, schema: Option<&str>, script: String) -> Result<String> {
+    let by_owner = !sees_all(cx, store, database, schema)?;
     let psql = reader(cx, store, by_owner, Asks::Once, &[("PGDATABASE", database)])?.stdin(script);
     psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
 }
 
-/// Whether the product may read all that is in a database. An application's tables beside its own it often may not.
-fn sees_all(cx: &Context, store: &Store, database: &str) -> Result<bool> {
+/// Whether the product may read all that is in a database, or in a schema of it. An application's tables beside its own it
+/// often may not; nor what was replaced, where the schema is somebody else's.
+fn sees_all(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -> Result<bool> {
     let main = store.main()?;
-    if main.server.is_none() || store.schema.is_some() {
+    if main.server.is_none() {
         return Ok(true);
     }
     let psql = postgres::as_product(cx, main, &[("PGDATABASE", database)])?;
-    Ok(psql.stdin(contents::SEES_ALL).read(&cx.secrets)?.trim() == "t")
+    Ok(psql.stdin(contents::sees_all(schema)).read(&cx.secrets)?.trim() == "t")
 }
 
 /// Whether psql is asked once, or stays connected in one transaction.

@@ -31,6 +31,7 @@ pub fn script(products: &[(Instance, &Dsn)]) -> String {
         let (kind, name) = (product.kind, literal(product.name()));
         let [database_before, schema_before] =
             [dsn.database.as_str(), &schema].map(|place| literal(&names::object("before", &[place])));
+        script += &require_schema(dsn);
         script += &format!(
             "select json_build_object('product', '{kind}', 'name', {name}, 'versions', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
              coalesce((select datname from pg_database where datname = {database_before}), \
@@ -40,6 +41,25 @@ pub fn script(products: &[(Instance, &Dsn)]) -> String {
     }
     script
 }
+
+/// Fails where none of the schemas that a DSN names is there, or may be used: tables would be made nowhere, and what isn't there
+/// is no empty schema. The texts are ours, whatever language the server speaks.
+fn require_schema(dsn: &Dsn) -> String {
+    let Some(schemas) = dsn.schemas().filter(|schemas| !schemas.is_empty()) else { return String::new() };
+    let names: Vec<_> = schemas.iter().map(|name| literal(name)).collect();
+    let fail = |text: &str| sql::block(&format!("begin raise '%', {}; end", literal(text)));
+    format!(
+        "select :'own_schema' = '' as own_is_nowhere, exists (select from pg_namespace where nspname in ({})) \
+         as own_is_there \\gset\n\\if :own_is_nowhere\n\\if :own_is_there\n{}\\else\n{}\\endif\n\\endif\n",
+        names.join(", "),
+        fail(UNUSABLE),
+        fail(NOWHERE),
+    )
+}
+
+/// What is said of the schemas of a DSN: none is there, or none of them may be used.
+pub const NOWHERE: &str = "no schema of the search_path is there";
+pub const UNUSABLE: &str = "no schema of the search_path may be used";
 
 /// What psql printed of one product.
 pub fn of_one(rows: &str) -> BTreeSet<String> {

@@ -63,12 +63,16 @@ pub fn query(schema: Option<&str>, role: &str) -> String {
     .concat()
 }
 
-/// Asks whether who asks may read all that a dump holds.
-pub const SEES_ALL: &str = "
-    select not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where c.relkind in ('r', 'p', 'S', 'm') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-      and (not (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'))
-        or row_security_active(c.oid)));\n";
+/// Asks whether who asks may read all that a dump holds: of a database, or of one schema of it.
+pub fn sees_all(schema: Option<&str>) -> String {
+    let within = schema.map_or_else(String::new, |schema| format!(" and n.nspname = {}", literal(schema)));
+    format!(
+        "select not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where c.relkind in ('r', 'p', 'S', 'm') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'{within}
+         and (not (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'))
+           or row_security_active(c.oid)));\n"
+    )
+}
 
 /// Reads the lines that psql printed; none where they break off.
 pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Contents> {

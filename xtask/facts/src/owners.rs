@@ -17,6 +17,9 @@ pub struct Object {
     pub owner: String,
     /// A sum over the code that runs with its owner's rights; empty where it has none.
     pub code: String,
+    /// What the product's role was allowed to do with it, as `grant` takes it, a line each. It is lost when what that role
+    /// has loaded gets another owner.
+    pub rights: Vec<String>,
 }
 
 /// The query for the objects of a database, or of one schema of it.
@@ -70,10 +73,27 @@ pub fn objects(schema: Option<&str>) -> String {
     )
 }
 
-/// Asks for them, in a line for [`read`].
-pub fn query(schema: Option<&str>) -> String {
+/// Asks for them, in a line for [`read`]. `role` is the product's.
+pub fn query(schema: Option<&str>, role: &str) -> String {
+    let role = literal(role);
+    let of = |class: &str, acl: &str| {
+        format!("when '{class}'::regclass then (select {acl} from {class} c where c.oid = own.id) ")
+    };
+    let acl = [
+        of("pg_class", "relacl"),
+        of("pg_proc", "proacl"),
+        of("pg_namespace", "nspacl"),
+        of("pg_type", "typacl"),
+    ]
+    .concat();
     format!(
-        "select json_build_array('objects', coalesce(json_agg(json_build_array(kind, identity, owner, code)), '[]')) \
+        "select json_build_array('objects', coalesce(json_agg(json_build_array(kind, identity, owner, code,
+           coalesce((select json_agg(format('grant %s on %s %s to %I%s', privilege_type, case
+               when kind in ('view', 'materialized view', 'foreign table') then 'table'
+               when kind = 'aggregate' then 'function' else kind end, identity, {role}::name,
+               case when is_grantable then ' with grant option' else '' end))
+             from aclexplode(case class {acl}end) where grantee =
+               (select oid from pg_roles where rolname = {role}) and owner <> {role}), '[]'))), '[]'))
          from ({}) own;\n",
         objects(schema)
     )
@@ -84,7 +104,8 @@ pub fn read(text: &str) -> Option<Vec<Object>> {
     let json = jzon::parse(text.trim()).ok()?;
     let object = |row: &JsonValue| {
         let [kind, identity, owner, code] = [0, 1, 2, 3].map(|at| row[at].as_str().map(String::from));
-        Some(Object { kind: kind?, identity: identity?, owner: owner?, code: code? })
+        let rights = row[4].members().filter_map(|right| right.as_str().map(String::from)).collect();
+        Some(Object { kind: kind?, identity: identity?, owner: owner?, code: code?, rights })
     };
     json[1].as_array()?.iter().map(object).collect()
 }
@@ -94,16 +115,18 @@ pub fn read(text: &str) -> Option<Vec<Object>> {
 pub fn give(schema: Option<&str>, owners: &[Object]) -> String {
     let rows = owners.iter().map(|own| {
         object! { "kind": own.kind.as_str(), "identity": own.identity.as_str(), "owner": own.owner.as_str(),
-        "code": own.code.as_str() }
+        "code": own.code.as_str(), "rights": own.rights.clone() }
     });
     let rows = JsonValue::Array(rows.collect()).dump();
     block(&format!(
-        "declare one record; begin for one in
-           select own.kind, own.identity, given.owner from ({}) own
-           join jsonb_to_recordset({}) as given (kind text, identity text, owner text, code text)
+        "declare one record; own_right text; begin for one in
+           select own.kind, own.identity, given.owner, given.rights from ({}) own
+           join jsonb_to_recordset({}) as given (kind text, identity text, owner text, code text, rights text[])
              on given.kind = own.kind and given.identity = own.identity and given.code = own.code
            where given.owner <> own.owner and exists (select from pg_roles where rolname = given.owner)
-         loop execute format('alter %s %s owner to %I', one.kind, one.identity, one.owner); end loop; end",
+         loop execute format('alter %s %s owner to %I', one.kind, one.identity, one.owner);
+           foreach own_right in array one.rights loop execute own_right; end loop;
+         end loop; end",
         objects(schema),
         literal(&rows),
     ))
@@ -177,7 +200,9 @@ mod tests {
     #[test]
     fn what_the_server_said_goes_back_as_data() {
         let objects =
-            read(r#"["objects", [["table", "public.\"o'r$xtask$y\"", "shop", ""]]]"#).expect("objects");
+            read(r#"["objects", [["table", "public.\"o'r$xtask$y\"", "shop", "", ["grant SELECT on table a to b"]]]]"#)
+                .expect("objects");
+        assert_eq!(objects[0].rights, ["grant SELECT on table a to b"]);
         assert_eq!(objects[0].identity, "public.\"o'r$xtask$y\"");
         let script = give(None, &objects);
         assert!(script.starts_with("do $xtaskx$ ") && script.contains("o''r$xtask$y"), "{script}");

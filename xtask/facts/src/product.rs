@@ -33,6 +33,8 @@ struct Facts {
     default_config: Option<&'static str>,
     /// Tables that each of its releases has, and no other product.
     tables: &'static [&'static str],
+    /// The other tables that one of its releases has made, or the way to it.
+    more_tables: &'static [&'static str],
     /// Its secrets: the name under `secrets:` in its configuration, and how short and how long one may be.
     secrets: &'static [(&'static str, usize, usize)],
     /// The one among them that rows are encrypted with.
@@ -56,6 +58,31 @@ const KRATOS: Facts = Facts {
         "sessions",
         "courier_messages",
     ],
+    more_tables: &[
+        "continuity_containers",
+        "courier_message_dispatches",
+        "identity_login_codes",
+        "identity_recovery_addresses",
+        "identity_recovery_codes",
+        "identity_recovery_tokens",
+        "identity_registration_codes",
+        "identity_verifiable_addresses",
+        "identity_verification_codes",
+        "identity_verification_tokens",
+        "selfservice_errors",
+        "selfservice_login_flow_methods",
+        "selfservice_login_flows",
+        "selfservice_recovery_flow_methods",
+        "selfservice_recovery_flows",
+        "selfservice_registration_flow_methods",
+        "selfservice_registration_flows",
+        "selfservice_settings_flow_methods",
+        "selfservice_settings_flows",
+        "selfservice_verification_flow_methods",
+        "selfservice_verification_flows",
+        "session_devices",
+        "session_token_exchanges",
+    ],
     secrets: &[("cookie", 16, usize::MAX), ("cipher", 32, 32), ("default", 16, usize::MAX)],
     encrypts: Some("cipher"),
 };
@@ -65,6 +92,22 @@ const HYDRA: Facts = Facts {
     status_since: (2, 3, 0),
     health: &[("public", 4444), ("admin", 4445)],
     tables: &["hydra_client", "hydra_jwk", "hydra_oauth2_access", "hydra_oauth2_refresh"],
+    more_tables: &[
+        "hydra_oauth2_authentication_request",
+        "hydra_oauth2_authentication_request_handled",
+        "hydra_oauth2_authentication_session",
+        "hydra_oauth2_code",
+        "hydra_oauth2_consent_request",
+        "hydra_oauth2_consent_request_handled",
+        "hydra_oauth2_device_auth_codes",
+        "hydra_oauth2_flow",
+        "hydra_oauth2_jti_blacklist",
+        "hydra_oauth2_logout_request",
+        "hydra_oauth2_obfuscated_authentication_session",
+        "hydra_oauth2_oidc",
+        "hydra_oauth2_pkce",
+        "hydra_oauth2_trusted_jwt_bearer_issuer",
+    ],
     secrets: &[("system", 16, usize::MAX), ("cookie", 16, usize::MAX)],
     encrypts: Some("system"),
     ..KRATOS
@@ -80,6 +123,7 @@ const KETO: Facts = Facts {
     without_health: &[4468],
     default_config: Some("/home/ory/keto.yml"),
     tables: &["keto_relation_tuples", "keto_uuid_mappings"],
+    more_tables: &["keto_namespace"],
     secrets: &[],
     encrypts: None,
 };
@@ -143,6 +187,12 @@ impl Product {
     /// Tables that each of its releases has, and no other product. `networks` is of all three.
     pub fn tables(self) -> &'static [&'static str] {
         self.facts().tables
+    }
+
+    /// Every table that is known to be its own in one of its releases. What another image makes, it tells itself.
+    pub fn known_tables(self) -> impl Iterator<Item = &'static str> {
+        let facts = self.facts();
+        facts.tables.iter().chain(facts.more_tables).chain(&["networks", "schema_migration"]).copied()
     }
 
     /// Its secrets: the name under `secrets:`, and how short and how long one may be.

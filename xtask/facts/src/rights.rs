@@ -46,6 +46,23 @@ where acl.grantee <> defaclrole and {within} and pg_has_role(defaclrole, 'usage'
     )
 }
 
+/// Lets a role load a dump into this database, which nobody uses yet: what is in it was made by others too. Prints what takes
+/// that back.
+pub fn to_load(role: &str) -> String {
+    let (named, role) = (identifier(role), literal(role));
+    let missing = format!(
+        "from (values ('database ' || quote_ident(current_database()),
+             has_database_privilege({role}, current_database(), 'create')),
+           ('schema public', coalesce((select has_schema_privilege({role}, oid, 'create')
+             from pg_namespace where nspname = 'public'), true))) own (place, may) where not may"
+    );
+    let [revoke, grant] = [format!(" from {named};"), format!(" to {named}")].map(|to| literal(&to));
+    format!(
+        "select 'revoke create on ' || place || {revoke} {missing};\n\
+         select 'grant create on ' || place || {grant} {missing} \\gexec\n"
+    )
+}
+
 /// Makes those extensions that a role may not make here, in their schemas. Prints how the entries of a dump begin that have
 /// them, and can't be loaded any more.
 pub fn missing_extensions<'a>(

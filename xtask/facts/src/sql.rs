@@ -151,7 +151,12 @@ pub fn database(name: &str) -> String {
     if !is_string {
         return name.into();
     }
-    format!("dbname='{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
+    format!("dbname={}", conninfo(name))
+}
+
+/// A value of a connection string.
+pub fn conninfo(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Keeps what follows out of the server's log, of the tables in which its modules keep statements, and of the list of

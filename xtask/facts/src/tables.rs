@@ -26,6 +26,16 @@ pub fn names(schema: Option<&str>) -> String {
     ))
 }
 
+/// Asks for all that is counted, each with its name without its schema where that is one of a product's own, `home`.
+pub fn homes(schema: Option<&str>, home: &str) -> String {
+    rows::print(&format!(
+        "select format('%I.%I', n.nspname, c.relname), case when n.nspname = {} then c.relname else '' end
+         from pg_class c {} and c.relkind = 'r' order by 1",
+        literal(home),
+        own(schema)
+    ))
+}
+
 /// Asks something of each table: of its name `%1$s`, which is `%1$L` as a text, its number `%2$s`, and its name without
 /// its schema, `%3$L`.
 pub fn each(schema: Option<&str>, query: &str) -> String {

@@ -10,6 +10,7 @@ use ory_environment::load;
 use ory_environment::lock;
 use ory_environment::migrations;
 use ory_environment::postgres;
+use ory_environment::replace_rights;
 use ory_environment::replacement::Replacement;
 use ory_environment::server_lock;
 use ory_environment::snapshot;
@@ -60,6 +61,11 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let earlier = earlier(&cx, &folder);
     let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder, args.verify)?;
     made.manifest.dumps.iter().for_each(|dump| tell(&cx, earlier.as_ref(), dump));
+    if !args.verify {
+        for store in &stores {
+            replace_rights::missing(&cx, store)?.iter().for_each(|missing| cx.out.warn(missing));
+        }
+    }
     if args.verify {
         let verified = verify(&cx, &made, &replacements).and_then(|()| made.set_verified());
         verified.inspect_err(|_| {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
@@ -12,6 +12,7 @@ use ory_environment::context::{Context, Options};
 use ory_environment::in_place::{self, Fate};
 use ory_environment::lock;
 use ory_environment::migrations;
+use ory_environment::others::{self, Tables};
 use ory_environment::replacement::{self, Replacement};
 use ory_environment::store::Store;
 use ory_facts::backup::Dump;
@@ -38,7 +39,10 @@ impl Arguments for Restore {
             products("Only these products [default: all that are in it]"),
             option("into", "DATABASE", "Restore one product into this empty database, and replace nothing"),
             yes(),
-            switch("force", "Restore also what this stack has not made, or what its secrets can't decrypt"),
+            switch(
+                "force",
+                "Restore also what this stack has not made, what its secrets can't decrypt, and tables of others",
+            ),
         ]
     }
 
@@ -88,6 +92,13 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         refuse_unreadable(&cx, &backup, store, dump, args)?;
     }
     if options.dry_run {
+        for (store, dump) in pairs.iter().filter(|_| args.into.is_none()) {
+            match others::at_first_sight(&cx, store) {
+                Ok(tables) => refuse_others(&cx, &backup, store, dump, &tables, args)?,
+                // The server needn't run for this.
+                Err(_) => print_unknown(store)?,
+            }
+        }
         return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
     }
     for (_, dump) in &pairs {
@@ -99,6 +110,14 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let mut replacements =
         pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
     replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
+    for ((store, dump), replacement) in pairs.iter().zip(&replacements) {
+        let tables = match args.force {
+            true => others::at_first_sight(&cx, store),
+            false => others::of(replacement),
+        };
+        let tables = tables.map_err(|error| untold(&backup, store, args, error))?;
+        refuse_others(&cx, &backup, store, dump, &tables, args)?;
+    }
     let behind = pairs.iter().map(|(store, dump)| is_behind(&cx, store, dump)).collect::<Result<Vec<_>>>()?;
     if !confirm(&cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
@@ -246,6 +265,51 @@ fn refuse_unreadable(
         }
     }
     Ok(())
+}
+
+/// What isn't the products' goes back with them only where that is asked for.
+fn refuse_others(
+    cx: &Context,
+    backup: &Backup,
+    store: &Store,
+    dump: &Dump,
+    tables: &Tables,
+    args: &Restore,
+) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let each = tables.iter().map(|(name, rows)| {
+        let then = dump.contents.rows.get(name);
+        let then = then.map_or("none in the backup".into(), |then| format!("{then} in the backup"));
+        format!("{name} ({}, {then})", counted(*rows as usize, "row"))
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    let (place, names, time) = (store.in_words(), store.names(", "), &backup.manifest.time);
+    let message = format!(
+        "{place} has tables that the images of {names} don't make, and they would be again as on {time}: {each}"
+    );
+    if args.force {
+        cx.out.warn(message);
+        return Ok(());
+    }
+    let into = format!("cargo xtask restore {} {} --into DATABASE", quote(&backup.name()), store.names(" "));
+    let line = args.line(backup, "--force");
+    let hint =
+        format!("beside what is there, into an empty database: {into}; where they may go back too: {line}");
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+/// An image that can't be asked is no reason to lose what may be somebody else's.
+fn untold(backup: &Backup, store: &Store, args: &Restore, error: Error) -> Error {
+    let message = format!("which tables of {} are somebody else's can't be told", store.in_words());
+    let hint = format!("where all of them may go back: {}", args.line(backup, "--force"));
+    error.context(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+fn print_unknown(store: &Store) -> Result<()> {
+    let place = store.in_words();
+    Ok(Output::data(format!("# asks {place} for tables of others, which go back only with --force"))?)
 }
 
 /// Whether the images carry more than the dump has. Fails where a dump is ahead of its image.

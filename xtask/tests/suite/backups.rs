@@ -16,6 +16,8 @@ scenarios_once! {
     a_backup_of_which_any_byte_has_changed_is_refused
     a_backup_that_cannot_be_written_to_its_end_leaves_nothing
     a_reset_backs_up_and_starts_empty
+    what_is_an_applications_goes_back_only_where_that_is_asked_for
+    a_role_that_has_rights_and_owns_nothing_has_them_afterwards
     a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
 }
 
@@ -219,6 +221,66 @@ fn a_reset_backs_up_and_starts_empty(compose: Compose) {
     stack.run(&format!("restore {} keto --yes", newest(&stack))).exits(0);
     assert_eq!(stack.rows(), rows);
     stack.run("migrate-all").exits(0).says("keto: up to date");
+}
+
+fn what_is_an_applications_goes_back_only_where_that_is_asked_for(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    // As somebody keeps them before an update: no image makes a table of that name.
+    stack.sql("keto", "create table orders (id int); insert into orders values (1); create schema shop");
+    stack.sql("keto", "create table keto_relation_tuples_of_may as select 1 as id");
+    let name = stack.run("backup keto").exits(0).stdout;
+    let name = name.trim().rsplit('/').next().expect("a name");
+    stack.sql("keto", "insert into orders values (2); create table shop.networks (id int)");
+    let orders = || stack.sql("keto", "select count(*) from orders").trim().to_string();
+    for flags in ["--dry-run", "--yes"] {
+        let refused = stack.run(&format!("restore latest keto {flags}")).exits(1);
+        let refused = refused.says("public.orders (2 rows, 1 in the backup)");
+        let refused = refused.says("public.keto_relation_tuples_of_may (1 row, 1 in the backup)");
+        let refused = refused.says("shop.networks (0 rows, none in the backup)");
+        let refused = refused.says(&format!("cargo xtask restore {name} keto --force"));
+        assert!(!refused.stderr.contains("public.networks"), "{refused}");
+        assert_eq!(orders(), "2");
+    }
+    stack.run("restore latest keto --force --dry-run").exits(0).says("public.orders (2 rows, 1 in the");
+    stack.run("restore latest keto --force --yes").exits(0).says("public.orders (2 rows, 1 in the backup)");
+    assert_eq!(orders(), "1");
+    stack.sql("keto", "drop table orders, keto_relation_tuples_of_may");
+    stack.run("restore latest keto --yes").exits(0);
+    assert_eq!(orders(), "1");
+}
+
+fn a_role_that_has_rights_and_owns_nothing_has_them_afterwards(compose: Compose) {
+    let stack = Stack::new(compose);
+    stack.run("up").exits(0);
+    // Migrated by the administrator, and served by a role that may use the tables.
+    stack.sql("postgres", "alter database keto owner to postgres; create role reader");
+    stack.sql(
+        "keto",
+        "do $$ declare t text; begin for t in select format('%I.%I', schemaname, tablename) from pg_tables
+           where schemaname = 'public' loop
+             execute format('alter table %s owner to postgres; grant select, insert, update, delete on %s to keto', t, t);
+           end loop; end $$;
+         revoke create on schema public from public, keto; grant usage on schema public to keto;
+         grant select on networks to reader; create schema shop; grant usage on schema shop to keto",
+    );
+    stack.sql(
+        "postgres",
+        "revoke connect, temporary on database keto from public; grant connect on database keto to keto",
+    );
+    let rights = "select relname, pg_get_userbyid(relowner), (select string_agg(a::text, ' ' order by a::text) from unnest(relacl) a)
+                    from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' union all
+                  select nspname, pg_get_userbyid(nspowner), (select string_agg(a::text, ' ' order by a::text) from unnest(nspacl) a)
+                    from pg_namespace where nspname in ('public', 'shop') union all
+                  select datname, pg_get_userbyid(datdba), (select string_agg(a::text, ' ' order by a::text) from unnest(datacl) a)
+                    from pg_database where datname = 'keto' order by 1";
+    let (rows, had) = (stack.rows(), stack.sql("keto", rights));
+    assert!(had.contains("networks|postgres|keto=arwd/postgres"), "{had}");
+    for command in ["backup keto --verify", "restore latest keto --yes", "restore latest keto --yes"] {
+        stack.run(command).exits(0);
+        assert_eq!((stack.rows(), stack.sql("keto", rights)), (rows.clone(), had.clone()), "{command}");
+    }
+    assert_serves(&stack);
 }
 
 fn a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup(compose: Compose) {

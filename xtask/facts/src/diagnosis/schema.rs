@@ -1,6 +1,7 @@
 //! Failures of a schema: rights in it, and tables that are there or not.
 
 use super::{ROW, Row, evidence};
+use crate::applied;
 
 /// One text, many causes: what is there already was made by somebody.
 const EXISTS: &[&str] = &[
@@ -116,6 +117,21 @@ pub const ROWS: &[Row] = &[
         any: &["relation \"*\" does not exist (SQLSTATE 42P01)"],
         message: "a table of {product} is gone from the database {database}: {1}",
         hint: "cargo xtask restore latest {product}",
+        ..ROW
+    },
+    Row {
+        id: "schema-missing",
+        any: &[applied::NOWHERE, "SQLSTATE 3F000"],
+        message: "the database {database} has no schema {schema}, which the search_path of {product}'s DSN names",
+        hint: "{inside} -c 'create schema \"{schema}\" authorization \"{role}\"'; or, on a server of the stack, \
+               --create-databases makes it",
+        ..ROW
+    },
+    Row {
+        id: "schema-usage",
+        any: &[applied::UNUSABLE],
+        message: "the role {role} may not use the schema {schema}, which the search_path of {product}'s DSN names",
+        hint: "{inside} -c 'grant usage, create on schema \"{schema}\" to \"{role}\"'",
         ..ROW
     },
     Row {

@@ -62,9 +62,9 @@ fn run_all(stack: &Stack, may_fail: &[&str]) {
         "backup",
         "backup --verify",
         "repair keto --yes",
-        "restore latest keto --yes",
+        "restore latest keto --yes --force",
         "reset keto --yes --force",
-        "restore latest keto --yes",
+        "restore latest keto --yes --force",
     ] {
         let outcome = stack.run(command);
         if !may_fail.contains(&command) && command != "doctor" {
@@ -205,9 +205,13 @@ fn no_code_in_a_dump_runs_as_the_administrator(compose: Compose) {
         union all select nspname, pg_get_userbyid(nspowner) from pg_namespace where nspname = 'shop' order by 1, 2";
     let before = stack.sql("keto", owners);
     assert!(before.contains("orders|shop") && before.contains("priced|shop"), "{before}");
-    for command in
-        ["backup --verify", "restore latest keto --yes", "reset keto --yes --force", "status --drift", "up"]
-    {
+    for command in [
+        "backup --verify",
+        "restore latest keto --yes --force",
+        "reset keto --yes --force",
+        "status --drift",
+        "up",
+    ] {
         stack.run(command).exits(0);
         assert_ordinary(&stack, command);
         if command.starts_with("restore") {
@@ -215,7 +219,7 @@ fn no_code_in_a_dump_runs_as_the_administrator(compose: Compose) {
             assert_eq!(stack.sql("keto", "select count(*) from public.mine").trim(), "1");
         }
     }
-    stack.run("restore latest keto --yes").exits(0);
+    stack.run("restore latest keto --yes --force").exits(0);
     assert_eq!(stack.sql("keto", "select count(*) from public.orders").trim(), "2");
     assert_ordinary(&stack, "restore after reset");
 }

@@ -266,7 +266,7 @@ fn a_database_in_another_encoding_comes_back(compose: Compose) {
         "create table \"é\" (\"ü\" text); insert into \"é\" values ('ß')",
     );
     stack.run("backup --verify keto").exits(0);
-    stack.run("restore latest keto --yes").exits(0);
+    stack.run("restore latest keto --yes --force").exits(0);
     let there =
         stack.sql("dbname=keto client_encoding=UTF8", "select \"ü\", getdatabaseencoding() from \"é\"");
     assert_eq!(there.trim(), "ß|LATIN1");
