@@ -137,9 +137,9 @@ impl Step<'_> {
                 let ask = carried::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
                 let migrate = print(one_off::command(cx, deployment));
+                let count = migrations::known_pending(cx, deployment);
                 let count =
-                    migrations::known_pending(cx, deployment).map(|count| counted(count, "migration"));
-                let count = count.unwrap_or("an unknown number of migrations".into());
+                    count.map_or("an unknown number of migrations".into(), |n| counted(n, "migration"));
                 let migrate = format!("{migrate}  # {count} pending");
                 let start = then_start.iter().map(|service| services::start(cx, &containers, service));
                 let start = start.map(|start| format!("{start}  # beside what follows"));

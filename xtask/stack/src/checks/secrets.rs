@@ -112,7 +112,8 @@ fn examples(view: &View, deployed: &Deployed) -> Option<Finding> {
 
 /// What to do, of each kind of secret among those found.
 fn advice(found: &[Setting]) -> String {
-    let kinds: [(fn(&Setting) -> bool, &str); 4] = [
+    type Is = fn(&Setting) -> bool;
+    let kinds: [(Is, &str); 4] = [
         (
             Setting::is_rotated,
             "put a random one in its place (openssl rand -hex 16); where there is data, before it",
