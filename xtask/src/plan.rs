@@ -147,11 +147,8 @@ impl Step<'_> {
             }
             Self::RequireMigrated(deployments) => {
                 let line = |deployment: &Deployment| {
-                    let query = postgres::applied_query(
-                        cx,
-                        &postgres::place(cx, &containers, deployment),
-                        &[deployment],
-                    );
+                    let place = postgres::place(cx, &containers, deployment);
+                    let query = postgres::applied_query(cx, &place, &[deployment]);
                     format!("{query}  # stops where {} has migrations pending", deployment.product)
                 };
                 deployments.iter().map(line).collect()
