@@ -110,9 +110,12 @@ fn examples(view: &View, deployed: &Deployed) -> Option<Finding> {
     (!found.is_empty()).then(|| new(&deployed.serve.name, message, advice(&found)))
 }
 
+/// Whether a setting is of a kind, and what to do then.
+type Kind = (fn(&Setting) -> bool, &'static str);
+
 /// What to do, of each kind of secret among those found.
 fn advice(found: &[Setting]) -> String {
-    let kinds: [(fn(&Setting) -> bool, &str); 4] = [
+    let kinds: [Kind; 4] = [
         (
             Setting::is_rotated,
             "put a random one in its place (openssl rand -hex 16); where there is data, before it",
