@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::whereabouts;
 use ory_facts::secrets::Secrets;
 use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
@@ -16,6 +17,7 @@ use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
 use ory_stack::unresolved;
 use ory_stack::{env_file, settings, told};
+use xtask_runner::answer::Answer;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::{self, Invocation, quote};
@@ -32,6 +34,8 @@ pub struct Engine {
     pub env_files: Vec<PathBuf>,
     dir: PathBuf,
     env: Vec<(String, String)>,
+    /// Whether its daemon is on another machine.
+    pub(crate) remote: Answer<bool>,
     /// What ends a `docker` that doesn't answer, and after how long.
     limits: Option<(Interrupt, Duration)>,
 }
@@ -67,6 +71,10 @@ impl Engine {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
+        if whereabouts::is_podman(&docker) {
+            let message = "the program `docker` is Podman, whose own client xtask and Compose can't use";
+            return Err(Failure::new(Exit::Missing, message).hint(REMEDY.podman).into());
+        }
         let plain = Self::called(vec![], &docker, dir, env);
         let (listed, found) = std::thread::scope(|scope| {
             let listed = scope.spawn(|| plain.list());
@@ -107,6 +115,7 @@ impl Engine {
             env_files: vec![],
             dir: dir.into(),
             env: env.into(),
+            remote: Answer::default(),
             limits: None,
         }
     }
@@ -282,23 +291,6 @@ impl Engine {
         let text = self.docker(["info", "--format", format]).read(&Secrets::default())?;
         let (version, folder) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         Ok((version.into(), folder.into()))
-    }
-
-    /// Whether the daemon is on this machine, and the engine's networks, ports and files with it.
-    pub fn is_here() -> bool {
-        cfg!(target_os = "linux") && std::env::var_os("DOCKER_HOST").is_none_or(|host| host.is_empty())
-    }
-
-    /// Whether the daemon is on another machine, by the variable, else by Docker's current context.
-    pub fn is_remote(&self) -> bool {
-        let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        let in_context = || {
-            let format = "{{.Endpoints.docker.Host}}";
-            self.docker(["context", "inspect", "--format", format]).read(&Secrets::default()).ok()
-        };
-        let host = named.or_else(in_context).unwrap_or_default();
-        let host = host.trim();
-        !host.is_empty() && !["unix://", "npipe://", "fd://"].iter().any(|scheme| host.starts_with(scheme))
     }
 
     /// Fails with the first network or volume that the stack takes from elsewhere and that isn't there.

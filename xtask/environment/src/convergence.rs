@@ -66,11 +66,16 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
 /// said.
 pub fn restart_due(cx: &Context, container: &Container) -> Option<String> {
     let service = cx.stack.services.get(&container.service).filter(|_| container.is_running())?;
+    // Podman calls an image by another of its names.
+    let is_other = |name: &String| {
+        *name != container.image
+            && !cx.image(name).is_ok_and(|image| image.is_some_and(|image| image.id == container.image_id))
+    };
     match &service.image {
         // Another image needs no hash to be told.
-        Some(image) if *image != container.image => {
-            Some(format!("{} runs, the stack says {image}", container.image))
-        }
+        Some(image) if is_other(image) => Some(format!("{} runs, the stack says {image}", container.image)),
+        // What Compose hashes of it is another service's container.
+        _ if service.network_of.is_some() => None,
         _ => {
             let is_due = compare(cx, &[service]).is_ok_and(|work| !work.make.is_empty());
             is_due.then(|| "what runs isn't as the stack says now".into())

@@ -40,4 +40,5 @@ pub mod split_databases;
 pub mod split_schemas;
 pub mod store;
 mod variables;
+pub mod whereabouts;
 pub mod work_dump;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::compose::Engine;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::probe::{self, Way};
@@ -73,7 +72,7 @@ fn ways(cx: &Context, container: &Container, server: Option<&Service>, port: u16
     let published =
         container.ports.iter().filter(|(known, _)| *known == port).map(|(_, address)| address.clone());
     let own = container.is_on_host.then(|| format!("127.0.0.1:{port}"));
-    let inside = container.addresses.iter().filter(|_| Engine::is_here()).map(|ip| format!("{ip}:{port}"));
+    let inside = container.addresses.iter().filter(|_| cx.engine.is_here()).map(|ip| format!("{ip}:{port}"));
     let addresses = published.chain(own).chain(inside).map(Way::Address);
     let exec = |name: &str| cx.engine.docker(["exec", name]).until(&cx.options.interrupt, Some(PATIENCE));
     let listed = cx.listed().unwrap_or_default();

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use crate::absent_image;
 use crate::stand_in;
-use ory_environment::compose::Engine;
 use ory_environment::context::Context;
 use ory_stack::checks::files::{self, User};
 use ory_stack::checks::{Finding, answers};
@@ -44,8 +43,8 @@ impl<'a> Group<'a> {
 }
 
 /// What is so where nothing is found; elsewhere, nothing is looked at.
-pub fn if_here(ok: &str) -> &str {
-    if Engine::is_here() { ok } else { "not looked at: the engine is on another machine" }
+pub fn if_here<'a>(cx: &Context, ok: &'a str) -> &'a str {
+    if cx.engine.is_here() { ok } else { "not looked at: the engine is on another machine" }
 }
 
 /// Asks everything at once.
@@ -91,8 +90,8 @@ fn of_interest(cx: &Context) -> Vec<&Service> {
 
 /// Each file can be read by the user of its container. The image is asked only where not everybody can read it.
 pub fn readable(cx: &Context) -> Result<Group<'_>> {
-    let mut group = Group::new("readable", if_here("each file can be read by the user of its container"));
-    if !Engine::is_here() {
+    let mut group = Group::new("readable", if_here(cx, "each file can be read by the user of its container"));
+    if !cx.engine.is_here() {
         return Ok(group);
     }
     let view = cx.stack.view();
@@ -147,7 +146,7 @@ fn present<'a>(cx: &'a Context, images: &[Image]) -> Group<'a> {
 
 /// Enough space is left where the daemon keeps everything.
 fn disk<'a>(cx: &'a Context, folder: &Path) -> Option<Group<'a>> {
-    let df = process::find("df").filter(|_| Engine::is_here())?;
+    let df = process::find("df").filter(|_| cx.engine.is_here())?;
     let mut group = Group::new("disk", "enough space is left");
     let shown = folder.display().to_string();
     let command = Invocation::new(df, &cx.dir).args(["-Pk", &shown]);

@@ -184,7 +184,7 @@ impl Report {
         for (check, ok, found) in asks::answers(groups) {
             self.add(check, ok, found);
         }
-        self.add("ports", asks::if_here("free, or this stack's own"), ports::check(cx, &containers));
+        self.add("ports", asks::if_here(cx, "free, or this stack's own"), ports::check(cx, &containers));
         let (ok, found) = state::services(cx, &containers);
         self.add("services", ok, found);
         if let Some(found) = state::databases(cx, &containers) {
@@ -230,7 +230,7 @@ pub fn before_up(cx: &Context, services: &[&Service]) -> Result<()> {
         let readable = asks::readable(cx)?;
         let answers = asks::answers(vec![readable]).into_iter().flat_map(|(_, _, found)| found);
         failures.extend(answers.filter(|finding| finding.is_failure() && is_asked(finding)));
-        failures.extend(ports::held_by_processes(services));
+        failures.extend(ports::held_by_processes(cx, services));
     }
     let more = failures.len().saturating_sub(1);
     let Some(first) = failures.into_iter().next() else { return Ok(()) };

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
-use ory_environment::compose::Engine;
 use ory_environment::context::Context;
 use ory_stack::checks::Finding;
 use ory_stack::container::Container;
@@ -12,9 +11,12 @@ use ory_stack::listener::processes_at;
 use ory_stack::service::Service;
 
 /// The ports of some services that can't be had now: the service, the address, the port.
-fn taken<'a>(services: impl IntoIterator<Item = &'a Service>) -> Vec<(&'a Service, String, u16)> {
+fn taken<'a>(
+    cx: &Context,
+    services: impl IntoIterator<Item = &'a Service>,
+) -> Vec<(&'a Service, String, u16)> {
     let mut taken = Vec::new();
-    if !Engine::is_here() {
+    if !cx.engine.is_here() {
         return taken;
     }
     for service in services {
@@ -39,7 +41,7 @@ pub fn check(cx: &Context, containers: &[Container]) -> Vec<Finding> {
         .flat_map(|container| &container.ports)
         .filter_map(|(_, address)| address.rsplit_once(':')?.1.parse::<u16>().ok())
         .collect();
-    let mut foreign = taken(cx.stack.services.values());
+    let mut foreign = taken(cx, cx.stack.services.values());
     foreign.retain(|(_, _, port)| !own.contains(port));
     let processes = holders(&foreign);
     foreign
@@ -67,13 +69,13 @@ pub fn check(cx: &Context, containers: &[Container]) -> Vec<Finding> {
 
 /// Ports held by a process that isn't the engine's, without asking the engine: who is behind one of its own is
 /// left for the engine to say.
-pub fn held_by_processes(services: &[&Service]) -> Vec<Finding> {
-    let taken = taken(services.iter().copied());
+pub fn held_by_processes(cx: &Context, services: &[&Service]) -> Vec<Finding> {
+    let taken = taken(cx, services.iter().copied());
     let processes = holders(&taken);
     let held = taken.into_iter().filter_map(|(service, host, port)| {
         let (id, name) = processes.get(&port)?;
         let is_engine =
-            ["docker", "rootless", "slirp4netns", "pasta"].iter().any(|own| name.starts_with(own));
+            ["docker", "rootless", "slirp4netns", "pasta", "conmon"].iter().any(|own| name.starts_with(own));
         (!is_engine).then(|| held_by(service, &host, port, *id, name))
     });
     held.collect()

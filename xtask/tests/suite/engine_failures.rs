@@ -8,6 +8,26 @@ fn no_docker() {
     golden("no_docker", &Fake::new().without_programs().run("up"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_docker_that_is_podman_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let fake = Fake::new();
+    let dir = fake.project.dir.join("podman-docker");
+    std::fs::create_dir(&dir).expect("a folder");
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo podman version 4.3.1 && exit\nexec /usr/bin/podman \"$@\"\n";
+    std::fs::write(dir.join("docker"), script).expect("a file");
+    std::fs::set_permissions(dir.join("docker"), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    for command in ["up", "status", "doctor"] {
+        let mut command = fake.command(command);
+        let path = format!("{}:/usr/bin:/bin", dir.display());
+        let told = outcome(command.env("PATH", path)).exits(5);
+        let text = format!("{}{}", told.stdout, told.stderr);
+        assert!(text.contains("the program `docker` is Podman"), "{text}");
+        assert!(text.contains("DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock"), "{text}");
+    }
+}
+
 #[test]
 fn no_compose() {
     let fake = Fake::new().fails("docker compose *", 1, "docker: unknown command: docker compose\n");

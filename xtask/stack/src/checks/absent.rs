@@ -35,7 +35,10 @@ pub fn got(path: &Path, kind: Kind) -> String {
     match (variable, kind) {
         (Some(name), _) => format!("mend {name} in .env, where its path comes from, or put it back"),
         (None, Kind::Folder) => format!("mkdir -p {shown}"),
-        (None, _) => "put it back, as the project's own instructions say".into(),
+        (None, _) => match generator_of(path) {
+            Some(script) => format!("{} names it, and may write it: look there", quoted(&script)),
+            None => "put it back, as the project's own instructions say".into(),
+        },
     }
 }
 
@@ -49,6 +52,29 @@ fn name_behind(folder: &Path, path: &Path) -> Option<String> {
         !value.is_empty() && path.ends_with(value)
     };
     { pairs }.find(|(_, value)| is_behind(value)).map(|(name, _)| name.trim().into())
+}
+
+/// What of the project may write it: a Makefile or script, beside it or above, that has its name.
+fn generator_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let is_script = |file: &PathBuf| {
+        let text = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["makefile", "gnumakefile", "justfile", "taskfile.yml", "package.json"].contains(&text.as_str())
+            || text.ends_with(".sh")
+    };
+    // Above the project there is nothing of it.
+    let near: Vec<_> = path.ancestors().skip(1).take(4).collect();
+    let count = near.iter().position(|folder| folder.join(".git").exists()).map_or(2, |at| at + 1);
+    let folders = near.into_iter().take(count);
+    let folders = folders.flat_map(|folder| {
+        ["", "scripts", "bin", "hack", "tools", "dev"].into_iter().map(move |inner| folder.join(inner))
+    });
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let has_name = |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.contains(name));
+    let mut scripts: Vec<_> = files.map(|entry| entry.path()).filter(is_script).filter(has_name).collect();
+    // The nearest first.
+    scripts.sort_by_key(|script| std::cmp::Reverse(script.ancestors().count()));
+    scripts.into_iter().next()
 }
 
 /// Whether git has it.

@@ -280,6 +280,8 @@ mod tests {
         assert!(at("pgdata", "/data", ", bind: {}").is_some_and(|fix| fix.starts_with("mkdir -p /")));
         let fix = || at("init.sql", "/docker-entrypoint-initdb.d/init.sql", made).expect("missing");
         assert!(fix().contains("own instructions"), "{}", fix());
+        folder.write("setup.sh", "psql > init.sql\n");
+        assert!(fix().ends_with("setup.sh names it, and may write it: look there"), "{}", fix());
         folder.write(".env", "INIT=./init.sql\n");
         assert!(fix().contains("mend INIT in .env"), "{}", fix());
         folder.write("init.sql.example", "");

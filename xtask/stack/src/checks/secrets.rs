@@ -53,7 +53,7 @@ pub(crate) fn values(deployed: &Deployed, key: &str) -> (String, Vec<Yaml>) {
     if let Some(text) = deployed.serve.environment.get(&variable).filter(|text| !text.is_empty()) {
         return (variable, text.split(',').map(|part| Yaml::String(part.into())).collect());
     }
-    for (file, config) in settings::of(deployed.product.kind, deployed.serve).into_iter().rev() {
+    for (file, config) in settings::of(deployed.product, deployed.serve).into_iter().rev() {
         let found = match &config["secrets"][key] {
             Yaml::Array(values) => values.clone(),
             Yaml::BadValue | Yaml::Null => continue,
@@ -110,10 +110,12 @@ fn examples(view: &View, deployed: &Deployed) -> Option<Finding> {
     (!found.is_empty()).then(|| new(&deployed.serve.name, message, advice(&found)))
 }
 
+/// Whether a setting is of a kind, and what to do then.
+type Kind = (fn(&Setting) -> bool, &'static str);
+
 /// What to do, of each kind of secret among those found.
 fn advice(found: &[Setting]) -> String {
-    type Is = fn(&Setting) -> bool;
-    let kinds: [(Is, &str); 4] = [
+    let kinds: [Kind; 4] = [
         (
             Setting::is_rotated,
             "put a random one in its place (openssl rand -hex 16); where there is data, before it",
