@@ -16,12 +16,13 @@ use ory_environment::carried;
 use ory_environment::compose;
 use ory_environment::context::Context;
 use ory_environment::convergence::{self, Work};
+use ory_environment::creation::{self, MayCreate};
 use ory_environment::diagnosis;
 use ory_environment::known::{self, Extent};
 use ory_environment::lost_rows;
 use ory_environment::migrations::{self, Ahead, Outcome};
 use ory_environment::one_off;
-use ory_environment::postgres::{self, MayCreate};
+use ory_environment::postgres;
 use ory_environment::readiness;
 use ory_environment::server;
 use ory_environment::services;
@@ -126,7 +127,7 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
-                let query = postgres::create_query(cx, &container(server), server, deployments, may_create)?;
+                let query = creation::create_query(cx, &container(server), server, deployments, may_create)?;
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
             Self::Backup(deployments) => backup::lines_before_migration(cx, deployments)?,
@@ -349,12 +350,7 @@ fn run_create(
     if deployments.iter().all(|deployment| cx.known.applied(deployment.product).is_some()) {
         return Ok(());
     }
-    let container = cx.container_name(&cx.listed()?, server);
-    let query = postgres::create_query(cx, &container, server, deployments, may_create)?;
-    let first = deployments.first().context("nothing is to be created")?;
-    let created = query
-        .read(&cx.secrets)
-        .map_err(|error| diagnosis::without_administrator(cx, first, error).unwrap_or_else(|error| error))
+    let created = creation::create(cx, server, deployments, may_create)
         .with_context(|| format!("failed to create roles and databases on `{}`", server.name))?;
     let of_kind = |kind: &str| {
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();

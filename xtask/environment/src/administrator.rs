@@ -15,7 +15,7 @@ const AS: &str = "as the administrator";
 
 /// The exit code of psql that could not connect.
 /// Source: <https://www.postgresql.org/docs/17/app-psql.html#APP-PSQL-EXIT-STATUS>.
-const NOT_CONNECTED: i32 = 2;
+pub const NOT_CONNECTED: i32 = 2;
 
 /// Reads in the container what files there have, then becomes the program. What is read is in no command line.
 pub const FROM_FILES: &str = "if [ -n \"$PGUSER_FILE\" ]; then PGUSER=\"$(cat \"$PGUSER_FILE\")\" || exit 1; export PGUSER; fi; \

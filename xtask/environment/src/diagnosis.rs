@@ -8,8 +8,10 @@ use ory_stack::container::Listed;
 use ory_stack::service::Service;
 
 use crate::administrator;
+use crate::admission;
 use crate::backup;
 use crate::context::Context;
+use crate::pooler;
 use crate::postgres;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -17,7 +19,7 @@ use xtask_runner::process::{CommandError, Invocation, quote};
 
 /// psql as the administrator of a product's server, to be typed.
 pub fn admin_psql(cx: &Context, deployment: &Deployment) -> Invocation {
-    let Some(server) = deployment.server else {
+    let Some(server) = pooler::server_of(cx, deployment) else {
         return Invocation::new("psql", &cx.dir).args(["-h", deployment.server_name(), "-U", "postgres"]);
     };
     cx.engine.compose(["exec", &server.name]).args(administrator::psql(server))
@@ -29,7 +31,7 @@ pub fn without_administrator(
     deployment: &Deployment,
     error: anyhow::Error,
 ) -> Result<anyhow::Error, anyhow::Error> {
-    match deployment.server {
+    match pooler::server_of(cx, deployment) {
         Some(server) => administrator::explain(error, server, &admin_psql(cx, deployment)),
         None => Err(error),
     }
@@ -44,19 +46,29 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
         Ok(explained) => return explained,
         Err(error) => error,
     };
-    explain(
-        error,
-        Speaker::Product(deployment.product.kind),
-        || evidence(cx, deployment),
-        |cause, text| {
-            let words = [
-                words(cx, deployment),
-                of_server(cx, deployment.server, &deployment.dsn.host),
-                files(deployment.migrate, cause),
-            ];
-            fill(text, &words.concat())
-        },
-    )
+    let filled = |cause: &Cause, text: &str| {
+        let words = [
+            words(cx, deployment),
+            of_server(cx, deployment.server, &deployment.dsn.host),
+            files(deployment.migrate, cause),
+        ];
+        fill(text, &words.concat())
+    };
+    let speaker = Speaker::Product(deployment.product.kind);
+    let error = explain(error, speaker, || evidence(cx, deployment), filled);
+    let is_kept_out = |command: &CommandError| command.status == Some(administrator::NOT_CONNECTED);
+    if Failure::hint_of(&error).is_some() || !error.downcast_ref().is_some_and(is_kept_out) {
+        return error;
+    }
+    let denied = admission::denied(cx, deployment);
+    let failed = denied.as_ref().map(|text| Failed { speaker, exit: None, text });
+    match failed.and_then(|failed| diagnosis::cause(&failed, Evidence::default)) {
+        Some(cause) => {
+            let failure = Failure::new(Exit::Failed, filled(&cause, &cause.message));
+            error.context(failure.hint(filled(&cause, &cause.hint)))
+        }
+        None => error,
+    }
 }
 
 /// What is to be said first where something fails that is given an empty text for a variable that nobody set.

@@ -2,6 +2,7 @@
 //! here.
 
 pub mod administrator;
+mod admission;
 pub mod backup;
 mod belongings;
 pub mod carried;
@@ -9,6 +10,7 @@ mod client;
 pub mod compose;
 pub mod context;
 pub mod convergence;
+pub mod creation;
 pub mod diagnosis;
 pub mod drift;
 mod hashes;
@@ -23,6 +25,7 @@ pub mod new_dsns;
 pub mod one_off;
 pub mod others;
 pub mod outside;
+pub mod pooler;
 pub mod postgres;
 mod probe;
 pub mod readiness;

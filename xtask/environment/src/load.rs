@@ -14,6 +14,7 @@ use xtask_runner::failure::{Exit, Failure};
 
 use crate::context::Context;
 use crate::diagnosis;
+use crate::pooler;
 use crate::postgres::{self, Place};
 use crate::schema;
 use crate::snapshot;
@@ -82,7 +83,7 @@ impl Load<'_> {
             None => {
                 let is_there = self.prepare(dump)?;
                 // What nobody has vouched for gets no right that the product hasn't got.
-                if self.is_own && main.server.is_some() {
+                if self.is_own && pooler::server_of(cx, main).is_some() {
                     taken_back = self.administer(database, rights::to_load(&main.dsn.user))?;
                 }
                 is_there
@@ -118,7 +119,7 @@ impl Load<'_> {
     fn prepare(&self, dump: &Dump) -> Result<Vec<LeftOut>> {
         let Self { store, database, live, is_own, .. } = *self;
         let main = store.main()?;
-        if main.server.is_none() {
+        if pooler::server_of(self.cx, main).is_none() {
             return Ok(vec![]);
         }
         let nothing = Live::default();
@@ -159,7 +160,7 @@ impl Load<'_> {
         let Self { store, database, live, is_own, .. } = *self;
         let (main, Some(live)) = (store.main()?, live) else { return Ok(()) };
         let owners = live.owners_of(dump, is_own);
-        if main.server.is_none() {
+        if pooler::server_of(self.cx, main).is_none() {
             return Ok(());
         }
         let rights = self.administer(store.database(), rights::default_rights(None))?;

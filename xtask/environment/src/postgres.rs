@@ -11,15 +11,15 @@ use anyhow::{Error, Result};
 use crate::administrator;
 use crate::client;
 use crate::context::Context;
+use crate::pooler;
 use crate::server;
 use ory_facts::applied;
 use ory_facts::diagnosis::Evidence;
 use ory_facts::dsn::Dsn;
-use ory_facts::sql::{self, CREATING, UNLOGGED, argument, conninfo, identifier, literal};
-use ory_stack::checks::storage::CREATE_LABEL;
+use ory_facts::sql::{self, literal};
+use ory_facts::sqlstate;
 use ory_stack::container::Listed;
 use ory_stack::env_file;
-use ory_stack::random::random;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -40,7 +40,7 @@ pub enum Place {
 
 /// Where to ask about a product: the container there is, or the one Compose would make.
 pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Place {
-    if let Some(service) = deployment.server {
+    if let Some(service) = pooler::server_of(cx, deployment) {
         return Place::Container(cx.container_name(containers, service));
     }
     let mut options = Vec::new();
@@ -88,7 +88,7 @@ pub fn client_image(cx: &Context) -> String {
 }
 
 /// A psql session with these variables that runs this script, which may change something.
-fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
+pub(crate) fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
     unframed(cx, place, env, script).opens_with(sql::writing())
 }
 
@@ -175,8 +175,9 @@ pub fn applied_and(
 
 /// Where to ask about a product, whose server must be running.
 pub fn running_place(cx: &Context, deployment: &Deployment) -> Result<Place> {
-    Ok(match deployment.server {
-        Some(service) => Place::Container(server::running(cx, service)?.name),
+    let running = deployment.server.map(|service| server::running(cx, service)).transpose()?;
+    Ok(match running.filter(|_| pooler::server_of(cx, deployment).is_some()) {
+        Some(container) => Place::Container(container.name),
         None => place(cx, &[], deployment),
     })
 }
@@ -225,7 +226,8 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
 /// Who else uses the tables that something is to be done to, where that is in the way.
 pub fn explain_lock(cx: &Context, deployment: Option<&Deployment>, error: Error, done: &str) -> Error {
     let text = format!("{error:#}");
-    if !["lock timeout", "deadlock"].iter().any(|cause| text.contains(cause)) {
+    // pg_dump prints no code.
+    if !sqlstate::has(&text, &["55P03", "40P01"]) && !text.contains("lock timeout") {
         return error;
     }
     let holders = deployment.and_then(|deployment| lock_holders(cx, deployment).ok());
@@ -245,26 +247,26 @@ pub fn change(cx: &Context, place: &Place, dsn: &Dsn, script: impl Into<String>)
 }
 
 /// Who may create databases, and alter what others own: the administrator of a server that is a service, else the product.
-fn owner(deployment: &Deployment) -> Vec<(String, String)> {
-    deployment.server.map_or_else(|| deployment.dsn.environment(), administrator::variables)
+fn owner(cx: &Context, deployment: &Deployment) -> Vec<(String, String)> {
+    pooler::server_of(cx, deployment).map_or_else(|| deployment.dsn.environment(), administrator::variables)
 }
 
 /// The same in a product's database.
-fn owner_there(deployment: &Deployment, variables: &[(&str, &str)]) -> Vec<(String, String)> {
-    with(with(owner(deployment), &[("PGDATABASE", &deployment.dsn.database)]), variables)
+fn owner_there(cx: &Context, deployment: &Deployment, variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    with(with(owner(cx, deployment), &[("PGDATABASE", &deployment.dsn.database)]), variables)
 }
 
 /// Calls what runs as an administrator so: where that one isn't let in, it is no fault of the product's.
-fn as_administrator(client: Invocation, program: &str, place: &Place, deployment: &Deployment) -> Invocation {
-    match (place, deployment.server) {
-        (Place::Container(name), Some(_)) => client.called(administrator::called(program, name)),
-        _ => client,
+pub(crate) fn as_administrator(client: Invocation, program: &str, place: &Place) -> Invocation {
+    match place {
+        Place::Container(name) => client.called(administrator::called(program, name)),
+        Place::Client { .. } => client,
     }
 }
 
 /// Runs a script as who may create databases.
 pub fn administer(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    as_administrator(psql(cx, place, owner(deployment), script), "psql", place, deployment)
+    as_administrator(psql(cx, place, owner(cx, deployment), script), "psql", place)
 }
 
 /// The database to be in while no session may be in the product's.
@@ -280,8 +282,8 @@ pub fn unending(cx: &Context, psql: Invocation) -> Invocation {
 
 /// The same while no session may be in the product's database. No signal ends it.
 pub fn maintain(cx: &Context, place: &Place, deployment: &Deployment, script: String) -> Invocation {
-    let psql = psql(cx, place, with(owner(deployment), &[("PGDATABASE", beside(deployment))]), script);
-    unending(cx, as_administrator(psql, "psql", place, deployment))
+    let psql = psql(cx, place, with(owner(cx, deployment), &[("PGDATABASE", beside(deployment))]), script);
+    unending(cx, as_administrator(psql, "psql", place))
 }
 
 /// psql in a product's database as who may alter what others own there. It takes as long as it takes.
@@ -291,8 +293,8 @@ pub fn as_owner(
     deployment: &Deployment,
     variables: &[(&str, &str)],
 ) -> Invocation {
-    let psql = psql(cx, place, owner_there(deployment, variables), String::new());
-    let psql = as_administrator(psql, "psql", place, deployment);
+    let psql = psql(cx, place, owner_there(cx, deployment, variables), String::new());
+    let psql = as_administrator(psql, "psql", place);
     psql.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -304,9 +306,8 @@ pub fn owner_tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client::program(cx, place, owner_there(deployment, variables), words);
-    let program = words.first().copied().unwrap_or_default();
-    let client = as_administrator(client, program, place, deployment);
+    let client = client::program(cx, place, owner_there(cx, deployment, variables), words);
+    let client = as_administrator(client, words.first().copied().unwrap_or_default(), place);
     client.until(&cx.options.interrupt, cx.options.timeout)
 }
 
@@ -315,86 +316,4 @@ pub fn evidence(cx: &Context, deployment: &Deployment) -> Result<Evidence> {
     let place = running_place(cx, deployment)?;
     let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read(&cx.secrets)?;
     Ok(Evidence::read(&said))
-}
-
-/// Creates, on a server, the roles and databases of these products that it lacks and that may be created.
-/// Prints what it created, a line each. What exists is never altered.
-pub fn create_query(
-    cx: &Context,
-    container: &str,
-    server: &Service,
-    products: &[&Deployment],
-    may_create: &MayCreate,
-) -> Result<Invocation> {
-    let is_listed = |name: &str| creatable(server).iter().any(|allowed| allowed == name);
-    let allows = |name: &str| *may_create == MayCreate::Any || is_listed(name);
-    let mut script = format!("{CREATING}{UNLOGGED}");
-    for dsn in products.iter().map(|deployment| &deployment.dsn) {
-        let Dsn { user, password, database, .. } = dsn;
-        let (role, owned) = (identifier(user), identifier(database));
-        if allows(user) {
-            let secret = literal(&ory_facts::scram::secret(password, &random(16)?));
-            let create = format!("create role {role} login password {secret}");
-            script += &unless_there("pg_roles where rolname", "role", user, &create);
-        }
-        if allows(database) {
-            let create = format!("create database {owned} owner {role}");
-            script += &unless_there("pg_database where datname", "database", database, &create);
-        }
-    }
-    for dsn in products.iter().map(|deployment| &deployment.dsn) {
-        if dsn.schema().is_some_and(|schema| allows(&schema)) {
-            script += &create_schema(dsn);
-        }
-    }
-    let place = Place::Container(container.into());
-    let psql = psql(cx, &place, administrator::variables(server), script);
-    Ok(psql.called(administrator::called("psql", container)))
-}
-
-/// psql commands that create an object unless the catalog has it, and then print a line about it. Somebody else may make it
-/// at the same moment: then it is there, by either catalog's word for it.
-fn unless_there(catalog: &str, kind: &str, name: &str, create: &str) -> String {
-    let name = literal(name);
-    format!(
-        "select not exists (select from {catalog} = {name}) as missing \\gset\n\\if :missing\n\
-         \\set ON_ERROR_STOP 0\n{create};\n\\set own_state :SQLSTATE\n\\set ON_ERROR_STOP 1\n\
-         select :'own_state' in ('23505', '42P04', '42710') as is_there, :'own_state' = '00000' as is_made \\gset\n\
-         \\if :is_made\nselect '{kind} ' || {name};\n\\elif :is_there\n\\else\n{create};\n\\endif\n\\endif\n"
-    )
-}
-
-/// Creates the first schema that a DSN names where none of them is there: else tables that are in another one would be out of
-/// sight.
-fn create_schema(dsn: &Dsn) -> String {
-    let (schemas, database) = (dsn.schemas().unwrap_or_default(), &dsn.database);
-    let Some(schema) = schemas.first() else { return String::new() };
-    let names: Vec<_> = schemas.iter().map(|name| literal(name)).collect();
-    let create = format!("create schema {} authorization {}", identifier(schema), identifier(&dsn.user));
-    format!(
-        "select exists (select from pg_database where datname = {} and datallowconn) as is_there \\gset\n\
-         \\if :is_there\n\\connect -reuse-previous=on {}\n{}\
-         select not exists (select from pg_namespace where nspname in ({})) as is_nowhere \\gset\n\
-         \\if :is_nowhere\n{}\\endif\n\\endif\n",
-        literal(database),
-        argument(&format!("dbname={}", conninfo(database))),
-        sql::writing(),
-        names.join(", "),
-        unless_there("pg_namespace where nspname", "schema", schema, &create),
-    )
-}
-
-/// Which roles and databases may be created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MayCreate {
-    /// Those that the label of the database service names: a second witness against a typo in a DSN.
-    Labelled,
-    /// Whatever a DSN names: asked for by `--create-databases`.
-    Any,
-}
-
-/// The names that the label of a server lists.
-fn creatable(server: &Service) -> Vec<String> {
-    let names = server.labels.get(CREATE_LABEL).map(String::as_str).unwrap_or_default();
-    names.split([',', ' ']).filter(|name| !name.is_empty()).map(String::from).collect()
 }

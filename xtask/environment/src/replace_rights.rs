@@ -8,6 +8,7 @@ use xtask_runner::failure::{Exit, Failure};
 
 use crate::context::Context;
 use crate::diagnosis;
+use crate::pooler;
 use crate::postgres::{self, Place};
 use crate::schema::Schema;
 use crate::store::Store;
@@ -18,7 +19,7 @@ pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schem
     let asked = postgres::maintain(cx, place, deployment, rights(store)).read(&cx.secrets);
     let asked = asked.map_err(|error| {
         diagnosis::without_administrator(cx, deployment, error)
-            .unwrap_or_else(|error| no_maintenance(store, deployment, error))
+            .unwrap_or_else(|error| no_maintenance(cx, store, deployment, error))
     });
     let mut rights = asked?;
     if let Some(schema) = schema {
@@ -84,8 +85,20 @@ fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
     bail!(Failure::new(Exit::Failed, message).hint(hint))
 }
 
-fn no_maintenance(store: &Store, deployment: &Deployment, error: Error) -> Error {
+fn no_maintenance(cx: &Context, store: &Store, deployment: &Deployment, error: Error) -> Error {
     let beside = postgres::beside(deployment);
+    if let Some(pooler) = deployment.server.filter(|service| pooler::is_pooler(cx, service)) {
+        let (product, pooler) = (deployment.product, &pooler.name);
+        let message = format!(
+            "{} can't be replaced through `{pooler}`: it takes sessions in other databases of the server",
+            store.in_words()
+        );
+        let hint = format!(
+            "give {product} a one-shot service that migrates past `{pooler}`, with a DSN that names the server itself: xtask \
+             takes that one"
+        );
+        return error.context(Failure::new(Exit::Failed, message).hint(hint));
+    }
     let message =
         format!("{} can't be replaced: it takes a session in the database {beside}", store.in_words());
     let hint = format!(

@@ -14,6 +14,7 @@ use ory_facts::catalog;
 use ory_facts::lost;
 use ory_facts::names;
 use ory_facts::sql::{CREATING, identifier};
+use ory_facts::sqlstate;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::{CommandError, Invocation};
@@ -99,8 +100,7 @@ impl<'a> Scratch<'a> {
     }
 
     fn explain(&self, error: Error) -> Error {
-        let is_denied =
-            |command: &CommandError| command.stderr.contains("permission denied to create database");
+        let is_denied = |command: &CommandError| sqlstate::has(&command.stderr, &["42501"]);
         if !error.downcast_ref().is_some_and(is_denied) {
             return error;
         }

@@ -12,6 +12,7 @@ use xtask_runner::process::Invocation;
 use crate::client;
 use crate::context::Context;
 use crate::diagnosis;
+use crate::pooler;
 use crate::postgres;
 
 /// Asks whether the server takes connections over TCP; one that initialises a new volume doesn't yet.
@@ -24,9 +25,14 @@ pub fn wait_until_ready(cx: &Context, server: &Service) -> Result<()> {
     let what = format!("waiting for `{}` to take connections", server.name);
     let _progress = cx.out.progress(&what);
     let start = Instant::now();
+    let is_its = |deployment: &Deployment| deployment.server.is_some_and(|other| other.name == server.name);
+    let through = pooler::is_pooler(cx, server).then(|| cx.stack.readable().find(is_its)).flatten();
     loop {
         let container = running(cx, server)?;
-        let answer = ready_query(cx, &container.name).output()?;
+        let answer = match through.as_ref() {
+            Some(deployment) => ping(cx, deployment)?.output()?,
+            None => ready_query(cx, &container.name).output()?,
+        };
         if answer.status.success() {
             return Ok(());
         }
@@ -85,8 +91,12 @@ pub fn running(cx: &Context, server: &Service) -> Result<Listed> {
 /// psql prints of a refusal is in the server's language, and has no SQLSTATE.
 /// Source: <https://www.postgresql.org/docs/17/app-pg-isready.html>.
 pub fn answers(cx: &Context, deployment: &Deployment) -> bool {
-    let Ok(place) = postgres::running_place(cx, deployment) else { return false };
+    let answer = ping(cx, deployment).and_then(|ping| ping.output());
+    answer.is_ok_and(|output| output.status.success())
+}
+
+fn ping(cx: &Context, deployment: &Deployment) -> Result<Invocation> {
+    let place = postgres::running_place(cx, deployment)?;
     let ping = client::program(cx, &place, deployment.dsn.environment(), &["pg_isready", "-q"]);
-    let ping = ping.until(&cx.options.interrupt, Some(cx.options.wait()));
-    ping.output().is_ok_and(|output| output.status.success())
+    Ok(ping.until(&cx.options.interrupt, Some(cx.options.wait())))
 }

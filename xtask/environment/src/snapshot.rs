@@ -14,6 +14,7 @@ use xtask_runner::process::Invocation;
 use xtask_runner::session::Session;
 
 use crate::context::Context;
+use crate::pooler;
 use crate::postgres;
 use crate::store::Store;
 
@@ -143,7 +144,7 @@ fn ask(cx: &Context, store: &Store, database: &str, schema: Option<&str>, script
 /// often may not; nor what was replaced, where the schema is somebody else's.
 fn sees_all(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -> Result<bool> {
     let main = store.main()?;
-    if main.server.is_none() {
+    if pooler::server_of(cx, main).is_none() {
         return Ok(true);
     }
     let psql = postgres::as_product(cx, main, &[("PGDATABASE", database)])?;

@@ -7,6 +7,7 @@ use ory_facts::product::Product;
 use ory_facts::rows;
 use ory_facts::split::dependents::{self, Dependent};
 use ory_facts::split::{self, Division, Fault, MEMORY, Memory, Way};
+use ory_facts::sqlstate;
 use ory_stack::checks::dsns;
 use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
@@ -241,7 +242,7 @@ pub fn finish(cx: &Context, deployment: &Deployment, database: &str, tables: &[S
     let psql = postgres::as_owner(cx, &place, deployment, &[("PGDATABASE", database)]);
     let finished = psql.stdin(Division::finish(tables)).read(&cx.secrets).map(|_| ());
     finished.map_err(|error| {
-        if !format!("{error:#}").contains("depend on") {
+        if !sqlstate::has(&format!("{error:#}"), &["2BP01"]) {
             return error;
         }
         let message = format!("in {database} something needs what is to be deleted");

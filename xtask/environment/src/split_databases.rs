@@ -20,6 +20,7 @@ use xtask_runner::session::Session;
 
 use crate::context::Context;
 use crate::new_dsns::NewDsn;
+use crate::pooler;
 use crate::postgres::{self, Place};
 use crate::split::{self, Shared};
 use crate::work_dump::WorkDump;
@@ -125,7 +126,7 @@ impl Databases<'_> {
 
 /// Makes the role of a new DSN where it isn't there.
 pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
-    if main.server.is_some() {
+    if pooler::server_of(cx, main).is_some() {
         let script = databases::role(&dsn.user, &scram::secret(&dsn.password, &random(16)?));
         postgres::maintain(cx, place, main, script).read(&cx.secrets)?;
     }

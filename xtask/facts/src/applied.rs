@@ -11,7 +11,8 @@ use crate::product::Product;
 use crate::sql::{self, argument, literal};
 
 /// A script for psql, connected as the first of these DSNs says. It asks all of them in one session, whose start
-/// takes longer than all that it does. A database that was never migrated has no versions. A line a product, in JSON: what
+/// takes longer than all that it does. A database that was never migrated has no versions. Whose they are is told by what psql
+/// is connected as: behind a pooler, the server can know the database by another name. A line a product, in JSON: what
 /// is in a row of one can't be taken for the next one's.
 pub fn script(products: &[(Instance, &Dsn)]) -> String {
     let mut script = String::new();
@@ -36,7 +37,7 @@ pub fn script(products: &[(Instance, &Dsn)]) -> String {
             "select json_build_object('product', '{kind}', 'name', {name}, 'versions', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
              coalesce((select datname from pg_database where datname = {database_before}), \
              (select nspname from pg_namespace where nspname = {schema_before}))) \
-             from :own_versions own having session_user = {user} and current_database() = {database};\n"
+             from :own_versions own having :'USER' = {user} and :'DBNAME' = {database};\n"
         );
     }
     script
@@ -130,6 +131,7 @@ mod tests {
         let (first, second) = script.split_once("\\setenv PGHOST\n").expect("a change of the connection");
         assert!(!first.contains("one") && !script.contains("require"), "{script}");
         assert!(second.contains("\\setenv PGSSLMODE\n"), "{script}");
+        assert!(second.contains(":'DBNAME' = 'hydra'") && !script.contains("current_database()"), "{script}");
         assert!(second.contains("\\setenv PGPASSWORD 'it\\'s\\\\\\n'\n"), "{script}");
     }
 }

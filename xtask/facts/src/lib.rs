@@ -27,5 +27,6 @@ pub mod secrets;
 pub mod server_options;
 pub mod split;
 pub mod sql;
+pub mod sqlstate;
 pub mod swap;
 pub mod tables;

@@ -81,9 +81,9 @@ fn quoted(text: &str) -> String {
     format!("{tag} {text} {tag}")
 }
 
-/// Asks, by the role's own search_path, where its tables are: for psql's variables `own_schema`, `own_schemas` and
+/// Errors with their codes, as their texts can be in any language; see `sqlstate`. Then asks, by the role's own search_path, where its tables are: for psql's variables `own_schema`, `own_schemas` and
 /// `own_oid`. No name here is looked for in a schema that somebody may write to, and no operator is used.
-const FIND: &str = "select coalesce(pg_catalog.current_schema(), '') as own_schema, \
+const FIND: &str = "\\set VERBOSITY verbose\nselect coalesce(pg_catalog.current_schema(), '') as own_schema, \
     pg_catalog.current_schemas(false) as own_schemas, \
     coalesce(pg_catalog.to_regclass('schema_migration')::pg_catalog.oid, '0') as own_oid \\gset\n";
 

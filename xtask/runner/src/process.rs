@@ -14,6 +14,7 @@ use crate::interrupt::{Interrupt, TICK};
 use crate::plain_file;
 use ory_facts::diagnosis::essence;
 use ory_facts::secrets::Secrets;
+use ory_facts::sqlstate;
 
 /// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
 /// secrets travel there or on standard input.
@@ -221,7 +222,8 @@ impl Invocation {
     /// The error for a captured run.
     pub fn error(&self, output: &Output, secrets: &Secrets) -> CommandError {
         let text = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<_> = text.lines().map(|line| secrets.mask(line)).collect();
+        let lines = text.lines().filter_map(|line| Some(secrets.mask(&sqlstate::tidy(line)?)));
+        let lines: Vec<_> = lines.collect();
         CommandError {
             command: self.name(),
             status: output.status.code(),

@@ -26,7 +26,7 @@ use crate::arguments::{Databases, Images};
 use crate::plan::{self, Step};
 use crate::stand_in;
 use ory_environment::context::{Context, Options};
-use ory_environment::postgres::MayCreate;
+use ory_environment::creation::MayCreate;
 use ory_environment::services::{self, Stopped};
 use ory_environment::store::{self, Store};
 use ory_facts::instance::Instance;

@@ -8,6 +8,7 @@ use ory_environment::context::Context;
 use ory_environment::convergence;
 use ory_environment::diagnosis;
 use ory_environment::drift;
+use ory_environment::pooler;
 use ory_environment::postgres;
 use ory_environment::readiness;
 use ory_environment::replicas::Replicas;
@@ -79,7 +80,7 @@ pub fn databases(cx: &Context, containers: &[Container]) -> Option<Vec<Finding>>
 fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
     let subject = deployment.product.name();
     let client = postgres::client_image(cx);
-    if deployment.server.is_none() && !cx.image(&client).is_ok_and(|image| image.is_some()) {
+    if pooler::server_of(cx, deployment).is_none() && !cx.image(&client).is_ok_and(|image| image.is_some()) {
         let message = format!("its server isn't asked: {client}, which has psql, isn't here");
         let fix = format!("docker pull {}, or name one that is here in XTASK_POSTGRES_IMAGE", quote(&client));
         return vec![Finding::warning(subject, message, fix)];

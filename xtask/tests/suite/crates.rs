@@ -55,6 +55,6 @@ fn a_file_has_one_idea_and_a_crate_is_small() {
                 total += lines;
             }
         }
-        assert!(total <= 7000, "{source} has {total} lines");
+        assert!(total <= 8000, "{source} has {total} lines");
     }
 }

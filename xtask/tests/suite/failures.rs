@@ -12,6 +12,7 @@ scenarios_once! {
     five_causes_of_already_exists
     a_service_that_does_not_start
     a_server_that_serves_before_it_is_migrated
+    a_server_that_speaks_french_has_the_same_causes
 }
 
 /// A failure of a command, and what its hint says.
@@ -299,4 +300,34 @@ fn a_server_that_serves_before_it_is_migrated(compose: Compose) {
             case.then_its_hint_repairs();
         });
     }
+}
+
+fn a_server_that_speaks_french_has_the_same_causes(compose: Compose) {
+    let stack = Stack::new(compose);
+    let environment = "POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:?is not set";
+    let french = format!("LANG: C.UTF-8\n      LANGUAGE: fr\n      {environment}");
+    stack.project.replace("docker-compose.yml", environment, &french);
+    stack.run("up").exits(0);
+    let said = docker(&["logs", &stack.container("db").1]);
+    assert!(said.contains("PostgreSQL") || said.is_empty(), "{said}");
+    for (sql, message) in [
+        ("alter role keto nologin", "the role keto may not log in"),
+        ("alter role keto password 'another'", "`db` knows no role keto with the password of keto's DSN"),
+        ("alter database keto allow_connections false", "the database keto takes no connections"),
+        (
+            "revoke connect on database keto from public, keto",
+            "the role keto may not connect to the database keto",
+        ),
+    ] {
+        let before = stack.sql("postgres", "select rolpassword from pg_authid where rolname = 'keto'");
+        stack.sql("postgres", "alter database keto owner to postgres");
+        stack.sql("postgres", sql);
+        let failed = stack.run("migrate-keto").exits(1).says(message).says("hint: ");
+        assert!(!failed.stderr.contains("permission denied for database"), "it speaks English: {failed}");
+        stack.sql("postgres", "alter role keto login; alter database keto allow_connections true");
+        stack.sql("postgres", &format!("alter role keto password '{}'", before.trim()));
+        stack.sql("postgres", "grant connect on database keto to public; alter database keto owner to keto");
+    }
+    stack.sql("keto", "drop table schema_migration");
+    stack.run("migrate-keto").exits(1).says("has lost what was applied: schema_migration");
 }

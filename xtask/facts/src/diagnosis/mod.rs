@@ -8,6 +8,7 @@ mod evidence;
 #[cfg(test)]
 mod recorded;
 mod schema;
+mod state;
 
 pub use essence::{essence, is_detail};
 pub use evidence::Evidence;
@@ -81,12 +82,14 @@ const NOISE: [&str; 4] = [
 ];
 
 fn is_noise(line: &str) -> bool {
-    NOISE.iter().any(|noise| line.contains(noise))
+    let is_first_run = line.contains("schema_migration") && line.contains("SQLSTATE 42P01");
+    is_first_run || NOISE.iter().any(|noise| line.contains(noise))
 }
 
 /// Whether a line that a server prints while it tries to connect names a cause that stays.
 pub fn is_permanent(line: &str) -> bool {
-    let rows = || tables(Speaker::Product(Product::Kratos)).into_iter().flatten();
+    let speaker = Speaker::Product(Product::Kratos);
+    let rows = || tables(speaker).into_iter().chain([state::ROWS]).flatten();
     // Nearly all of 5,800 lines fit no row: few rows are enough to see it.
     fitting(rows().filter(|row| row.stays), line).next().is_some()
         && fitting(rows(), line).next().is_some_and(|(row, _)| row.stays)
@@ -101,6 +104,8 @@ pub fn is_retry(line: &str) -> bool {
 pub fn is_without_snapshot(text: &str) -> bool {
     text.contains("invalid snapshot identifier")
         || (text.contains("snapshot \"") && text.contains("\" does not exist"))
+        // In whatever language, this is the query that failed.
+        || text.contains("SET TRANSACTION SNAPSHOT")
 }
 
 /// The cause of a failure, none where no row fits. The last lines count most: what is before them may be of an
@@ -142,7 +147,9 @@ fn tables(speaker: Speaker) -> Vec<&'static [Row]> {
 /// What only counts where no line says more.
 fn last_resorts(speaker: Speaker) -> Vec<&'static [Row]> {
     match speaker {
-        Speaker::Product(_) => vec![configuration::LAST, database::LAST, schema::LAST, engine::LAST],
+        Speaker::Product(_) => {
+            vec![configuration::LAST, database::LAST, schema::LAST, state::ROWS, state::RIGHT, engine::LAST]
+        }
         Speaker::Engine | Speaker::Database => vec![engine::LAST],
     }
 }

@@ -236,11 +236,4 @@ pub const LAST: &[Row] = &[
         hint: "cargo xtask repair {product}",
         ..ROW
     },
-    Row {
-        id: "right",
-        any: &["SQLSTATE 42501", "ERROR:  permission denied"],
-        message: "the role {role} lacks rights in the database {database}",
-        hint: "{psql} -c 'alter database \"{database}\" owner to \"{role}\"'",
-        ..ROW
-    },
 ];

@@ -53,7 +53,7 @@ pub(crate) fn values(deployed: &Deployed, key: &str) -> (String, Vec<Yaml>) {
     if let Some(text) = deployed.serve.environment.get(&variable).filter(|text| !text.is_empty()) {
         return (variable, text.split(',').map(|part| Yaml::String(part.into())).collect());
     }
-    for (file, config) in settings::of(deployed.product, deployed.serve).into_iter().rev() {
+    for (file, config) in settings::of(deployed.product.kind, deployed.serve).into_iter().rev() {
         let found = match &config["secrets"][key] {
             Yaml::Array(values) => values.clone(),
             Yaml::BadValue | Yaml::Null => continue,
