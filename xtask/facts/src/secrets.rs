@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::secret_names::{Sureness, sureness};
+use crate::secret_names::{Sureness, may_be_sure, sureness};
 
 /// The values that may not appear in any output.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +100,7 @@ fn is_secret_name(before: &str) -> bool {
     let mut keys =
         path.split('.').rev().filter(|key| !key.is_empty() && !key.bytes().all(|b| b.is_ascii_digit()));
     let last = keys.next().unwrap_or_default();
-    path.starts_with("secrets.") || path == "dsn" || sureness(last) == Sureness::Sure
+    path.starts_with("secrets.") || path == "dsn" || (may_be_sure(last) && sureness(last) == Sureness::Sure)
 }
 
 /// How long is what stands before the value, and the value.

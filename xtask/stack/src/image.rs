@@ -1,5 +1,7 @@
 //! What the name of an image tells.
 
+use ory_facts::product::Product;
+
 /// The last part of an image's name: `kratos` of `registry/oryd/kratos:v26.2.0@sha256:...`.
 pub fn name(image: &str) -> &str {
     let image = image.split('@').next().unwrap_or(image);
@@ -16,8 +18,8 @@ pub fn tag(image: &str) -> Option<&str> {
 /// Whether it has the name of one of Ory's own open-source images.
 pub fn is_orys(image: &str) -> bool {
     let registries = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
-    let name = registries.iter().find_map(|registry| image.strip_prefix(registry)).unwrap_or(image);
-    name.starts_with("oryd/")
+    let path = registries.iter().find_map(|registry| image.strip_prefix(registry)).unwrap_or(image);
+    path.starts_with("oryd/") && Product::named(name(image)).is_some()
 }
 
 /// Whether the image behind the name may be another one tomorrow, of another major version among others.
@@ -49,6 +51,16 @@ mod tests {
         let image = "registry:5000/oryd/kratos:v26.2.0@sha256:cafe";
         assert_eq!((name(image), tag(image)), ("kratos", Some("v26.2.0")));
         assert_eq!((name("registry:5000/kratos"), tag("registry:5000/kratos")), ("kratos", None));
+    }
+
+    #[test]
+    fn an_image_of_orys_own_is_known_by_its_whole_name() {
+        for image in ["oryd/kratos", "docker.io/oryd/hydra:v26.2.0", "oryd/keto:v26.2.0@sha256:cafe"] {
+            assert!(is_orys(image), "{image}");
+        }
+        for image in ["kratos", "shop/oryd/kratos", "registry.example.com/oryd/kratos", "oryd/kratos-selfservice-ui-node"] {
+            assert!(!is_orys(image), "{image}");
+        }
     }
 
     #[test]

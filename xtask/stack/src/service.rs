@@ -190,6 +190,13 @@ impl Service {
         is_plain.then_some((program, is_shell))
     }
 
+    /// Takes the name that Compose gives its container, where the stack gives none: other containers reach it by that too.
+    pub(crate) fn is_called(&mut self, project: &str, separator: char) {
+        if self.container_name.is_none() {
+            self.hosts.push(format!("{project}{separator}{}{separator}1", self.name));
+        }
+    }
+
     /// Whether other containers reach it by this name.
     pub fn is_reached_by(&self, host: &str) -> bool {
         self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
@@ -351,5 +358,8 @@ mod tests {
         let service = service("{container_name: pg, networks: {default: {aliases: [postgresd]}}}");
         assert!(["kratos", "pg", "postgresd"].iter().all(|host| service.is_reached_by(host)));
         assert!(!service.is_reached_by("db"));
+        let mut unnamed = self::service("{}");
+        unnamed.is_called("shop", '-');
+        assert!(unnamed.is_reached_by("shop-kratos-1") && unnamed.is_reached_by("KRATOS"));
     }
 }

@@ -97,6 +97,7 @@ impl Stack {
             // Compose's own name for what it builds.
             service.image.get_or_insert(format!("{project}{separator}{}", service.name));
         }
+        services.values_mut().for_each(|service| service.is_called(&project, separator));
         let declared = |kind: &str| {
             let pairs = config[kind].as_hash().into_iter().flatten();
             pairs.filter_map(|(name, yaml)| Some((scalar(name)?, yaml))).collect::<Vec<_>>()
