@@ -6,6 +6,7 @@ use ory_facts::instance::Instance;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
+use crate::pooler;
 use crate::postgres;
 
 /// A database, or a schema of it, and the products in it.
@@ -18,13 +19,14 @@ pub struct Store<'a> {
 
 /// What these products are in, as their DSNs tell. A product that shares the place with one of them comes with it.
 pub fn of<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
-    find(cx, products, |store| store.first_schema())
+    find(cx, products, cx.stack.readable().collect(), |store| store.first_schema())
 }
 
-/// The same as PostgreSQL tells, once the servers run: of the schemas that a search_path names, it passes over those that
+/// The same as PostgreSQL tells, once the servers run: past a pooler, where there is one, and of the schemas that a search_path names, it passes over those that
 /// aren't there.
 pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
-    find(cx, products, |store| {
+    let past = cx.stack.readable().map(|deployment| pooler::past(cx, deployment)).collect();
+    find(cx, products, past, |store| {
         let ask = store.main().and_then(|main| postgres::as_product(cx, main, &[]));
         let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read(&cx.secrets));
         // Where it can't be asked, or none is there, it is the one that will be made.
@@ -36,6 +38,7 @@ pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'
 fn find<'a>(
     cx: &'a Context,
     products: &[Instance],
+    readable: Vec<Deployment<'a>>,
     schema_of: impl Fn(&Store) -> String,
 ) -> Result<Vec<Store<'a>>> {
     // Of one that can't be read the reason is told.
@@ -43,7 +46,7 @@ fn find<'a>(
         cx.stack.deployment(*product)?;
     }
     let mut stores: Vec<Store> = vec![];
-    for deployment in cx.stack.readable() {
+    for deployment in readable {
         match stores.iter_mut().find(|store| store.has_place_of(&deployment)) {
             Some(store) => store.deployments.push(deployment),
             None => stores.push(Store { deployments: vec![deployment], schema: None }),

@@ -210,6 +210,15 @@ impl Dsn {
         Self { host: host.into(), port, more: vec![], ..self.clone() }
     }
 
+    /// The same database and login at another server, for Ory to read too.
+    pub fn at(&self, host: &str, port: u16) -> Self {
+        let text = without(&self.text, &["host", "port"]);
+        let (start, end) = (text.find("://").map_or(0, |at| at + 3), end_of_authority(&text));
+        let login = text[start..end].rfind('@').map_or("", |at| &text[start..=start + at]);
+        let text = format!("{}{login}{host}:{port}{}", &text[..start], &text[end..]);
+        Self { text, ..self.seen_at(host, port) }
+    }
+
     /// The parameters of it that only Ory's enterprise builds read.
     pub fn of_enterprise(&self) -> Option<&str> {
         self.parameters.iter().map(|(name, _)| name.as_str()).find(|name| name.starts_with("pool_"))

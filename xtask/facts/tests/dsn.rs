@@ -206,3 +206,16 @@ fn another_database_or_login_is_the_one_that_counts() {
 fn printing_a_dsn_does_not_print_its_password() {
     assert_eq!(format!("{:?}", parse("postgres://a:geheim@db/d")), "a@db:5432/d");
 }
+
+#[test]
+fn at_another_server_all_but_the_server_stays() {
+    for (text, other) in [
+        ("postgres://a:b%40@pool:6432/d?sslmode=disable", "postgres://a:b%40@db:5432/d?sslmode=disable"),
+        ("postgres://a:b@one:1,two:2/d", "postgres://a:b@db:5432/d"),
+        ("postgres:///d?host=/run/pg&port=6432&user=a&password=b", "postgres://db:5432/d?user=a&password=b"),
+    ] {
+        let dsn = parse(text).at("db", 5432);
+        assert_eq!(dsn.url(), other);
+        assert_eq!(dsn, parse(other));
+    }
+}
