@@ -80,6 +80,9 @@ mod tests {
         let port = listener.local_addr().expect("an address").port();
         assert_eq!(processes_at(&[1, port])[&port].0, std::process::id());
         drop(listener);
-        assert!(processes_at(&[port]).is_empty());
+        // What another test has just started holds a copy until it is the program that it is to be.
+        while processes_at(&[port]).contains_key(&port) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 }
