@@ -66,7 +66,9 @@ pub enum Sureness {
 
 /// Whether a name isn't surely none of a secret: quickly, for thousands of lines.
 pub fn may_be_sure(name: &str) -> bool {
-    let has = |part: &str| name.as_bytes().windows(part.len()).any(|text| text.eq_ignore_ascii_case(part.as_bytes()));
+    let has = |part: &str| {
+        name.as_bytes().windows(part.len()).any(|text| text.eq_ignore_ascii_case(part.as_bytes()))
+    };
     // Each of the parts has one of these.
     name.len() >= 5 && ["secret", "pass", "credential", "key", "token", "auth"].into_iter().any(has)
 }

@@ -58,7 +58,12 @@ mod tests {
         for image in ["oryd/kratos", "docker.io/oryd/hydra:v26.2.0", "oryd/keto:v26.2.0@sha256:cafe"] {
             assert!(is_orys(image), "{image}");
         }
-        for image in ["kratos", "shop/oryd/kratos", "registry.example.com/oryd/kratos", "oryd/kratos-selfservice-ui-node"] {
+        for image in [
+            "kratos",
+            "shop/oryd/kratos",
+            "registry.example.com/oryd/kratos",
+            "oryd/kratos-selfservice-ui-node",
+        ] {
             assert!(!is_orys(image), "{image}");
         }
     }
