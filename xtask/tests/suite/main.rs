@@ -60,6 +60,7 @@ mod other_stacks_run;
 #[cfg(unix)]
 mod plans;
 #[cfg(unix)]
+mod pooled;
 mod production;
 #[cfg(unix)]
 mod round;
