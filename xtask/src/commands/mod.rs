@@ -99,13 +99,13 @@ fn products(cx: &Context, names: &[String]) -> Result<Vec<Instance>> {
 }
 
 /// The products of these names: one of Ory's stands for all that the stack has of it, a service for the one that it
-/// serves.
+/// serves or migrates.
 fn named(cx: &Context, names: &[String]) -> Result<Vec<Instance>> {
     let mut found: Vec<Instance> = Vec::new();
     for name in names {
         let kind = Product::named(name);
         let of_kind = kind.map(|kind| cx.stack.members(kind)).transpose()?.unwrap_or_default();
-        let of_service = cx.stack.services.get(name).and_then(|service| cx.stack.product_of(service));
+        let of_service = cx.stack.services.get(name).and_then(|service| cx.stack.worked_on_by(service));
         let mut all: Vec<_> = of_kind.iter().map(|members| members.product).collect();
         // A service can have the name of its kind.
         if let Some(own) = of_service {

@@ -120,6 +120,12 @@ impl Stack {
         self.told().find(serves).map(|members| members.product)
     }
 
+    /// The product that a service serves or migrates.
+    pub fn worked_on_by(&self, service: &Service) -> Option<Instance> {
+        let migrates = |members: &Members| members.migrate.name == service.name;
+        self.product_of(service).or_else(|| self.told().find(migrates).map(|members| members.product))
+    }
+
     /// The products of this stack, in the order of the migrations.
     pub fn products(&self) -> Result<Vec<Instance>> {
         let each = Product::ALL.into_iter().map(|kind| self.members(kind));
