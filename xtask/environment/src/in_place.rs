@@ -42,9 +42,9 @@ pub fn put(
         prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());
     let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     // Taken before: whoever writes to the new ones can do so as soon as they have their places.
-    let moment = |one: &Replacement| {
-        let database = if one.schema.is_some() { one.store.database() } else { &one.swap.new };
-        snapshot::moment(cx, one.store, database)
+    let moment = |one: &Replacement| match one.schema {
+        Some(_) => snapshot::moment(cx, one.store, one.store.database(), false),
+        None => snapshot::moment(cx, one.store, &one.swap.new, true),
     };
     let moments: Result<Vec<_>> = replacements.iter().map(moment).collect();
     let moments =

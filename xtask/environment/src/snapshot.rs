@@ -9,7 +9,7 @@ use ory_facts::contents::{self, Contents};
 use ory_facts::names;
 use ory_facts::rows;
 use ory_facts::sql::identifier;
-use ory_facts::tables::{self, MOMENT};
+use ory_facts::tables::{self, MOMENT, NEXT};
 use xtask_runner::process::Invocation;
 use xtask_runner::session::Session;
 
@@ -129,9 +129,10 @@ pub fn written_since(
     Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
 }
 
-/// The moment, for [`written_since`].
-pub fn moment(cx: &Context, store: &Store, database: &str) -> Result<String> {
-    Ok(ask(cx, store, database, store.schema.as_deref(), format!("{MOMENT};\n"))?.trim().into())
+/// The moment, for [`written_since`]. `is_new`: nobody else has connected to that database yet.
+pub fn moment(cx: &Context, store: &Store, database: &str, is_new: bool) -> Result<String> {
+    let moment = if is_new { NEXT } else { MOMENT };
+    Ok(ask(cx, store, database, store.schema.as_deref(), format!("{moment};\n"))?.trim().into())
 }
 
 fn ask(cx: &Context, store: &Store, database: &str, schema: Option<&str>, script: String) -> Result<String> {

@@ -7,6 +7,9 @@ use crate::sql::literal;
 /// Asks for the moment: what is written by a transaction of this number or a later one wasn't there yet.
 pub const MOMENT: &str = "select txid_snapshot_xmin(txid_current_snapshot()) % 4294967296";
 
+/// The same where only who connects from now on can write: whoever is in the middle of something elsewhere doesn't count.
+pub const NEXT: &str = "select txid_snapshot_xmax(txid_current_snapshot()) % 4294967296";
+
 /// The schema of relations `c`, and which of them are meant.
 pub fn own(schema: Option<&str>) -> String {
     let within = schema.map_or_else(String::new, |schema| format!(" and n.nspname = {}", literal(schema)));

@@ -3,7 +3,6 @@
 //! XTASK_TEST_SWEEP=all loses each row of each product once, in their order.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use crate::data_ground::TABLES;
 use crate::stack::{Compose, OLD, SERVERS, Stack, is_real, scenarios_once};
@@ -156,9 +155,7 @@ fn a_row_lost_before_an_upgrade_is_named_and_the_upgrade_goes_on_after_it_is_put
 fn a_migration_that_a_release_brought_late_is_applied(compose: Compose) {
     let stack = Stack::new(compose);
     stack.run_release(OLD, "up").exits(0);
-    let start = Instant::now();
     stack.run("migrate-all").exits(0);
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     // One that no list has: it is as before that release, and the next one is applied.
     let (version, index) = match is_real() {
         true => ("20250708190000000001", "identities_nid_external_id_idx"),
