@@ -15,6 +15,7 @@ use ory_facts::backup::{
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
 use ory_facts::sql;
+use ory_facts::sqlstate;
 use ory_stack::backup_key;
 use ory_stack::encryption;
 use ory_stack::partial::{self, Partial};
@@ -173,7 +174,9 @@ fn explain_version(error: anyhow::Error) -> anyhow::Error {
 fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let denied = text.split_once("permission denied for ").and_then(|(_, what)| what.lines().next());
-    let Some((kind, name)) = denied.and_then(|what| what.trim().split_once(' ')) else { return error };
+    let Some((kind, name)) = denied.and_then(|what| sqlstate::without(what).trim().split_once(' ')) else {
+        return error;
+    };
     let Some(main) = store.deployments.first() else { return error };
     let (role, database, name) = (&main.dsn.user, store.database(), name.trim_end_matches('.'));
     let message =

@@ -15,6 +15,11 @@ pub fn tidy(line: &str) -> Option<String> {
     }
 }
 
+/// A text without the code behind it.
+pub fn without(text: &str) -> &str {
+    text.split_once(" (SQLSTATE ").map_or(text, |(text, _)| text)
+}
+
 /// Whether a text has an error of one of these codes.
 pub fn has(text: &str, codes: &[&str]) -> bool {
     codes.iter().any(|code| text.contains(&format!("SQLSTATE {code}")))
@@ -35,6 +40,12 @@ fn is_location(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_named_at_the_end_of_a_line_has_no_code() {
+        assert_eq!(without("table orders (SQLSTATE 42501)"), "table orders");
+        assert_eq!(without("table orders"), "table orders");
+    }
 
     #[test]
     fn a_code_is_told_in_every_language() {

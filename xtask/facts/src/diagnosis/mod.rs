@@ -15,6 +15,7 @@ pub use evidence::Evidence;
 
 use crate::product::Product;
 use crate::sql::{identifier, name};
+use crate::sqlstate;
 use evidence::Asked;
 
 /// Who printed the text: the same words mean another thing from a server of Ory than from the engine.
@@ -180,7 +181,7 @@ fn stars<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
         if at == 0 {
             return None;
         }
-        found.push(&rest[..at]);
+        found.push(sqlstate::without(&rest[..at]));
         rest = &rest[at + piece.len()..];
     }
     Some(found)
