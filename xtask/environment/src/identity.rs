@@ -131,9 +131,10 @@ fn ask(engine: &Engine, options: &Options, id: &str, program: &str) -> Option<Id
     let run = ["run", "--rm", "--name", &name, "--network", "none", "--entrypoint", program, id, "version"];
     let output = engine.docker(run).until(&options.interrupt, Some(WAIT)).output();
     match output {
-        // 125: the engine itself failed. 126, 127: there is no such program.
+        // 125: the engine itself failed. 126: the program can't be run here. 127: there is none.
         Ok(output) => match output.status.code() {
-            Some(125) | None => None,
+            Some(125 | 126) | None => None,
+            Some(_) if String::from_utf8_lossy(&output.stderr).contains("exec format error") => None,
             Some(0) => Some(Identity::read(&String::from_utf8_lossy(&output.stdout))),
             Some(_) => Some(Identity::Other),
         },

@@ -145,6 +145,11 @@ impl Stack {
         };
         let members = everything.members(product).unwrap_or_default();
         match members.iter().flat_map(|members| &members.serve).next() {
+            Some(service) if service.profiles.is_empty() => format!(
+                "{product}: not in this stack; the image of `{}` doesn't tell a version as Ory's do (if it is one: \
+                 labels: {{xtask.product: {product}}})",
+                service.name
+            ),
             Some(service) => format!(
                 "{product}: not in this stack; its service `{}` is in the inactive profile {}",
                 service.name,
