@@ -8,7 +8,8 @@ use ory_stack::service::Service;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::process::{CommandError, Invocation};
 
-use crate::postgres::MAINTENANCE_DATABASE;
+/// The database that every server has, to connect to while others are made and removed.
+pub const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// What the name of a command says that runs as one.
 const AS: &str = "as the administrator";

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::whereabouts;
+use crate::podman;
 use ory_facts::secrets::Secrets;
 use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
@@ -71,7 +71,7 @@ impl Engine {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
-        if whereabouts::is_podman(&docker) {
+        if podman::is_podman(&docker) {
             let message = "the program `docker` is Podman, whose own client xtask and Compose can't use";
             return Err(Failure::new(Exit::Missing, message).hint(REMEDY.podman).into());
         }

@@ -25,6 +25,7 @@ pub mod new_dsns;
 pub mod one_off;
 pub mod others;
 pub mod outside;
+mod podman;
 pub mod pooler;
 pub mod postgres;
 mod probe;

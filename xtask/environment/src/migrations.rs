@@ -28,10 +28,15 @@ pub enum Outcome {
 
 /// How a product's database stands to its image, as it was looked at, else as it is now.
 pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
-    let seen = cx.known.applied(deployment.product);
-    let applied = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
+    let applied = applied(cx, deployment)?;
     let carried = carried::of(cx, deployment)?;
     Ok(State { others: others(cx, deployment, &applied), ..State::new(applied, carried) })
+}
+
+/// What a product's database has, as it was looked at, else as it is now.
+fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
+    let seen = cx.known.applied(deployment.product);
+    seen.map_or_else(|| postgres::applied(cx, deployment), Ok)
 }
 
 /// What the images of the products carry that have their rows in the same table; of one that can't be asked, all that is
@@ -60,19 +65,16 @@ pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
 /// Whether what was seen already tells that there is nothing to do.
 pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> bool {
     deployments.iter().all(|deployment| {
-        let pending = cx.known.applied(deployment.product).and_then(|applied| {
-            let carried = carried::kept(cx, deployment)??;
-            State::new(applied, Some(carried)).pending()
-        });
-        pending == Some(0) && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
+        cx.known.applied(deployment.product).is_some()
+            && known_pending(cx, deployment) == Some(0)
+            && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
     })
 }
 
 /// How many migrations are pending, where that is known without starting anything.
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
     let carried = carried::kept(cx, deployment)??;
-    let applied = postgres::applied(cx, deployment).ok()?;
-    State::new(applied, Some(carried)).pending()
+    State::new(applied(cx, deployment).ok()?, Some(carried)).pending()
 }
 
 /// The lock of a database, what the database has, and what it remembers of a split.
@@ -118,8 +120,7 @@ pub fn migrate(
     let Ahead { lock, applied: before, memory } = match ahead {
         Some(ahead) => ahead,
         None => {
-            let seen = cx.known.applied(product);
-            let seen = seen.map_or_else(|| postgres::applied(cx, deployment), Ok)?;
+            let seen = applied(cx, deployment)?;
             let is_done = is_up_to_date(cx, deployment, &seen)? && !is_forced;
             if is_done && !one_off::has_container(cx, deployment)? {
                 return Ok(Outcome::UpToDate { total: state(cx, deployment)?.count() });

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 
-use crate::administrator;
+use crate::administrator::{self, MAINTENANCE_DATABASE};
 use crate::client;
 use crate::context::Context;
 use crate::pooler;
@@ -25,9 +25,6 @@ use ory_stack::stack::Deployment;
 use xtask_runner::failure::{Exit, Failure};
 use xtask_runner::interrupt::Interrupt;
 use xtask_runner::process::Invocation;
-
-/// The database that every server has, to connect to while others are made and removed.
-pub const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// Where psql runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::administrator::MAINTENANCE_DATABASE;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::pooler;
-use crate::postgres::{self, MAINTENANCE_DATABASE};
+use crate::postgres;
 use crate::store::Store;
 use ory_facts::instance::Instance;
 use ory_facts::sql::{identifier, literal};

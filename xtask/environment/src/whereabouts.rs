@@ -1,9 +1,8 @@
-//! Where the engine is, seen from this machine, and what the program is that speaks to it.
+//! Where the engine is, seen from this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ory_facts::secrets::Secrets;
-use xtask_runner::process::Invocation;
 
 use crate::compose::Engine;
 
@@ -41,17 +40,4 @@ fn has_context() -> bool {
     let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
     let config = folder.and_then(|folder| std::fs::read_to_string(folder.join("config.json")).ok());
     std::env::var_os("DOCKER_CONTEXT").is_some() || config.is_some_and(|text| text.contains("currentContext"))
-}
-
-/// Whether a program that is called `docker` is Podman: a link to it, or the script of the package podman-docker.
-pub fn is_podman(docker: &Path) -> bool {
-    let target = docker.canonicalize().unwrap_or_else(|_| docker.into());
-    let is_link = target.file_name().is_some_and(|name| name.to_string_lossy().starts_with("podman"));
-    let is_short = target.metadata().is_ok_and(|metadata| metadata.len() < 4096);
-    let has_name = || std::fs::read_to_string(&target).is_ok_and(|text| text.contains("podman"));
-    if !(is_link || is_short && has_name()) {
-        return false;
-    }
-    let version = Invocation::new(docker.as_os_str(), Path::new(".")).arg("--version").output();
-    version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("podman"))
 }

@@ -106,11 +106,11 @@ fn named(cx: &Context, names: &[String]) -> Result<Vec<Instance>> {
         let kind = Product::named(name);
         let of_kind = kind.map(|kind| cx.stack.members(kind)).transpose()?.unwrap_or_default();
         let of_service = cx.stack.services.get(name).and_then(|service| cx.stack.worked_on_by(service));
-        let mut all: Vec<_> = of_kind.iter().map(|members| members.product).collect();
         // A service can have the name of its kind.
-        if let Some(own) = of_service {
-            all = vec![own];
-        }
+        let mut all: Vec<_> = match of_service {
+            Some(own) => vec![own],
+            None => of_kind.iter().map(|members| members.product).collect(),
+        };
         if all.is_empty() {
             let message = kind.map_or_else(|| format!("the stack has no product {name}"), |k| cx.absence(k));
             let known = cx.stack.products()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

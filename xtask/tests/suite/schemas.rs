@@ -294,18 +294,7 @@ fn a_schema_of_the_administrators_is_replaced_again_and_again(compose: Compose) 
     let shared = split(compose);
     let stack = &shared.stack;
     // The usual cure for PostgreSQL 15: rights, not ownership.
-    shared.sql(
-        "create role keto login password 'Geheim1'; grant usage, create on schema keto to keto;
-         do $$ declare t text; begin for t in select format('%I.%I', schemaname, tablename) from pg_tables
-           where schemaname = 'keto' loop execute format('alter table %s owner to keto', t); end loop; end $$",
-    );
-    let env = stack.project.read(".env");
-    let as_keto = |line: &str| match line.starts_with("KETO_DSN=") {
-        true => line.replace("acme:secret@", "keto:Geheim1@") + "\n",
-        false => format!("{line}\n"),
-    };
-    stack.project.write(".env", &env.lines().map(as_keto).collect::<String>());
-    stack.run("up").exits(0);
+    shared.give_keto_a_role("grant usage, create on schema keto to keto");
     let rights = "select nspacl, pg_get_userbyid(nspowner) from pg_namespace where nspname = 'keto'";
     let (before, had) = (rows(stack, "acme"), shared.sql(rights));
     for command in ["backup keto --verify", "restore latest keto --yes", "restore latest keto --yes"] {

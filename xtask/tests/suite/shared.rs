@@ -54,6 +54,22 @@ impl Shared {
         self.stack.sql("acme", sql)
     }
 
+    /// Gives Keto a role of its own in the shared database, with these rights, and its tables.
+    pub fn give_keto_a_role(&self, rights: &str) {
+        self.sql(&format!(
+            "create role keto login password 'Geheim1'; {rights};
+             do $$ declare t text; begin for t in select format('%I.%I', schemaname, tablename) from pg_tables
+               where schemaname = 'keto' loop execute format('alter table %s owner to keto', t); end loop; end $$"
+        ));
+        let env = self.stack.project.read(".env");
+        let as_keto = |line: &str| match line.starts_with("KETO_DSN=") {
+            true => line.replace("acme:secret@", "keto:Geheim1@") + "\n",
+            false => format!("{line}\n"),
+        };
+        self.stack.project.write(".env", &env.lines().map(as_keto).collect::<String>());
+        self.stack.run("up").exits(0);
+    }
+
     /// As plain Compose starts them.
     fn serve_as_others_do(&self) {
         let of_xtask = self.stack.command("v26.2.0", "status");

@@ -23,6 +23,37 @@ const NO_RIGHT: &[&str] = &[
     "must be owner of * *",
 ];
 
+/// What is there already is another product's: told by the text here, and by the code alone in `state`.
+pub(super) const SHARED: Row = Row {
+    id: "shared-schema",
+    any: EXISTS,
+    when: Some(evidence::is_of_others),
+    message: "the schema {schema} of the database {database} has the tables of {products}: {product} needs its own",
+    hint: "cargo xtask split, which gives each its own; rows are copied and compared",
+    ..ROW
+};
+
+/// What is there already was made by what a lost row had noted; see [`SHARED`].
+pub(super) const ROW_LOST: Row = Row {
+    id: "row-lost",
+    any: EXISTS,
+    when: Some(evidence::lost_a_row),
+    message: "schema_migration of the database {database} has lost the row {version}: later ones are there",
+    hint: "cargo xtask repair {product}",
+    ..ROW
+};
+
+/// The same of all rows.
+pub(super) const BOOKKEEPING_LOST: Row = Row {
+    id: "bookkeeping-lost",
+    any: EXISTS,
+    when: Some(evidence::lost_its_rows),
+    message: "the database {database} has {product}'s tables, and has lost what was applied: schema_migration",
+    hint: "restore that table from a backup: {restore} -t schema_migration -I schema_migration_version_idx \
+           -I schema_migration_version_self_idx < {dump}",
+    ..ROW
+};
+
 pub const ROWS: &[Row] = &[
     Row {
         id: "other-run",
@@ -56,14 +87,7 @@ pub const ROWS: &[Row] = &[
         hint: "cargo xtask repair {product}",
         ..ROW
     },
-    Row {
-        id: "shared-schema",
-        any: EXISTS,
-        when: Some(evidence::is_of_others),
-        message: "the schema {schema} of the database {database} has the tables of {products}: {product} needs its own",
-        hint: "cargo xtask split, which gives each its own; rows are copied and compared",
-        ..ROW
-    },
+    SHARED,
     Row {
         id: "application-tables",
         any: EXISTS,
@@ -72,23 +96,8 @@ pub const ROWS: &[Row] = &[
         hint: "cargo xtask split, which gives each its own; rows are copied and compared",
         ..ROW
     },
-    Row {
-        id: "row-lost",
-        any: EXISTS,
-        when: Some(evidence::lost_a_row),
-        message: "schema_migration of the database {database} has lost the row {version}: later ones are there",
-        hint: "cargo xtask repair {product}",
-        ..ROW
-    },
-    Row {
-        id: "bookkeeping-lost",
-        any: EXISTS,
-        when: Some(evidence::lost_its_rows),
-        message: "the database {database} has {product}'s tables, and has lost what was applied: schema_migration",
-        hint: "restore that table from a backup: {restore} -t schema_migration -I schema_migration_version_idx \
-               -I schema_migration_version_self_idx < {dump}",
-        ..ROW
-    },
+    ROW_LOST,
+    BOOKKEEPING_LOST,
     Row {
         id: "tables-half-dropped",
         any: EXISTS,

@@ -1,6 +1,6 @@
 //! What PostgreSQL's own code says where no line is known: in another language the causes are the same.
 
-use super::{ROW, Row, evidence};
+use super::{ROW, Row, evidence, schema};
 
 pub const ROWS: &[Row] = &[
     Row {
@@ -39,7 +39,7 @@ pub const ROWS: &[Row] = &[
         id: "other-run",
         any: &["pg_*SQLSTATE 23505", "schema_migration*SQLSTATE 23505"],
         message: "another migration of {product} ran at the same time",
-        hint: "cargo xtask migrate-{product}",
+        hint: "{migrate}",
         ..ROW
     },
     Row {
@@ -54,17 +54,10 @@ pub const ROWS: &[Row] = &[
         any: EXISTS,
         when: Some(evidence::is_doubled),
         message: "another migration of {product} ran at the same time: {other}",
-        hint: "cargo xtask migrate-{product}",
+        hint: "{migrate}",
         ..ROW
     },
-    Row {
-        id: "shared-schema",
-        any: EXISTS,
-        when: Some(evidence::is_of_others),
-        message: "the schema {schema} of the database {database} has the tables of {products}: {product} needs its own",
-        hint: "cargo xtask split, which gives each its own; rows are copied and compared",
-        ..ROW
-    },
+    Row { any: EXISTS, ..schema::SHARED },
     Row {
         id: "application-tables",
         any: EXISTS,
@@ -73,23 +66,8 @@ pub const ROWS: &[Row] = &[
         hint: "cargo xtask split, which gives each its own; rows are copied and compared",
         ..ROW
     },
-    Row {
-        id: "row-lost",
-        any: EXISTS,
-        when: Some(evidence::lost_a_row),
-        message: "schema_migration of the database {database} has lost the row {version}: later ones are there",
-        hint: "cargo xtask repair {product}",
-        ..ROW
-    },
-    Row {
-        id: "bookkeeping-lost",
-        any: EXISTS,
-        when: Some(evidence::lost_its_rows),
-        message: "the database {database} has {product}'s tables, and has lost what was applied: schema_migration",
-        hint: "restore that table from a backup: {restore} -t schema_migration -I schema_migration_version_idx \
-               -I schema_migration_version_self_idx < {dump}",
-        ..ROW
-    },
+    Row { any: EXISTS, ..schema::ROW_LOST },
+    Row { any: EXISTS, ..schema::BOOKKEEPING_LOST },
     Row {
         id: "tables-half-dropped",
         any: EXISTS,
@@ -147,7 +125,7 @@ pub const ROWS: &[Row] = &[
         id: "lock",
         any: &["SQLSTATE 55P03", "SQLSTATE 40P01"],
         message: "another session had tables of {database} locked, for longer than {product} waits",
-        hint: "cargo xtask migrate-{product}",
+        hint: "{migrate}",
         ..ROW
     },
     Row {

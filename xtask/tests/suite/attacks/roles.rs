@@ -251,19 +251,7 @@ fn plant(shared: &Shared, schema: &str, role: &str) {
 fn no_code_in_a_schema_runs_as_the_administrator(compose: Compose) {
     let shared = schemas(compose);
     let stack = &shared.stack;
-    shared.sql(
-        "create role keto login password 'Geheim1'; alter schema keto owner to keto;
-         grant create on database acme to keto;
-         do $$ declare t text; begin for t in select format('%I.%I', schemaname, tablename) from pg_tables
-           where schemaname = 'keto' loop execute format('alter table %s owner to keto', t); end loop; end $$",
-    );
-    let env = stack.project.read(".env");
-    let as_keto = |line: &str| match line.starts_with("KETO_DSN=") {
-        true => line.replace("acme:secret@", "keto:Geheim1@") + "\n",
-        false => format!("{line}\n"),
-    };
-    stack.project.write(".env", &env.lines().map(as_keto).collect::<String>());
-    stack.run("up").exits(0);
+    shared.give_keto_a_role("alter schema keto owner to keto; grant create on database acme to keto");
     plant(&shared, "keto", "keto");
     for command in
         ["backup --verify keto", "restore latest keto --yes", "reset keto --yes", "restore latest keto --yes"]
