@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ory_environment::backup;
 use ory_facts::backup::{MANIFEST, MANIFEST_SUM};
+use ory_ops::backup;
 
 use crate::end_to_end::rows_of_a_user;
 use crate::project::outcome;

@@ -33,28 +33,3 @@ fn git_ignores_secrets_and_data() {
     outcome(Command::new("git").args(["check-ignore", "--quiet", ".env.example"]).current_dir(workspace()))
         .exits(1);
 }
-
-#[test]
-fn a_file_has_one_idea_and_a_crate_is_small() {
-    for part in ["", "environment/", "facts/", "stack/", "runner/"] {
-        let source = format!("xtask/{part}src");
-        let mut folders = vec![workspace().join(&source)];
-        let mut total = 0;
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let text = std::fs::read_to_string(&path).expect("a file");
-                let lines = text.lines().count();
-                assert!(lines <= 400, "{} has {lines} lines", path.display());
-                let is_told = text.starts_with("//! ") || text.starts_with("-- ");
-                assert!(is_told, "{} doesn't say its idea first", path.display());
-                total += lines;
-            }
-        }
-        assert!(total <= 8000, "{source} has {total} lines");
-    }
-}

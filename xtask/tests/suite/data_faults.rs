@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ory_environment::backup;
+use ory_ops::backup;
 
 use crate::data_ground::{
     AIMS, Aim, Holder, TABLES, damaged, folders, hit, partial, start, wait_until_ready,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ory_environment::backup;
+use ory_ops::backup;
 
 use crate::ground::{Ended, Ground, Run};
 use crate::random::Random;

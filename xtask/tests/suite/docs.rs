@@ -111,32 +111,6 @@ fn no_other_command_line_is_in_the_documents_than_those_listed() {
 }
 
 #[test]
-fn the_map_of_the_crate_has_every_file() {
-    let text = std::fs::read_to_string(workspace().join("CONTRIBUTING.md")).expect("a document");
-    let map = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(".rs` |"));
-    let mut map: Vec<_> = map.map(|(name, _)| format!("{name}.rs")).collect();
-    let names = |source: &str, folder: &str| {
-        let entries = std::fs::read_dir(workspace().join(source)).expect("a folder");
-        let names = entries.map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.ends_with(".rs")).map(|name| format!("{folder}{name}")).collect::<Vec<_>>()
-    };
-    let mut files = [
-        names("xtask/src", ""),
-        names("xtask/src/commands", "commands/"),
-        names("xtask/src/doctor", "doctor/"),
-        names("xtask/environment/src", "environment/"),
-        names("xtask/facts/src", "facts/"),
-        names("xtask/stack/src", "stack/"),
-        names("xtask/stack/src/checks", "stack/checks/"),
-        names("xtask/runner/src", "runner/"),
-    ]
-    .concat();
-    map.sort();
-    files.sort();
-    assert_eq!(map, files);
-}
-
-#[test]
 fn both_languages_have_the_same_sections_and_commands() {
     assert_eq!(command_lines("docs/guide.fr.md"), command_lines("docs/guide.en.md"));
     let levels = |file: &str| {

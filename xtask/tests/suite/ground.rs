@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::project::workspace;
 use crate::stack::{Compose, NEW, Stack, docker};
-use xtask_runner::own_folder;
+use ory_runner::own_folder;
 
 pub const PRODUCTS: [&str; 3] = ["kratos", "hydra", "keto"];
 

@@ -52,6 +52,7 @@ mod fake;
 mod faults;
 #[cfg(unix)]
 mod ground;
+mod house;
 #[cfg(unix)]
 mod interrupted;
 #[cfg(unix)]

@@ -141,7 +141,7 @@ fn a_dump_that_is_no_file_is_not_waited_for_and_not_followed() {
     let fake = Fake::new();
     let folder = fake.project.dir.join("elsewhere");
     write(&folder, &manifest("stack", "2026-03-01T00:00:00Z", "4"), None);
-    let backup = ory_environment::backup::open(&folder).expect("a backup");
+    let backup = ory_ops::backup::open(&folder).expect("a backup");
     let dump = folder.join("keto.dump");
     let compare = || {
         let (sender, receiver) = std::sync::mpsc::channel();

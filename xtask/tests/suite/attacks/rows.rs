@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ory_environment::backup;
+use ory_ops::backup;
 
 use crate::attacks::ledger::{Writer, kept, of_dump};
 use crate::backups::newest;

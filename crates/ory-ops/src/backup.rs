@@ -1,0 +1,193 @@
+//! Backups: folders with a dump for each database and a manifest, made whole or not at all.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use ory_facts::backup::{
+    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest,
+};
+use ory_facts::diagnosis::is_without_snapshot;
+use ory_facts::digest::{Sum, fingerprint};
+use ory_facts::next::XTASK;
+use ory_facts::sql;
+use ory_facts::sqlstate;
+use ory_runner::failure::{Exit, Failure};
+use ory_stack::backup_key;
+use ory_stack::encryption;
+use ory_stack::partial::{self, Partial};
+use ory_stack::private_file::private_file;
+use ory_stack::random::random;
+use ory_stack::stack::Deployment;
+
+use crate::context::Context;
+use crate::diagnosis;
+use crate::postgres;
+use crate::snapshot::{Snapshot, application};
+use crate::store::Store;
+
+mod found;
+pub mod listing;
+
+pub use found::{Backup, all, latest, open};
+
+/// Where a stack's backups are.
+pub fn folder(cx: &Context) -> PathBuf {
+    cx.dir.join("backups")
+}
+
+/// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
+/// `is_to_verify` is marked until [`Backup::set_verified`].
+pub fn take(cx: &Context, stores: &[&Store], parent: &Path, is_to_verify: bool) -> Result<Backup> {
+    let failed = |error| cannot_write(parent, error);
+    let key = backup_key::make_key(&cx.dir)?;
+    partial::prepare(parent, parent == folder(cx)).map_err(failed)?;
+    for left in partial::remove_dead(parent, &cx.stack.project).map_err(failed)? {
+        cx.out.warn(format!("{} stays: whether its run goes on can't be told", left.display()));
+    }
+    let time = SystemTime::now();
+    let partial = Partial::new(parent, &cx.stack.project).map_err(failed)?;
+    let salt = random(32)?;
+    let mut dumps = Vec::new();
+    for store in stores {
+        // Whatever fails, pg_dump may go on in the server's container.
+        let ends = |error| cx.options.interrupt.clean_up_after(error, || end_sessions(cx, store));
+        dumps.push(dump(cx, store, &partial.path, &salt).map_err(ends)?);
+    }
+    let told = humantime::format_rfc3339_seconds(time).to_string();
+    let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps };
+    let text = manifest.write();
+    // What couldn't be read again would be no backup.
+    let sum = Manifest::sum(&text);
+    let reads = Manifest::read(text.as_bytes(), sum.as_bytes()).and_then(|_| match text.len() as u64 {
+        length if length > MANIFEST_LIMIT => Err(format!("{MANIFEST} would have {length} bytes")),
+        _ => Ok(()),
+    });
+    reads.map_err(|fault| Failure::new(Exit::Failed, format!("a backup can't be made: {fault}")))?;
+    let signature = Manifest::signature(&key, &text);
+    for (name, text) in [(MANIFEST, &text), (MANIFEST_SUM, &sum), (MANIFEST_SIGNATURE, &signature)] {
+        let path = partial.path.join(name);
+        write_whole(&path, text).map_err(|error| cannot_write(&path, error))?;
+    }
+    if is_to_verify {
+        found::mark_unverified(&partial.path).map_err(failed)?;
+    }
+    // No colon, which Windows has in no name.
+    let name = manifest.time.replace(':', "-");
+    let folder = partial.keep(&name).map_err(failed)?;
+    Ok(Backup { folder, manifest, text, signature: Some(signature) })
+}
+
+fn cannot_write(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let failure = Failure::new(Exit::Failed, format!("{} can't be written", path.display()));
+    error.into().context(failure.hint("free some space, or name another folder: {XTASK} backup --output DIR"))
+}
+
+fn end_sessions(cx: &Context, store: &Store) -> Result<()> {
+    postgres::end_sessions(cx, store.main()?, &application(cx, store))
+}
+
+/// Dumps a store, counted in the same snapshot.
+fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> {
+    let names = store.names(", ");
+    let failed = |error| match store.main() {
+        Ok(deployment) => diagnosis::of_product(cx, deployment, error),
+        Err(_) => error,
+    };
+    let mut snapshot = Snapshot::take(cx, store).map_err(|error| failed(explain_right(store, error)))?;
+    let file = format!("{}.dump", store.names("-"));
+    let path = folder.join(&file);
+    let mut output = private_file(&path).map_err(|error| cannot_write(&path, error))?;
+    let (mut sum, mut bytes) = (Sum::default(), 0);
+    let transferred = Arc::new(AtomicU64::new(0));
+    let _progress = cx.out.progress_of(format!("backing up {names}"), Arc::clone(&transferred));
+    let command = snapshot.dump(cx, store)?;
+    let contents = thread::scope(|scope| {
+        let counted = scope.spawn(|| snapshot.contents(cx, store));
+        let received = command.receive(&cx.secrets, |piece| {
+            output.write_all(piece).map_err(|error| cannot_write(&path, error))?;
+            sum.add(piece);
+            bytes += piece.len() as u64;
+            transferred.store(bytes, Ordering::Relaxed);
+            Ok(())
+        });
+        let contents = counted.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // The snapshot ends with the session that counts, and pg_dump then only says that it is gone.
+        let is_gone = |error: &anyhow::Error| is_without_snapshot(&format!("{error:#}"));
+        if contents.is_err() && received.as_ref().is_err_and(is_gone) {
+            contents
+        } else {
+            received.and(contents)
+        }
+    });
+    let contents = contents.map_err(|error| failed(explain_right(store, explain_version(error))))?;
+    output.sync_all().map_err(|error| cannot_write(&path, error))?;
+    Ok(Dump {
+        file,
+        sha256: sum.finish(),
+        bytes,
+        database: store.database().into(),
+        schema: store.schema.clone(),
+        contents,
+        products: store.deployments.iter().map(|deployment| content(cx, deployment, salt)).collect(),
+    })
+}
+
+/// Of its secrets only fingerprints.
+fn content(cx: &Context, deployment: &Deployment, salt: &str) -> Content {
+    Content {
+        product: deployment.product,
+        image: deployment.migrate.image.clone().unwrap_or_default(),
+        secrets: fingerprints(cx, deployment, salt),
+    }
+}
+
+/// The fingerprints of the secrets that a product encrypts rows with, by where each is set.
+pub fn fingerprints(cx: &Context, deployment: &Deployment, salt: &str) -> BTreeMap<String, Vec<String>> {
+    let view = cx.stack.view();
+    let deployed = view.products.iter().find(|deployed| deployed.product == deployment.product);
+    let secrets = deployed.map(encryption::secrets).unwrap_or_default().into_iter();
+    secrets
+        .map(|(place, values)| (place, values.iter().map(|value| fingerprint(salt, value)).collect()))
+        .collect()
+}
+
+/// pg_dump refuses a server that is newer than itself.
+fn explain_version(error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let Some(at) = text.find("server version: ").filter(|_| text.contains("server version mismatch")) else {
+        return error;
+    };
+    let major: String = text[at + 16..].chars().take_while(char::is_ascii_digit).collect();
+    let failure =
+        Failure::new(Exit::Missing, format!("pg_dump is older than the server, which is PostgreSQL {major}"));
+    error.context(failure.hint(format!("XTASK_POSTGRES_IMAGE=postgres:{major}-alpine {XTASK} backup")))
+}
+
+/// What belongs to somebody else is read by a backup, and stays theirs.
+fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let denied = text.split_once("permission denied for ").and_then(|(_, what)| what.lines().next());
+    let Some((kind, name)) = denied.and_then(|what| sqlstate::without(what).trim().split_once(' ')) else {
+        return error;
+    };
+    let Some(main) = store.deployments.first() else { return error };
+    let (role, database, name) = (&main.dsn.user, store.database(), name.trim_end_matches('.'));
+    let message =
+        format!("the role {role} may not read the {kind} {name}, which is backed up with {database}");
+    let right = if kind == "schema" { "usage" } else { "select" };
+    let (named, to) = (sql::name(name), sql::name(role));
+    let hint = format!("have its owner run, in {database}: grant {right} on {kind} {named} to {to}");
+    error.context(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = private_file(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

@@ -1,0 +1,363 @@
+//! What every command works with: the terminal, the engine, the stack, and where xtask keeps its own files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use yaml_rust2::Yaml;
+
+use crate::compose::{self, Engine, Found};
+use crate::hashes;
+use crate::identity;
+use crate::known::Known;
+use crate::variables;
+use ory_facts::product::Product;
+use ory_facts::secrets::Secrets;
+use ory_runner::failure::{Exit, Failure};
+use ory_runner::interrupt::Interrupt;
+use ory_runner::output::Output;
+use ory_runner::process::{CommandError, Invocation};
+use ory_stack::container::{Container, Image, Listed};
+use ory_stack::env_file;
+use ory_stack::learned::PRODUCT_LABEL;
+use ory_stack::mount;
+use ory_stack::private_file::private_file;
+use ory_stack::service::Service;
+use ory_stack::stack::Stack;
+
+/// How long a service is waited for where no other time is asked for.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// The options that every command has.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub directory: Option<PathBuf>,
+    pub dry_run: bool,
+    /// How long a wait may take, and a migration too; none: [`WAIT`] for a wait, a migration as long as it takes.
+    pub timeout: Option<Duration>,
+    /// How long another run is waited for.
+    pub lock_timeout: Duration,
+    /// How long a migration may wait for a lock in PostgreSQL.
+    pub db_lock_timeout: Option<Duration>,
+    pub interrupt: Interrupt,
+    pub output: Output,
+}
+
+impl Options {
+    /// How long a service may take to answer.
+    pub fn wait(&self) -> Duration {
+        self.timeout.unwrap_or(WAIT)
+    }
+}
+
+/// A command's view of the world.
+pub struct Context {
+    pub options: Options,
+    pub out: Output,
+    /// The stack's folder.
+    pub dir: PathBuf,
+    pub engine: Engine,
+    /// What goes over the settings in `.env`: the images of stand-ins.
+    pub settings: Vec<(String, String)>,
+    pub stack: Stack,
+    pub secrets: Secrets,
+    /// The configuration as Compose printed it. It holds secrets.
+    pub resolved: String,
+    pub known: Known,
+    /// Tells this run from every other one, of whatever machine.
+    pub run: String,
+}
+
+impl Context {
+    /// Finds the engine and discovers the stack, with what is in `.env` now. `settings` go over it.
+    pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
+        let cx = Self::with(options, settings, Engine::find)?;
+        cx.tell();
+        Ok(cx)
+    }
+
+    /// Says, once, what Compose takes otherwise than the stack's files may let one think.
+    fn tell(&self) {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            if !self.engine.env_files.is_empty() {
+                self.out.say(self.env_files_in_words());
+            }
+            for name in &self.engine.unset {
+                self.out.warn(format!("the variable {name} is not set: Compose takes it for an empty text"));
+            }
+        });
+    }
+
+    /// Why other files than `.env` are read.
+    pub fn env_files_in_words(&self) -> String {
+        let files = &self.engine.env_files;
+        format!(
+            "variables come from {}, with which the containers of this stack were made",
+            variables::in_words(files)
+        )
+    }
+
+    /// As [`Context::new`], with an engine that is found in another way.
+    pub fn with(
+        options: &Options,
+        settings: Vec<(String, String)>,
+        find: impl FnOnce(&Path, &[(String, String)]) -> Result<Found>,
+    ) -> Result<Self> {
+        let dir = stack_directory(options)?;
+        Engine::env_file(&dir)?.check(&settings)?;
+        let mut env = settings.clone();
+        // Compose v2 doesn't read it there where a folder above has a Compose file of its own: it takes that one.
+        let files =
+            env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
+        env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
+        let Found { mut engine, mut resolved, listed } = find(&dir, &env)?;
+        if let Some(files) = variables::made_with(&engine, &resolved, &listed, &dir)? {
+            (engine, resolved) = engine.with_env_files(files)?;
+        }
+        engine.limit(&options.interrupt, options.wait());
+        let config = compose::read_config(&resolved)?;
+        if mount::has_variable_files(&config) {
+            Engine::tell_variables(&dir)?;
+        }
+        let mut stack = Stack::read(&config, engine.is_v1, &dir);
+        let images = engine.images(stack.untold()).unwrap_or_default();
+        stack.learn(&images);
+        identity::learn(&engine, options, &mut stack, &images);
+        let secrets = stack.secrets();
+        let known = Known::default();
+        known.listed.set(Some(of_project(listed, &stack)));
+        Ok(Self {
+            options: options.clone(),
+            out: options.output,
+            dir,
+            engine,
+            settings,
+            stack,
+            secrets,
+            resolved,
+            known,
+            run: ory_stack::random::random(8)?,
+        })
+    }
+
+    /// As [`Context::new`], with a placeholder for each secret that `.env` is to have: for commands that
+    /// start nothing, or not yet.
+    pub fn with_placeholders(options: &Options, mut settings: Vec<(String, String)>) -> Result<Self> {
+        let dir = stack_directory(options)?;
+        settings.extend(Engine::env_file(&dir)?.placeholders());
+        Self::new(options, settings)
+    }
+
+    /// Why a product isn't in the stack, in words.
+    pub fn absence(&self, product: Product) -> String {
+        self.stack.absence(product, &self.every())
+    }
+
+    /// What Compose prints of all profiles.
+    fn every(&self) -> Yaml {
+        let every: &[&str] = if self.engine.is_v1 { &[] } else { &["--profile", "*"] };
+        self.engine.config(every).unwrap_or(Yaml::Null)
+    }
+
+    /// Fails where the stack has no product at all: nothing that is asked of it would be done.
+    pub fn require_products(&self) -> Result<()> {
+        if !self.stack.products()?.is_empty() {
+            return Ok(());
+        }
+        let inactive = self.stack.inactive(&self.every());
+        let failure = match inactive.iter().next() {
+            Some((profile, _)) if self.stack.services.is_empty() => {
+                let each =
+                    inactive.iter().map(|(name, services)| format!("{name} ({})", services.join(", ")));
+                let each = each.collect::<Vec<_>>().join("; ");
+                let message = format!("no service of this stack is active: each is in a profile, {each}");
+                Failure::new(Exit::Usage, message)
+                    .hint(format!("COMPOSE_PROFILES={profile}, before the command or in .env"))
+            }
+            profiles => {
+                let known = self.stack.service_names();
+                let message = format!(
+                    "none of these services is Kratos, Hydra or Keto, as far as can be told: {known}"
+                );
+                let more =
+                    profiles.map(|(name, _)| format!("; or activate a profile: COMPOSE_PROFILES={name}"));
+                let hint = format!(
+                    "build or pull its image, or label the service that is one: labels: {{{PRODUCT_LABEL}: kratos}}{}",
+                    more.unwrap_or_default()
+                );
+                Failure::new(Exit::Usage, message).hint(hint)
+            }
+        };
+        Err(failure.into())
+    }
+
+    /// The containers of this project, one-off ones among them, in short.
+    pub fn project(&self) -> Result<Vec<Listed>> {
+        self.known.listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
+    }
+
+    /// The containers of the services, in short.
+    pub fn listed(&self) -> Result<Vec<Listed>> {
+        Ok(self.project()?.into_iter().filter(|container| !container.one_off).collect())
+    }
+
+    /// The containers of the services, with all that the engine knows of them.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        let listed = self.listed()?;
+        self.known.containers.get(|| self.engine.inspect(listed.iter().map(|listed| listed.id.as_str())))
+    }
+
+    /// Those of the services' images that are here.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let names: BTreeSet<_> = self.stack.services.values().filter_map(|s| s.image.as_deref()).collect();
+        self.known.images.get(|| self.engine.images(names))
+    }
+
+    /// An image by its name, none where it isn't here.
+    pub fn image(&self, name: &str) -> Result<Option<Image>> {
+        match self.images()?.into_iter().find(|image| image.name == name) {
+            Some(image) => Ok(Some(image)),
+            None => Ok(self.engine.images([name])?.into_iter().next()),
+        }
+    }
+
+    /// Whether this is Compose's hash of a service's configuration, which its container carries. Those that Compose told
+    /// of the very same configuration are kept; one that another Compose would tell otherwise is no longer carried.
+    pub fn has_hash(&self, service: &str, hash: &String) -> Result<bool> {
+        Ok(self.kept_hashes()?.get(service) == Some(hash) || self.hashes()?.get(service) == Some(hash))
+    }
+
+    /// Asks for them where none are kept: they will be needed.
+    pub fn ask_hashes(&self) -> Result<()> {
+        if self.kept_hashes()?.is_empty() { self.hashes().map(|_| ()) } else { Ok(()) }
+    }
+
+    fn kept_hashes(&self) -> Result<BTreeMap<String, String>> {
+        self.known.kept_hashes.get(|| Ok(hashes::kept(self).unwrap_or_default()))
+    }
+
+    /// Compose's hash of each service's configuration, as it tells it now.
+    fn hashes(&self) -> Result<BTreeMap<String, String>> {
+        self.known.hashes.get(|| {
+            let hashes = self.engine.config_hashes(&self.resolved)?;
+            hashes::keep(self, &hashes)?;
+            Ok(hashes)
+        })
+    }
+
+    /// The container of a service: the one there is, else the name Compose would give it.
+    pub fn container_name(&self, containers: &[Listed], service: &Service) -> String {
+        let existing = containers.iter().find(|container| container.service == service.name);
+        let separator = if self.engine.is_v1 { '_' } else { '-' };
+        let predicted = || format!("{}{separator}{}{separator}1", self.stack.project, service.name);
+        existing
+            .map(|container| container.name.clone())
+            .or(service.container_name.clone())
+            .unwrap_or_else(predicted)
+    }
+
+    /// Whether a service's image is a stand-in for Ory's.
+    pub fn is_stand_in(&self, service: &Service) -> Result<bool> {
+        let Some(name) = &service.image else { return Ok(false) };
+        Ok(self.image(name)?.is_some_and(|image| image.stand_in.is_some()))
+    }
+
+    /// The end of a container's log, secrets masked.
+    pub fn log_of(&self, container: &str) -> String {
+        let output = self.engine.docker(["logs", "--tail", "100", container]).output();
+        let Ok(output) = output else { return format!("the log of {container} can't be read") };
+        let text = [output.stdout, output.stderr].concat();
+        let masked =
+            String::from_utf8_lossy(&text).lines().map(|line| self.secrets.mask(line)).collect::<Vec<_>>();
+        masked.join("\n")
+    }
+
+    /// Where the output of a step of this project is kept.
+    pub fn log_path(&self, step: &str) -> Result<PathBuf> {
+        work_file(&format!("logs/{}-{step}.log", self.stack.project))
+    }
+
+    /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
+    /// The error of a command that failed names the log.
+    pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
+        self.known.forget();
+        let run =
+            self.run_watched(step, &invocation.clone().until(&self.options.interrupt, None), |_| Ok(()));
+        self.known.forget();
+        run
+    }
+
+    /// Runs a command beside the steps of a plan: the step that needs what it leaves undone tells why it fails.
+    pub fn run_beside(&self, invocation: &Invocation) {
+        let _ = invocation.clone().until(&self.options.interrupt, None).output();
+        self.known.forget_containers();
+    }
+
+    /// As [`Context::run_logged`], with each line, and none every now and then, shown to `watch`, whose error
+    /// ends the command.
+    pub fn run_watched(
+        &self,
+        step: &str,
+        invocation: &Invocation,
+        mut watch: impl FnMut(Option<&str>) -> Result<()>,
+    ) -> Result<()> {
+        let path = self.log_path(step)?;
+        let failed = || format!("failed to write {}", path.display());
+        let mut log = private_file(&path).with_context(failed)?;
+        let on_line = |line: Option<&str>| {
+            if let Some(line) = line {
+                self.out.relay(line);
+                writeln!(log, "{line}").with_context(failed)?;
+            }
+            watch(line)
+        };
+        let run = self.out.grouped(step, || invocation.stream(&self.secrets, on_line));
+        run.map_err(|error| match error.downcast::<CommandError>() {
+            Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),
+            Err(other) => other,
+        })
+    }
+}
+
+/// Of the containers of every project those of this one.
+fn of_project(mut listed: Vec<Listed>, stack: &Stack) -> Vec<Listed> {
+    listed.retain(|container| container.project == stack.project);
+    listed
+}
+
+/// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.
+pub fn work_file(name: &str) -> Result<PathBuf> {
+    let path = workspace_root()?.join("target/ory").join(name);
+    let parent = path.parent().context("a file has a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
+    Ok(path)
+}
+
+/// The stack's folder: `-C`, else XTASK_DIRECTORY, else the workspace root.
+pub fn stack_directory(options: &Options) -> Result<PathBuf> {
+    let from_env = || std::env::var_os("XTASK_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let dir = match options.directory.clone().or_else(from_env) {
+        Some(dir) => dir,
+        None => workspace_root()?,
+    };
+    let canonical = dir.canonicalize().ok().filter(|dir| dir.is_dir());
+    Ok(canonical.ok_or_else(|| {
+        Failure::new(Exit::Missing, format!("the stack's folder {} is not there", dir.display()))
+            .hint("name the folder of the Compose file with -C DIR")
+    })?)
+}
+
+/// The workspace that `cargo xtask` was called in: the folder of its `Cargo.lock`.
+pub fn workspace_root() -> Result<PathBuf> {
+    let start = match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::current_dir().context("the current folder is gone")?,
+    };
+    let is_root = |dir: &&Path| dir.join("Cargo.lock").is_file();
+    Ok(start.ancestors().find(is_root).unwrap_or(&start).to_path_buf())
+}

@@ -1,0 +1,251 @@
+//! What an image carries against what a database has: pending, ahead, up to date.
+//!
+//! They are compared as sets: a new migration can be older than the newest one applied.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::carried;
+use crate::context::Context;
+use crate::server_lock::ServerLock;
+use crate::{diagnosis, drift, lost_rows, one_off, postgres, server_lock, split};
+use ory_facts::carried::State;
+use ory_facts::difference::Remedy;
+use ory_facts::next::XTASK;
+use ory_facts::split::{MEMORY, Memory};
+use ory_runner::failure::{Exit, Failure};
+use ory_runner::output::counted;
+use ory_runner::process::{CommandError, quote};
+use ory_runner::session::Session;
+use ory_stack::stack::Deployment;
+
+/// What a migration did.
+pub enum Outcome {
+    UpToDate { total: usize },
+    Applied { count: usize, took: Duration },
+}
+
+/// How a product's database stands to its image, as it was looked at, else as it is now.
+pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
+    let applied = applied(cx, deployment)?;
+    let carried = carried::of(cx, deployment)?;
+    Ok(State { others: others(cx, deployment, &applied), ..State::new(applied, carried) })
+}
+
+/// What a product's database has, as it was looked at, else as it is now.
+fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
+    let seen = cx.known.applied(deployment.product);
+    seen.map_or_else(|| postgres::applied(cx, deployment), Ok)
+}
+
+/// What the images of the products carry that have their rows in the same table; of one that can't be asked, all that is
+/// there may be.
+fn others(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+    let sharing = cx.stack.sharing(deployment);
+    if sharing.is_empty() {
+        return None;
+    }
+    let carried = |product| {
+        let deployment = cx.stack.deployment(product).ok().flatten()?;
+        Some(carried::of(cx, &deployment).ok().flatten()?.into_keys().collect::<BTreeSet<_>>())
+    };
+    Some(
+        sharing.into_iter().flat_map(|product| carried(product).unwrap_or_else(|| applied.clone())).collect(),
+    )
+}
+
+/// The same of a database that must not be ahead of its image. Its failure tells the cause.
+pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
+    let state = state(cx, deployment).map_err(|error| diagnosis::of_product(cx, deployment, error))?;
+    refuse_ahead(cx, deployment, &state)?;
+    Ok(state)
+}
+
+/// Whether what was seen already tells that there is nothing to do.
+pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> bool {
+    deployments.iter().all(|deployment| {
+        cx.known.applied(deployment.product).is_some()
+            && known_pending(cx, deployment) == Some(0)
+            && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
+    })
+}
+
+/// How many migrations are pending, where that is known without starting anything.
+pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
+    let carried = carried::kept(cx, deployment)??;
+    State::new(applied(cx, deployment).ok()?, Some(carried)).pending()
+}
+
+/// The lock of a database, what the database has, and what it remembers of a split.
+pub struct Ahead<'a> {
+    lock: ServerLock<'a>,
+    applied: BTreeSet<String>,
+    memory: Memory,
+}
+
+impl<'a> Ahead<'a> {
+    fn read(cx: &Context, deployment: &Deployment, lock: ServerLock<'a>) -> Result<Self> {
+        let (applied, memory) = postgres::applied_and(cx, deployment, MEMORY)?;
+        Ok(Self { lock, applied, memory: Memory::read(&memory) })
+    }
+}
+
+/// Locks and reads a database while another one is migrated. None where anything is in the way: that is dealt
+/// with in its turn.
+pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> {
+    let seen = cx.known.applied(deployment.product)?;
+    // An image is only asked in its turn.
+    if !seen.is_empty() && carried::kept(cx, deployment).is_none() {
+        return None;
+    }
+    // In one schema with another product, they would wait for each other.
+    if !cx.stack.sharing(deployment).is_empty() || is_up_to_date(cx, deployment, &seen).ok()? {
+        return None;
+    }
+    let lock = server_lock::acquire_free(cx, deployment).ok()??;
+    let is_left = one_off::is_left(cx, deployment, &lock).ok()?;
+    if is_left { None } else { Ahead::read(cx, deployment, lock).ok() }
+}
+
+/// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
+/// the end is what the database has, not what Ory printed.
+pub fn migrate(
+    cx: &Context,
+    deployment: &Deployment,
+    is_forced: bool,
+    ahead: Option<Ahead>,
+) -> Result<Outcome> {
+    let product = deployment.product;
+    let Ahead { lock, applied: before, memory } = match ahead {
+        Some(ahead) => ahead,
+        None => {
+            let seen = applied(cx, deployment)?;
+            let is_done = is_up_to_date(cx, deployment, &seen)? && !is_forced;
+            if is_done && !one_off::has_container(cx, deployment)? {
+                return Ok(Outcome::UpToDate { total: state(cx, deployment)?.count() });
+            }
+            let lock = server_lock::acquire(cx, deployment)?;
+            one_off::take_over(cx, deployment, &lock)?;
+            // What was waited for may have done it.
+            Ahead::read(cx, deployment, lock)?
+        }
+    };
+    if is_up_to_date(cx, deployment, &before)? && !is_forced {
+        let others = others(cx, deployment, &before);
+        let state = State { others, ..State::new(before, carried::of(cx, deployment)?) };
+        return Ok(Outcome::UpToDate { total: state.count() });
+    }
+    split::refuse_old_dsn(deployment, memory)?;
+    // A new database has lost nothing, and its image may not have been asked yet.
+    if !before.is_empty() {
+        let state = State::new(before.clone(), carried::of(cx, deployment)?);
+        lost_rows::refuse(cx, deployment, &state, Some(&lock), is_forced)?;
+    }
+    lock.check()?;
+    let start = Instant::now();
+    // It connects while the migration starts.
+    let session = postgres::as_product(cx, deployment, &[]).and_then(Session::start).ok();
+    {
+        let _progress = cx.out.progress(format!("migrating {product}"));
+        cx.known.forget_versions(cx.stack.sharing(deployment).into_iter().chain([product]));
+        one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, error))?;
+    }
+    let took = start.elapsed();
+    let (schema, flaws) = drift::first_sight(cx, deployment, session)?;
+    let log = cx.log_path(&format!("migrate-{product}"))?;
+    let carried = match before.is_empty() {
+        true => carried::of_migrated(cx, deployment, &log, &schema.versions)?,
+        false => carried::of(cx, deployment)?,
+    };
+    let state =
+        State { others: others(cx, deployment, &schema.versions), ..State::new(schema.versions, carried) };
+    match state.pending() {
+        None | Some(0) => {}
+        Some(left) => {
+            let left = counted(left, "migration");
+            let message = format!("{product}'s migration ended well, but leaves {left} pending");
+            return Err(Failure::new(Exit::Failed, message)
+                .hint(format!("less {}", quote(&log.display().to_string())))
+                .into());
+        }
+    }
+    // An index whose building was cut off is found by its name by the run after, which calls it applied.
+    if let Some(index) = flaws.iter().find(|flaw| flaw.remedy == Remedy::Reindex) {
+        let message = format!("{product} is migrated, but {}", index.text);
+        return Err(Failure::new(Exit::Failed, message).hint(drift::hint(cx, deployment, index)).into());
+    }
+    let count = state.applied.difference(&before).count();
+    if count == 0 {
+        return Ok(Outcome::UpToDate { total: state.count() });
+    }
+    Ok(Outcome::Applied { count, took })
+}
+
+/// Whether a database has everything its image carries; fails where it has more.
+fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> Result<bool> {
+    // A new database has nothing, whatever the image carries.
+    if applied.is_empty() {
+        return Ok(false);
+    }
+    let state = State::new(applied.clone(), carried::of(cx, deployment)?);
+    refuse_ahead(cx, deployment, &state)?;
+    Ok(state.pending() == Some(0))
+}
+
+/// What an interrupted migration has done; who holds the lock that one gave up on.
+fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> anyhow::Error {
+    let product = deployment.product;
+    if let Some(interrupted) = cx.options.interrupt.failure() {
+        let Ok(applied) = postgres::applied(cx, deployment) else { return error };
+        let log = cx.log_path(&format!("migrate-{product}")).unwrap_or_default();
+        let total = carried::count(cx, deployment, &log, &applied).map(|total| format!(" of {total}"));
+        let message =
+            format!("interrupted: {product} has {}{} migrations", applied.len(), total.unwrap_or_default());
+        let hint = format!("{}, which goes on from there", product.migrate_line());
+        return Failure::new(interrupted.exit, message).hint(hint).into();
+    }
+    let gave_up = |command: &CommandError| command.stderr.contains("SQLSTATE 55P03");
+    if cx.options.db_lock_timeout.is_some() && error.downcast_ref().is_some_and(gave_up) {
+        let holders = postgres::lock_holders(cx, deployment).unwrap_or_default();
+        if let Some(first) = holders.first() {
+            let message =
+                format!("{product} waited too long for a lock that is held by {}", holders.join("; "));
+            let pid = first.split(' ').next().unwrap_or_default();
+            let psql = diagnosis::admin_psql(cx, deployment);
+            let hint = format!("end it: {psql} -c 'select pg_terminate_backend({pid})'; then run this again");
+            return error.context(Failure::new(Exit::Failed, message).hint(hint));
+        }
+    }
+    error
+}
+
+/// Ory never complains about a database newer than its image; it fails later, when it serves.
+pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Result<()> {
+    // In a shared schema the rows of the other product are in the same table.
+    let ahead = state.ahead();
+    if ahead == 0 || !cx.stack.sharing(deployment).is_empty() {
+        return Ok(());
+    }
+    let image = deployment.migrate.image.as_deref().unwrap_or("its image");
+    let (product, ahead) = (deployment.product, counted(ahead, "migration"));
+    if state.is_of_other_history() {
+        let message = format!(
+            "{product}'s database is of a release before the history that {image} knows (such as Keto v0.6 or Hydra \
+             v1): it has {ahead} that the image doesn't know, all older than its newest"
+        );
+        let hint = "{XTASK} backup; then go to the release in between that Ory's own notes name, in *_IMAGE or \
+                    the stack's files, and from there to this one";
+        return Err(Failure::new(Exit::Ahead, message).hint(hint).into());
+    }
+    let message =
+        format!("{product}'s database is ahead of {image}: it has {ahead} that the image doesn't know");
+    Err(Failure::new(Exit::Ahead, message)
+        .hint(format!(
+            "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before: \
+             {XTASK} restore BACKUP {}",
+            deployment.product
+        ))
+        .into())
+}

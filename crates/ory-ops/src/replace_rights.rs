@@ -1,0 +1,110 @@
+//! What a role must be allowed to do before a database, or a schema, can be replaced: said before anything is done, and by a
+//! backup, before it is needed.
+
+use anyhow::{Error, Result, bail};
+use ory_facts::next::XTASK;
+use ory_facts::sql::{identifier, literal};
+use ory_runner::failure::{Exit, Failure};
+use ory_stack::stack::Deployment;
+
+use crate::context::Context;
+use crate::diagnosis;
+use crate::pooler;
+use crate::postgres::{self, Place};
+use crate::schema::Schema;
+use crate::store::Store;
+
+/// Fails with what the role may not do. Returns whether there is something to be replaced.
+pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schema>) -> Result<bool> {
+    let deployment = store.main()?;
+    let asked = postgres::maintain(cx, place, deployment, rights(store)).read(&cx.secrets);
+    let asked = asked.map_err(|error| {
+        diagnosis::without_administrator(cx, deployment, error)
+            .unwrap_or_else(|error| no_maintenance(cx, store, deployment, error))
+    });
+    let mut rights = asked?;
+    if let Some(schema) = schema {
+        rights += &schema.rights().map_err(|error| diagnosis::of_product(cx, deployment, error))?;
+    }
+    refuse_without_rights(store, &rights)?;
+    Ok(rights.lines().any(|line| line == "there"))
+}
+
+/// Why a backup of this can't be put in its place, with what would let it; none where it can.
+pub fn missing(cx: &Context, store: &Store) -> Result<Option<String>> {
+    let place = postgres::running_place(cx, store.main()?)?;
+    let Err(error) = require(cx, store, &place, Schema::of(cx, store, &place).as_ref()) else {
+        return Ok(None);
+    };
+    let names = store.names(", ");
+    let hint = Failure::hint_of(&error).map_or_else(String::new, |hint| format!("; {hint}"));
+    Ok(Some(format!("{names}: a restore could not put it in its place: {error}{hint}")))
+}
+
+/// A line for each thing that the role may do, and for what is there.
+fn rights(store: &Store) -> String {
+    let creates =
+        "select 'creates' from pg_roles where rolname = current_user and (rolcreatedb or rolsuper);\n";
+    if store.schema.is_some() {
+        return creates.into();
+    }
+    let database = literal(store.database());
+    format!(
+        "{creates}\
+         select 'owns' from pg_database where datname = {database} and pg_has_role(datdba, 'usage')\n\
+         union all select 'owns' where not exists (select from pg_database where datname = {database});\n\
+         select 'there' from pg_database where datname = {database};\n"
+    )
+}
+
+fn refuse_without_rights(store: &Store, rights: &str) -> Result<()> {
+    let (role, database) = (&store.main()?.dsn.user, store.database());
+    let may = |right: &str| rights.lines().any(|line| line == right);
+    let named = identifier(role);
+    let (message, sql) = match (may("creates"), may("owns"), &store.schema) {
+        (true, true, _) => return Ok(()),
+        (false, ..) => (
+            format!("the role {role} may not create the database that would take the place of {database}"),
+            format!("alter role {named} createdb"),
+        ),
+        (true, false, None) => (
+            format!("the role {role} doesn't own the database {database}, and may not rename it"),
+            format!("alter database {} owner to {named}", identifier(database)),
+        ),
+        (true, false, Some(schema)) => (
+            format!("the role {role} may not rename {}", store.in_words()),
+            format!(
+                "alter schema {} owner to {named}; grant create on database {} to {named}",
+                identifier(schema),
+                identifier(database)
+            ),
+        ),
+    };
+    let hint = format!(
+        "have an administrator run: {sql}; or make an empty database, and: {XTASK} restore BACKUP --into NAME"
+    );
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+fn no_maintenance(cx: &Context, store: &Store, deployment: &Deployment, error: Error) -> Error {
+    let beside = postgres::beside(deployment);
+    if let Some(pooler) = deployment.server.filter(|service| pooler::is_pooler(cx, service)) {
+        let (product, pooler) = (deployment.product, &pooler.name);
+        let message = format!(
+            "{} can't be replaced through `{pooler}`: it takes sessions in other databases of the server",
+            store.in_words()
+        );
+        let hint = format!(
+            "give {product} a one-shot service that migrates past `{pooler}`, with a DSN that names the server itself: xtask \
+             takes that one"
+        );
+        return error.context(Failure::new(Exit::Failed, message).hint(hint));
+    }
+    let message =
+        format!("{} can't be replaced: it takes a session in the database {beside}", store.in_words());
+    let hint = format!(
+        "have an administrator run: grant connect on database {beside} to public; or make an empty database, and: \
+         {XTASK} restore BACKUP --into NAME"
+    );
+    error.context(Failure::new(Exit::Failed, message).hint(hint))
+}

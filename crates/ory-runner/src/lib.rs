@@ -1,0 +1,14 @@
+//! How a command runs programs, is interrupted, speaks and fails.
+
+pub mod answer;
+pub mod beside;
+pub mod failure;
+pub mod file_lock;
+pub mod interrupt;
+pub mod output;
+pub mod own_folder;
+pub mod plain_file;
+pub mod process;
+pub mod program;
+pub mod session;
+pub mod stream;

@@ -1,0 +1,169 @@
+//! `reset`: backs up, and starts anew with an empty database that the images migrate.
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Arg, ArgMatches};
+
+use crate::arguments::{Arguments, Folder, Images, listed, products, switch, yes};
+use ory_facts::contents::Contents;
+use ory_facts::next::XTASK;
+use ory_ops::backup::Backup;
+use ory_ops::context::{Context, Options};
+use ory_ops::in_place::{self, Fate};
+use ory_ops::lock;
+use ory_ops::replacement::Replacement;
+use ory_ops::store::{self, Store};
+
+use ory_runner::failure::{Exit, Failure};
+use ory_runner::output::{Output, counted};
+
+pub struct Reset {
+    products: Vec<String>,
+    yes: bool,
+    force: bool,
+    folder: Folder,
+}
+
+impl Arguments for Reset {
+    fn all() -> Vec<Arg> {
+        let products = products("The products to reset").required(true);
+        let force =
+            switch("force", "Also on a remote engine, and on a server that is no service of the stack");
+        [vec![products, yes(), force], Folder::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            products: listed(typed, "PRODUCT"),
+            yes: typed.get_flag("yes"),
+            force: typed.get_flag("force"),
+            folder: Folder::read(typed),
+        }
+    }
+}
+
+pub fn run(options: &Options, args: &Reset) -> Result<()> {
+    let _lock = lock::acquire(options)?;
+    let cx = super::context(options, &Images { stand_in: None })?;
+    let _project = lock::acquire_project(&cx)?;
+    let products = super::products(&cx, &args.products)?;
+    if !args.force {
+        store::of(&cx, &products)?.iter().try_for_each(|store| refuse_production(&cx, store))?;
+    }
+    let stores = super::stores(&cx, &products)?;
+    if options.dry_run {
+        return stores.iter().try_for_each(|store| print(&cx, store));
+    }
+    let mut replacements =
+        stores.iter().map(|store| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+    replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
+    if !confirm(&cx, &replacements, args)? {
+        cx.out.say("nothing was deleted");
+        return Ok(());
+    }
+    let mut migrations = Vec::new();
+    for (store, replacement) in stores.iter().zip(&mut replacements) {
+        replacement.make()?;
+        replacement.copy_rights()?;
+        replacement.migrate()?;
+        let empty = replacement.contents()?;
+        if let Some(current) = replacement.current.as_ref().filter(|_| !args.force) {
+            refuse_others(store, current, &empty)?;
+        }
+        migrations.push(counted(empty.versions.len(), "migration"));
+    }
+    in_place::bring(&replacements)?;
+    // From here to the end nothing is accepted that the backup wouldn't have.
+    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
+    let stopped = super::stop(&cx, &products)?;
+    let made = back_up(&cx, &stores, &replacements, args);
+    let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(&cx)))?;
+    // In the order of the stores; one that wasn't there has none.
+    let dumps = made.as_ref().map(|made| made.manifest.dumps.clone()).unwrap_or_default();
+    let mut dumps = dumps.into_iter();
+    let each =
+        replacements.iter().map(|one| one.current.as_ref().and_then(|_| dumps.next()).unwrap_or_default());
+    let each: Vec<_> = each.collect();
+    let sources = vec![(None, false); replacements.len()];
+    in_place::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
+    for (store, migrations) in stores.iter().zip(migrations) {
+        cx.out.say(format!("{}: empty, with {migrations}", store.names(", ")));
+    }
+    Ok(())
+}
+
+/// A backup of what is there, restored once: one that can't be is none.
+fn back_up(
+    cx: &Context,
+    stores: &[Store],
+    replacements: &[Replacement],
+    args: &Reset,
+) -> Result<Option<Backup>> {
+    let there = stores.iter().zip(replacements).filter(|(_, replacement)| replacement.current.is_some());
+    let (stores, replacements): (Vec<_>, Vec<_>) = there.unzip();
+    if stores.is_empty() {
+        return Ok(None);
+    }
+    let made = super::backup::before(cx, &stores, &args.folder, true)?;
+    Output::data(made.folder.display().to_string())?;
+    for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
+        replacement
+            .verify(dump, &made.path(dump))
+            .with_context(|| format!("{} isn't reset: its backup could not be restored", dump.names()))?;
+    }
+    made.set_verified()?;
+    Ok(Some(made))
+}
+
+/// A reset is for an environment of one's own.
+fn refuse_production(cx: &Context, store: &Store) -> Result<()> {
+    let names = store.names(", ");
+    let why = match store.main()?.server {
+        None => format!("the server of {names} is no service of this stack"),
+        Some(_) if cx.engine.is_remote() => "the engine is on another machine".into(),
+        Some(_) => return Ok(()),
+    };
+    let message = format!("{names} could be in production: {why}");
+    let line = format!("{XTASK} reset {} --force", store.names(" "));
+    bail!(Failure::new(Exit::Failed, message).hint(format!("where it may be emptied all the same: {line}")))
+}
+
+/// What isn't the product's isn't lost with it.
+fn refuse_others(store: &Store, current: &Contents, empty: &Contents) -> Result<()> {
+    let others = current.rows.keys().filter(|table| !empty.rows.contains_key(*table));
+    let others: Vec<_> = others.map(String::as_str).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (names, place) = (store.names(", "), store.in_words());
+    let message = format!("{place} has tables that the images of {names} don't make: {}", others.join(", "));
+    let line = format!("{XTASK} reset {} --force", store.names(" "));
+    bail!(Failure::new(Exit::Failed, message).hint(format!("where they may be lost too: {line}")))
+}
+
+fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<bool> {
+    let mut lost: Vec<_> = replacements.iter().filter_map(Replacement::in_words).collect();
+    if lost.is_empty() {
+        return Ok(true);
+    }
+    let dropped: Vec<_> = replacements.iter().flat_map(Replacement::dropped).collect();
+    if args.yes && !dropped.is_empty() {
+        cx.out.say(format!("what an earlier restore has kept goes: {}", dropped.join(", ")));
+    }
+    // In no backup, it is named with its rows.
+    lost.extend(dropped.iter().map(|kept| format!("what an earlier restore has kept, {kept}")));
+    let lost = lost.join(", ");
+    let products = args.products.iter().map(|product| format!(" {product}")).collect::<String>();
+    let what = format!("deletes all that is in {lost}");
+    let question = format!("Back up, then delete all that is in {lost}?");
+    super::confirm(cx, args.yes, &what, &question, &format!("{XTASK} reset{products} --yes"))
+}
+
+fn print(cx: &Context, store: &Store) -> Result<()> {
+    super::backup::print_dump(cx, store)?;
+    let name = store.in_words();
+    Output::data(format!("# makes a new database beside {name}, and lets the image migrate it"))?;
+    let names = store.names(", ");
+    Ok(Output::data(format!(
+        "# then, with {names} stopped, puts it in the place of {name}, which is deleted"
+    ))?)
+}

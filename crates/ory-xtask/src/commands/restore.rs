@@ -1,0 +1,377 @@
+//! `restore`: a backup in the place of the databases. Everything that can fail does so beside what is there.
+
+use std::path::PathBuf;
+
+use anyhow::{Error, Result, bail};
+use clap::{Arg, ArgMatches};
+
+use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
+use ory_facts::backup::Dump;
+use ory_facts::carried::State;
+use ory_facts::instance::Instance;
+use ory_facts::next::XTASK;
+use ory_ops::backup::{self, Backup};
+use ory_ops::carried;
+use ory_ops::context::{Context, Options};
+use ory_ops::in_place::{self, Fate};
+use ory_ops::lock;
+use ory_ops::migrations;
+use ory_ops::others::{self, Tables};
+use ory_ops::replacement::{self, Replacement};
+use ory_ops::store::Store;
+use ory_runner::failure::{Exit, Failure};
+use ory_runner::output::{Output, counted, size};
+use ory_runner::process::quote;
+use ory_stack::backup_key;
+
+pub struct Restore {
+    backup: PathBuf,
+    products: Vec<String>,
+    into: Option<String>,
+    yes: bool,
+    force: bool,
+}
+
+impl Arguments for Restore {
+    fn all() -> Vec<Arg> {
+        vec![
+            required("BACKUP", "The backup: its name as `backups` lists it, `latest`, or its folder")
+                .value_parser(clap::value_parser!(PathBuf)),
+            products("Only these products [default: all that are in it]"),
+            option("into", "DATABASE", "Restore one product into this empty database, and replace nothing"),
+            yes(),
+            switch(
+                "force",
+                "Restore also what this stack has not made, what its secrets can't decrypt, and tables of others",
+            ),
+        ]
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            backup: value(typed, "BACKUP"),
+            products: listed(typed, "PRODUCT"),
+            into: typed.get_one("into").cloned(),
+            yes: typed.get_flag("yes"),
+            force: typed.get_flag("force"),
+        }
+    }
+}
+
+impl Restore {
+    /// The command line as it was typed, with these flags. By now, another backup could be the latest.
+    fn line(&self, backup: &Backup, flags: &str) -> String {
+        let is_latest = self.backup.as_os_str() == "latest";
+        let name = if is_latest { backup.name() } else { self.backup.to_string_lossy().into_owned() };
+        let products = self.products.iter().map(|product| format!(" {product}")).collect::<String>();
+        let into =
+            self.into.iter().map(|database| format!(" --into {}", quote(database))).collect::<String>();
+        format!("{XTASK} restore {}{products}{into} {flags}", quote(&name))
+    }
+}
+
+pub fn run(options: &Options, args: &Restore) -> Result<()> {
+    let _lock = lock::acquire(options)?;
+    let cx = super::context(options, &Images { stand_in: None })?;
+    let _project = lock::acquire_project(&cx)?;
+    let named = super::named(&cx, &args.products)?;
+    let backup = open(&cx, &args.backup, &named)?;
+    if backup.is_unverified() {
+        let name = backup.name();
+        cx.out.warn(format!("the backup {name} was to be verified, and that failed or was cut off"));
+    }
+    let dumps = dumps(&cx, &backup, &named)?;
+    let products: Vec<_> =
+        dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
+    let mut stores = super::stores(&cx, &products)?;
+    dumps.iter().filter_map(|dump| dump.schema.as_deref()).for_each(|schema| {
+        stores.iter_mut().for_each(|store| store.prefer(schema));
+    });
+    let pairs = pair(&stores, &dumps)?;
+    let is_own = refuse_foreign(&cx, &backup, &pairs, args)?;
+    for (store, dump) in &pairs {
+        refuse_unreadable(&cx, &backup, store, dump, args)?;
+    }
+    if options.dry_run {
+        for (store, dump) in pairs.iter().filter(|_| args.into.is_none()) {
+            match others::at_first_sight(&cx, store) {
+                Ok(tables) => refuse_others(&cx, &backup, store, dump, &tables, args)?,
+                // The server needn't run for this.
+                Err(_) => print_unknown(store)?,
+            }
+        }
+        return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
+    }
+    for (_, dump) in &pairs {
+        backup.check(&cx, dump)?;
+    }
+    if let Some(database) = &args.into {
+        return into(&cx, &backup, &pairs, database, is_own);
+    }
+    let mut replacements =
+        pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+    replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
+    for ((store, dump), replacement) in pairs.iter().zip(&replacements) {
+        let tables = match args.force {
+            true => others::at_first_sight(&cx, store),
+            false => others::of(replacement),
+        };
+        let tables = tables.map_err(|error| untold(&backup, store, args, error))?;
+        refuse_others(&cx, &backup, store, dump, &tables, args)?;
+    }
+    let behind = pairs.iter().map(|(store, dump)| is_behind(&cx, store, dump)).collect::<Result<Vec<_>>>()?;
+    if !confirm(&cx, &backup, &replacements, args)? {
+        cx.out.say("nothing was changed");
+        return Ok(());
+    }
+    for (((_, dump), is_behind), replacement) in pairs.iter().zip(behind).zip(&mut replacements) {
+        replacement.make()?;
+        replacement.restore(dump, &backup.path(dump), is_own)?;
+        if is_behind {
+            replacement.migrate()?;
+        }
+    }
+    let there = replacements.iter().filter(|replacement| replacement.current.is_some());
+    let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
+    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
+    let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), is_own)).collect();
+    in_place::bring(&replacements)?;
+    let stopped = super::stop(&cx, &products)?;
+    in_place::put(&cx, replacements, &dumps, Fate::Kept, &stopped)?;
+    for (_, dump) in &pairs {
+        let rows = counted(dump.contents.total() as usize, "row");
+        cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
+    }
+    if !kept.is_empty() {
+        cx.out.say(format!("kept until the next restore: {}", kept.join(", ")));
+    }
+    Ok(())
+}
+
+/// By its name, or by its folder; the latest is the newest of this project that has these products.
+fn open(cx: &Context, backup: &PathBuf, products: &[Instance]) -> Result<Backup> {
+    let all = backup::folder(cx);
+    if backup.as_os_str() == "latest" {
+        let (latest, unverified) = backup::latest(cx, &all, products)?;
+        for newer in unverified {
+            let name = newer.name();
+            cx.out.warn(format!("the backup {name} is passed over: it was to be verified, and is not"));
+        }
+        return latest.ok_or_else(|| {
+            let names: String = products.iter().map(|product| format!(" of {product}")).collect();
+            let project = &cx.stack.project;
+            let message = format!("there is no backup{names} of the project {project} in {}", all.display());
+            Failure::new(Exit::Missing, message).hint("{XTASK} backup").into()
+        });
+    }
+    let named = all.join(backup);
+    backup::open(if named.is_dir() { &named } else { backup })
+}
+
+/// A dump is a program: what it was made to do is done with the rights of the role that loads it. One that this stack
+/// hasn't made is shown, and loaded only where that is asked for.
+/// Returns whether this stack has made it.
+fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args: &Restore) -> Result<bool> {
+    let Some(why) = backup.foreign(backup_key::key(&cx.dir)?.as_deref()) else { return Ok(true) };
+    let message =
+        format!("this stack did not make the backup {}, as far as can be told: {why}", backup.name());
+    for (store, dump) in pairs {
+        let file = &dump.file;
+        if cx.options.dry_run {
+            Output::data(format!("# lists what is in {file}: pg_restore --list"))?;
+            continue;
+        }
+        let objects = backup::listing::objects(cx, backup, store, dump)?;
+        cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
+        objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
+    }
+    if args.force {
+        cx.out.warn(message);
+        return Ok(false);
+    }
+    let line = args.line(backup, "--force");
+    let hint = format!("a dump can do what the role may do that loads it; if you trust who made it: {line}");
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+/// What of the backup is to be restored.
+fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Instance]) -> Result<Vec<&'a Dump>> {
+    let all = &backup.manifest.dumps;
+    cx.require_products()?;
+    for product in products {
+        if backup.manifest.dump_of(*product).is_none() {
+            let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
+            let message = format!("the backup {} has no {product}", backup.name());
+            bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
+        }
+    }
+    let has = |dump: &Dump, product| dump.products.iter().any(|content| content.product == product);
+    let is_asked = |dump: &&Dump| products.is_empty() || products.iter().any(|product| has(dump, *product));
+    Ok(all.iter().filter(is_asked).collect())
+}
+
+/// Each dump with the database that it goes to: one with the same products.
+fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(&'s Store<'c>, &'d Dump)>> {
+    let goes = |dump: &&'d Dump| {
+        let products: Vec<_> = dump.products.iter().map(|content| content.product).collect();
+        let is_its = |store: &&Store| {
+            store.deployments.iter().map(|deployment| deployment.product).eq(products.iter().copied())
+                && store.schema == dump.schema
+        };
+        let Some(store) = stores.iter().find(is_its) else {
+            let message = format!(
+                "{} had a place of their own, and in this stack it is divided otherwise",
+                dump.names()
+            );
+            let hint = "restore it in a stack as it was then, with the Compose file of then";
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        };
+        Ok((store, *dump))
+    };
+    dumps.iter().map(goes).collect()
+}
+
+/// Rows are encrypted with secrets that are in no backup.
+fn refuse_unreadable(
+    cx: &Context,
+    backup: &Backup,
+    store: &Store,
+    dump: &Dump,
+    args: &Restore,
+) -> Result<()> {
+    for content in &dump.products {
+        let Some(deployment) = store.deployments.iter().find(|d| d.product == content.product) else {
+            continue;
+        };
+        let known = backup::fingerprints(cx, deployment, &backup.manifest.salt);
+        let known: Vec<_> = known.values().flatten().collect();
+        for (place, fingerprints) in &content.secrets {
+            if fingerprints.iter().all(|fingerprint| known.contains(&fingerprint)) {
+                continue;
+            }
+            let product = content.product;
+            let message = format!(
+                "what {product} encrypted could not be read: {place} has another value than on {}",
+                backup.manifest.time
+            );
+            if args.force {
+                cx.out.warn(message);
+                continue;
+            }
+            let hint = format!(
+                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: {}",
+                args.line(backup, "--force")
+            );
+            bail!(Failure::new(Exit::Missing, message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// What isn't the products' goes back with them only where that is asked for.
+fn refuse_others(
+    cx: &Context,
+    backup: &Backup,
+    store: &Store,
+    dump: &Dump,
+    tables: &Tables,
+    args: &Restore,
+) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let each = tables.iter().map(|(name, rows)| {
+        let then = dump.contents.rows.get(name);
+        let then = then.map_or("none in the backup".into(), |then| format!("{then} in the backup"));
+        format!("{name} ({}, {then})", counted(*rows as usize, "row"))
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    let (place, names, time) = (store.in_words(), store.names(", "), &backup.manifest.time);
+    let message = format!(
+        "{place} has tables that the images of {names} don't make, and they would be again as on {time}: {each}"
+    );
+    if args.force {
+        cx.out.warn(message);
+        return Ok(());
+    }
+    let into = format!("{XTASK} restore {} {} --into DATABASE", quote(&backup.name()), store.names(" "));
+    let line = args.line(backup, "--force");
+    let hint =
+        format!("beside what is there, into an empty database: {into}; where they may go back too: {line}");
+    bail!(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+/// An image that can't be asked is no reason to lose what may be somebody else's.
+fn untold(backup: &Backup, store: &Store, args: &Restore, error: Error) -> Error {
+    let message = format!("which tables of {} are somebody else's can't be told", store.in_words());
+    let hint = format!("where all of them may go back: {}", args.line(backup, "--force"));
+    error.context(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+fn print_unknown(store: &Store) -> Result<()> {
+    let place = store.in_words();
+    Ok(Output::data(format!("# asks {place} for tables of others, which go back only with --force"))?)
+}
+
+/// Whether the images carry more than the dump has. Fails where a dump is ahead of its image.
+fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
+    let mut is_behind = false;
+    for deployment in &store.deployments {
+        let state = State::new(dump.contents.versions.clone(), carried::of(cx, deployment)?);
+        migrations::refuse_ahead(cx, deployment, &state)?;
+        is_behind |= state.pending() != Some(0);
+    }
+    Ok(is_behind)
+}
+
+fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &Restore) -> Result<bool> {
+    let databases = replacements.iter().filter_map(Replacement::in_words).collect::<Vec<_>>().join(", ");
+    if databases.is_empty() {
+        return Ok(true);
+    }
+    let dropped = replacements.iter().flat_map(Replacement::dropped).collect::<Vec<_>>().join(", ");
+    let drops = if dropped.is_empty() { String::new() } else { format!(" and drops {dropped}") };
+    if args.yes && !dropped.is_empty() {
+        cx.out.say(format!("what an earlier restore has kept goes: {dropped}"));
+    }
+    let what = format!("replaces {databases}{drops}");
+    let drop = if dropped.is_empty() { String::new() } else { format!(" This drops {dropped}.") };
+    let question = format!("Replace {databases} by what they were on {}?{drop}", backup.manifest.time);
+    let flags = if args.force { "--force --yes" } else { "--yes" };
+    super::confirm(cx, args.yes, &what, &question, &args.line(backup, flags))
+}
+
+fn print(store: &Store, dump: &Dump) -> Result<()> {
+    let (name, size) = (store.in_words(), size(dump.bytes));
+    Output::data(format!(
+        "# restores {} ({size}) into a new database beside {name}, and compares it",
+        dump.file
+    ))?;
+    if store.schema.is_some() {
+        Output::data(format!("# brings it from there, beside {name}, and compares it"))?;
+    }
+    let names = store.names(", ");
+    Ok(Output::data(format!("# then, with {names} stopped, puts it in the place of {name}, which is kept"))?)
+}
+
+/// Restores one dump into an empty database that is there already.
+fn into(
+    cx: &Context,
+    backup: &Backup,
+    pairs: &[(&Store, &Dump)],
+    database: &str,
+    is_own: bool,
+) -> Result<()> {
+    let [(store, dump)] = pairs else {
+        let message = "--into takes one product";
+        bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));
+    };
+    replacement::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
+    cx.out.say(format!(
+        "{}: restored {} into {database}; where the DSN names it, {} is served from it",
+        dump.names(),
+        counted(dump.contents.total() as usize, "row"),
+        dump.names()
+    ));
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! `up`: from nothing, or from any state, to a ready environment.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
+
+use crate::arguments::{Arguments, Databases, Images, list, listed};
+use crate::doctor;
+use crate::install::{self, Install, Need};
+use crate::plan::Step;
+use ory_ops::compose::Engine;
+use ory_ops::context::{Context, Options, stack_directory};
+use ory_ops::known::{Extent, look};
+use ory_ops::lock;
+use ory_ops::outside;
+use ory_runner::failure::{Exit, Failure};
+use ory_runner::output::{Output, counted, seconds};
+use ory_stack::service::Service;
+use ory_stack::stack::Deployment;
+
+pub struct Up {
+    services: Vec<String>,
+    images: Images,
+    databases: Databases,
+    install: Install,
+}
+
+impl Arguments for Up {
+    fn all() -> Vec<Arg> {
+        let services = list("SERVICE", "Only these services, and what they depend on");
+        [vec![services], Images::all(), Databases::all(), Install::all()].concat()
+    }
+
+    fn read(typed: &ArgMatches) -> Self {
+        Self {
+            services: listed(typed, "SERVICE"),
+            images: Images::read(typed),
+            databases: Databases::read(typed),
+            install: Install::read(typed),
+        }
+    }
+}
+
+pub fn run(options: &Options, args: &Up) -> Result<()> {
+    let start = Instant::now();
+    let need = Need { stand_ins: args.images.stand_in.is_some(), both_composes: false };
+    install::engine(options, &args.install, &need)?;
+    let _lock = lock::acquire(options)?;
+    write_secrets(options, &args.services)?;
+    let cx = super::context(options, &args.images)?;
+    let _project = lock::acquire_project(&cx)?;
+    if args.services.is_empty() || cx.stack.services.is_empty() {
+        cx.require_products()?;
+    }
+    let mut services = with_dependencies(&cx, &args.services)?;
+    let products = super::products_of(&cx, &services);
+    let deployments = super::deployments(&cx, &products)?;
+    // A database is needed though no `depends_on` says so.
+    let is_new = |server: &&Service| !services.iter().any(|known| known.name == server.name);
+    let servers: Vec<_> = super::servers(&deployments).into_iter().filter(is_new).collect();
+    services.extend(servers);
+    super::check_sharing(&cx, &deployments)?;
+    cx.stack.check_files(&services)?;
+    doctor::before_up(&cx, &services)?;
+
+    look(&cx, &deployments, Extent::Changes);
+    cx.known.warn_of_unfinished(cx.out);
+    let mut steps = super::images(&cx, &services)?;
+    let servers =
+        cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
+    let servers: Vec<_> = servers.collect();
+    let early = early(&cx, &services, &servers, &deployments)?;
+    for (index, server) in servers.iter().enumerate() {
+        let meanwhile = if index + 1 == servers.len() { early.clone() } else { vec![] };
+        steps.push(Step::StartServer { server, recreate: true, meanwhile });
+    }
+    steps.extend(super::migrate(&cx, &deployments, &args.databases, false, &early));
+    let started = if early.is_empty() { vec![] } else { [servers, early].concat() };
+    steps.push(Step::Start { services, started });
+    super::execute(&cx, &steps, &args.images)?;
+    if !options.dry_run {
+        cx.out.say(format!("ready in {}", seconds(start.elapsed())));
+    }
+    Ok(())
+}
+
+/// The services that can be made while their server starts, and started once their product is migrated, while the
+/// next one migrates: those that have no container yet and wait for nothing but servers.
+fn early<'a>(
+    cx: &Context,
+    services: &[&'a Service],
+    servers: &[&'a Service],
+    deployments: &[Deployment],
+) -> Result<Vec<&'a Service>> {
+    // The start of docker-compose 1.x takes longer than what is won.
+    if cx.engine.is_v1 {
+        return Ok(vec![]);
+    }
+    let listed = cx.listed()?;
+    let is_server = |name: &String| servers.iter().any(|server| server.name == *name);
+    let is_early = |service: &&&Service| {
+        let product = cx.stack.product_of(service);
+        deployments.iter().any(|deployment| Some(deployment.product) == product)
+            && !listed.iter().any(|container| container.service == service.name)
+            && service.depends_on.keys().all(is_server)
+    };
+    Ok(services.iter().filter(is_early).copied().collect())
+}
+
+/// Writes the secrets of a new environment. Nothing is started before.
+fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
+    let env = Engine::env_file(&stack_directory(options)?)?;
+    let missing = env.missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(", ");
+    if options.dry_run {
+        return Ok(Output::data(format!("# writes {names} to .env"))?);
+    }
+    let cx = Context::with_placeholders(options, vec![])?;
+    cx.stack.services(services)?;
+    refuse_new_secrets_for_old_data(&cx, &names)?;
+    let mode = env.write_missing()?;
+    let secrets = counted(missing.len(), "new random secret");
+    cx.out.say(format!(".env: written, with {secrets} (mode {mode:04o})"));
+    Ok(())
+}
+
+/// What was encrypted with the old secrets can't be read with new ones.
+pub fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
+    let volumes = cx.engine.volumes(&cx.stack.project)?;
+    let outside = outside::places(cx, &volumes)?;
+    if volumes.is_empty() && outside.is_empty() {
+        return Ok(());
+    }
+    let own = (!volumes.is_empty()).then(|| format!("volume {}", volumes.join(", ")));
+    let places: Vec<_> = own.into_iter().chain(outside.iter().map(ToString::to_string)).collect();
+    let message = format!(
+        "this stack has data ({}), but .env lacks its {missing}: new secrets could not read it",
+        places.join(", ")
+    );
+    let goes = match outside.iter().find(|place| !place.is_removed) {
+        Some(place) => format!("if its data may go, empty the {place}"),
+        None => "where the data may go: {XTASK} down --volumes".into(),
+    };
+    let hint = format!("put the old .env back; or, {goes}");
+    bail!(Failure::new(Exit::Missing, message).hint(hint))
+}
+
+/// The services asked for and, as Compose starts them too, those they depend on. None asked for: all.
+fn with_dependencies<'a>(cx: &'a Context, names: &[String]) -> Result<Vec<&'a Service>> {
+    if names.is_empty() {
+        return cx.stack.in_order();
+    }
+    Ok(cx.stack.with_dependencies(cx.stack.services(names)?))
+}
