@@ -14,7 +14,7 @@ pub fn denied(cx: &Context, deployment: &Deployment) -> Option<String> {
         return None;
     }
     let place = postgres::running_place(cx, deployment).ok()?;
-    let asked = postgres::administer(cx, &place, deployment, script(deployment)).read(&cx.secrets);
+    let asked = postgres::administer(cx, &place, deployment, script(deployment)).read();
     Some(asked.ok()?.trim_end().to_string()).filter(|said| !said.is_empty())
 }
 

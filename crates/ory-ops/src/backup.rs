@@ -108,8 +108,8 @@ fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> 
     let _progress = cx.out.progress_of(format!("backing up {names}"), Arc::clone(&transferred));
     let command = snapshot.dump(cx, store)?;
     let contents = thread::scope(|scope| {
-        let counted = scope.spawn(|| snapshot.contents(cx, store));
-        let received = command.receive(&cx.secrets, |piece| {
+        let counted = scope.spawn(|| snapshot.contents(store));
+        let received = command.receive(|piece| {
             output.write_all(piece).map_err(|error| cannot_write(&path, error))?;
             sum.add(piece);
             bytes += piece.len() as u64;

@@ -138,8 +138,8 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
 }
 
 fn ask(cx: &Context, deployment: &Deployment) -> Result<JsonValue> {
-    let status = status(cx, deployment).until(&cx.options.interrupt, Some(cx.options.wait()));
-    let text = status.read(&cx.secrets)?;
+    let status = status(cx, deployment).within(cx.options.wait());
+    let text = status.read()?;
     let rows = jzon::parse(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
     let keep = |row: &JsonValue| {
         let [version, name, content] = ["version", "name", "content"].map(|name| row[name].clone());

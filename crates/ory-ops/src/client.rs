@@ -55,8 +55,6 @@ fn line(password: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use ory_facts::secrets::Secrets;
-
     use super::*;
 
     #[test]
@@ -66,7 +64,7 @@ mod tests {
                 .args(["-c", WRAPPER, "sh", "sh", "-c", "printf %s\\| \"$PGPASSWORD\"; cat"])
                 .opens_with(line(password))
                 .stdin("select 1\n");
-            assert_eq!(sh.read(&Secrets::default()).expect("read"), format!("{password}|select 1\n"));
+            assert_eq!(sh.read().expect("read"), format!("{password}|select 1\n"));
         }
     }
 }

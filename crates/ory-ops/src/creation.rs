@@ -23,7 +23,7 @@ pub fn create(
     may_create: &MayCreate,
 ) -> Result<String> {
     let container = cx.container_name(&cx.listed()?, server);
-    let created = create_query(cx, &container, server, products, may_create)?.read(&cx.secrets);
+    let created = create_query(cx, &container, server, products, may_create)?.read();
     created.map_err(|error| match products.first() {
         Some(first) => diagnosis::without_administrator(cx, first, error).unwrap_or_else(|error| error),
         None => error,

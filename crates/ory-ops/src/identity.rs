@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use ory_facts::product::{Product, Release, parse_release};
-use ory_facts::secrets::Secrets;
 use ory_stack::container::Image;
 use ory_stack::image;
 use ory_stack::random::random;
@@ -129,7 +128,7 @@ fn of(
 fn ask(engine: &Engine, options: &Options, id: &str, program: &str) -> Option<Identity> {
     let name = format!("xtask-version-{}", random(8).ok()?);
     let run = ["run", "--rm", "--name", &name, "--network", "none", "--entrypoint", program, id, "version"];
-    let output = engine.docker(run).until(&options.interrupt, Some(WAIT)).output();
+    let output = engine.docker(run).within(WAIT).output();
     match output {
         // 125: the engine itself failed. 126: the program can't be run here. 127: there is none.
         Ok(output) => match output.status.code() {
@@ -139,7 +138,7 @@ fn ask(engine: &Engine, options: &Options, id: &str, program: &str) -> Option<Id
             Some(_) => Some(Identity::Other),
         },
         Err(_) => {
-            let _ = engine.docker(["rm", "--force", &name]).read(&Secrets::default());
+            let _ = engine.docker(["rm", "--force", &name]).read();
             // What takes so long to say its version isn't Ory's.
             options.interrupt.failure().is_none().then_some(Identity::Other)
         }

@@ -125,7 +125,7 @@ pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployme
         let asked: Vec<_> = places(cx, &deployments)
             .into_iter()
             .map(|(place, products)| {
-                scope.spawn(move || postgres::applied_query(cx, &place, &products).read(&cx.secrets))
+                scope.spawn(move || postgres::applied_query(cx, &place, &products).read())
             })
             .collect();
         let answers = asked.into_iter().filter_map(|asked| asked.join().ok()?.ok());

@@ -23,6 +23,7 @@ pub mod lost_rows;
 pub mod migrations;
 pub mod new_dsns;
 pub mod one_off;
+pub mod options;
 pub mod others;
 pub mod outside;
 mod podman;

@@ -51,7 +51,7 @@ impl Live {
         let main = store.main()?;
         let ask = postgres::as_owner(cx, place, main, &[])
             .stdin(owners::query(store.schema.as_deref(), &main.dsn.user));
-        let objects = owners::read(&ask.read(&cx.secrets)?).context("psql didn't tell who owns what")?;
+        let objects = owners::read(&ask.read()?).context("psql didn't tell who owns what")?;
         Ok(Self { objects, extensions })
     }
 
@@ -99,7 +99,7 @@ impl Load<'_> {
             Some(list) => postgres::listed_tool(cx, place, &main.dsn, &variables, &words, &list),
         };
         let _progress = cx.out.progress(format!("restoring {} beside what is there", store.names(", ")));
-        let restored = restore.stdin_file(path).read(&cx.secrets);
+        let restored = restore.stdin_file(path).read();
         if !taken_back.is_empty() {
             self.administer(database, taken_back)?;
         }
@@ -107,7 +107,7 @@ impl Load<'_> {
         // Else the first questions would be answered slowly.
         let analyze =
             postgres::as_writing_product(cx, main, &[("PGDATABASE", database)])?.stdin("analyze;\n");
-        analyze.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)?;
+        analyze.within(cx.options.timeout).read()?;
         if store.schema.is_none() {
             self.give_back(dump)?;
         }
@@ -139,7 +139,7 @@ impl Load<'_> {
     fn administer(&self, database: &str, script: String) -> Result<String> {
         let Self { cx, store, place, .. } = *self;
         let psql = postgres::as_owner(cx, place, store.main()?, &[("PGDATABASE", database)]);
-        psql.stdin(script).read(&cx.secrets)
+        psql.stdin(script).read()
     }
 
     /// The lines of the dump's list that are to be restored; none where that is all.
@@ -150,7 +150,7 @@ impl Load<'_> {
         let Self { cx, store, place, .. } = *self;
         let dsn = &store.main()?.dsn;
         let list = postgres::tool(cx, place, dsn, &[], &["pg_restore", "--list"]).stdin_file(path);
-        let list = list.read(&cx.secrets)?;
+        let list = list.read()?;
         let stays = |line: &&str| !left_out.iter().any(|out| out.is(line));
         Ok(Some(list.lines().filter(stays).map(|line| format!("{line}\n")).collect()))
     }

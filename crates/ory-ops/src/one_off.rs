@@ -121,7 +121,7 @@ fn purpose(deployment: &Deployment) -> &'static str {
 /// Migrates. When it returns, whatever the reason, neither container nor session is left.
 pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
     let _dsn = DsnFile::write(cx, deployment)?;
-    let command = command(cx, deployment).until(&cx.options.interrupt, cx.options.timeout);
+    let command = command(cx, deployment).within(cx.options.timeout);
     let mut heard = Instant::now();
     let step = format!("{}-{}", purpose(deployment), deployment.product);
     let run = cx.run_watched(&step, &command, |line| {

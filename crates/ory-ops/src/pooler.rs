@@ -33,7 +33,7 @@ pub fn direct<'a>(cx: &'a Context, deployment: &Deployment<'a>) -> Option<Deploy
     }
     const ASK: &str =
         "select json_build_array(host(inet_server_addr()), inet_server_port(), current_database());\n";
-    let said = postgres::as_product(cx, deployment, &[]).ok()?.stdin(ASK).read(&cx.secrets).ok()?;
+    let said = postgres::as_product(cx, deployment, &[]).ok()?.stdin(ASK).read().ok()?;
     let said = jzon::parse(said.trim()).ok()?;
     let (address, port, database) = (said[0].as_str()?, said[1].as_u16()?, said[2].as_str()?);
     let containers = cx.containers().ok()?;
@@ -43,7 +43,7 @@ pub fn direct<'a>(cx: &'a Context, deployment: &Deployment<'a>) -> Option<Deploy
     let configs = deployment.configs.clone();
     let direct = Deployment { dsn, configs, server: Some(service), ..*deployment };
     let ask = postgres::as_product(cx, &direct, &[]).ok()?.stdin("select 1;\n");
-    (!is_pooler(cx, service) && ask.read(&cx.secrets).is_ok()).then_some(direct)
+    (!is_pooler(cx, service) && ask.read().is_ok()).then_some(direct)
 }
 
 /// Whether the image of a service that a DSN names has no psql. One that can't be asked has.

@@ -19,7 +19,6 @@ use ory_facts::dsn::Dsn;
 use ory_facts::sql::{self, literal};
 use ory_facts::sqlstate;
 use ory_runner::failure::{Exit, Failure};
-use ory_runner::interrupt::Interrupt;
 use ory_runner::process::Invocation;
 use ory_stack::container::Listed;
 use ory_stack::env_file;
@@ -95,8 +94,7 @@ fn reading(cx: &Context, place: &Place, env: Vec<(String, String)>, script: Stri
 }
 
 fn unframed(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
-    let psql = client::program(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
-    psql.until(&cx.options.interrupt, Some(cx.options.wait()))
+    client::program(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script)
 }
 
 /// pg_dump, or pg_restore, as a product. It takes as long as it takes.
@@ -108,7 +106,7 @@ pub fn tool(
     words: &[&str],
 ) -> Invocation {
     let client = client::program(cx, place, with(dsn.environment(), variables), words);
-    client.until(&cx.options.interrupt, cx.options.timeout)
+    client.within(cx.options.timeout)
 }
 
 /// pg_restore into the database that follows: all of a dump, or nothing.
@@ -160,7 +158,7 @@ pub fn applied_and(
     script: &str,
 ) -> Result<(BTreeSet<String>, String)> {
     let script = applied::script(&[(deployment.product, &deployment.dsn)]) + script;
-    let ask = || query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read(&cx.secrets);
+    let ask = || query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read();
     let rows = ask().or_else(|error| {
         // The server may have stopped since it was looked at.
         cx.known.forget();
@@ -198,7 +196,7 @@ pub fn as_writing_product(
 /// Ends the sessions of an application in a product's database, and waits until they are gone.
 pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) -> Result<()> {
     let script = end_script(application);
-    as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets).map(|_| ())
+    as_product(cx, deployment, &[])?.stdin(script).read().map(|_| ())
 }
 
 /// The script of [`end_sessions`].
@@ -216,7 +214,7 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
                     select l.pid from pg_locks l join pg_database d on d.oid = l.database
                     where l.granted and l.locktype = 'relation' and d.datname = current_database())
                   order by xact_start;\n";
-    let rows = as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets)?;
+    let rows = as_product(cx, deployment, &[])?.stdin(script).read()?;
     Ok(rows.lines().map(String::from).collect())
 }
 
@@ -274,7 +272,7 @@ pub fn beside(deployment: &Deployment) -> &'static str {
 
 /// What no signal ends, only the time of a wait: it takes a moment, and what it has begun must be known to be done.
 pub fn unending(cx: &Context, psql: Invocation) -> Invocation {
-    psql.until(&Interrupt::default(), Some(cx.options.wait()))
+    psql.uninterrupted().within(cx.options.wait())
 }
 
 /// The same while no session may be in the product's database. No signal ends it.
@@ -292,7 +290,7 @@ pub fn as_owner(
 ) -> Invocation {
     let psql = psql(cx, place, owner_there(cx, deployment, variables), String::new());
     let psql = as_administrator(psql, "psql", place);
-    psql.until(&cx.options.interrupt, cx.options.timeout)
+    psql.within(cx.options.timeout)
 }
 
 /// pg_dump, or pg_restore, as the same.
@@ -305,12 +303,12 @@ pub fn owner_tool(
 ) -> Invocation {
     let client = client::program(cx, place, owner_there(cx, deployment, variables), words);
     let client = as_administrator(client, words.first().copied().unwrap_or_default(), place);
-    client.until(&cx.options.interrupt, cx.options.timeout)
+    client.within(cx.options.timeout)
 }
 
 /// What a product's schema has, where a failure's text fits several causes.
 pub fn evidence(cx: &Context, deployment: &Deployment) -> Result<Evidence> {
     let place = running_place(cx, deployment)?;
-    let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read(&cx.secrets)?;
+    let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read()?;
     Ok(Evidence::read(&said))
 }

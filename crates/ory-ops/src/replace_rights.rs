@@ -17,7 +17,7 @@ use crate::store::Store;
 /// Fails with what the role may not do. Returns whether there is something to be replaced.
 pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schema>) -> Result<bool> {
     let deployment = store.main()?;
-    let asked = postgres::maintain(cx, place, deployment, rights(store)).read(&cx.secrets);
+    let asked = postgres::maintain(cx, place, deployment, rights(store)).read();
     let asked = asked.map_err(|error| {
         diagnosis::without_administrator(cx, deployment, error)
             .unwrap_or_else(|error| no_maintenance(cx, store, deployment, error))

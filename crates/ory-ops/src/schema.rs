@@ -87,7 +87,7 @@ impl<'a> Schema<'a> {
                 cx.out.progress(format!("bringing {names} into {database}, beside what is there"));
             let (into, within) = (format!("--dbname={}", sql::database(database)), format!("--schema={new}"));
             let words = [&postgres::RESTORE[..], &["--no-owner", &into, &within]].concat();
-            let restore = self.tool(database, &words)?.stdin_file(dump.path()).read(&cx.secrets);
+            let restore = self.tool(database, &words)?.stdin_file(dump.path()).read();
             restore.with_context(|| format!("{names} can't be brought into {database}"))?;
         }
         self.run(self.swap.analyze())?;
@@ -202,7 +202,7 @@ impl<'a> Schema<'a> {
     /// No signal ends this.
     fn unending(&self, script: String) -> Result<()> {
         let psql = postgres::unending(self.cx, self.psql(&[])?.stdin(script));
-        psql.read(&self.cx.secrets).map(|_| ())
+        psql.read().map(|_| ())
     }
 
     fn run(&self, script: String) -> Result<String> {
@@ -212,7 +212,7 @@ impl<'a> Schema<'a> {
     fn run_in(&self, database: &str, script: String) -> Result<String> {
         let name = self.application();
         let psql = self.psql(&[("PGDATABASE", database), ("PGAPPNAME", &name)])?;
-        psql.stdin(script).read(&self.cx.secrets)
+        psql.stdin(script).read()
     }
 
     fn psql(&self, variables: &[(&str, &str)]) -> Result<Invocation> {
@@ -240,5 +240,5 @@ pub fn prepare(
     let is_there = format!("select 1 from pg_namespace where nspname = {schema};\n");
     let dsn = store.main()?.dsn.with_database(database);
     let said = postgres::change(cx, place, &dsn, create_extensions(extensions) + &is_there);
-    Ok(!said.read(&cx.secrets)?.is_empty())
+    Ok(!said.read()?.is_empty())
 }

@@ -56,7 +56,7 @@ pub fn wait_until_healthy(cx: &Context, server: &Service) -> Result<()> {
     let format = "{{if .State.Health}}{{.State.Health.Status}}{{end}}";
     let health = cx.engine.docker(["inspect", "--format", format, &container.id]);
     let start = Instant::now();
-    while start.elapsed() < cx.options.wait() && health.read(&cx.secrets)?.trim() == "unhealthy" {
+    while start.elapsed() < cx.options.wait() && health.read()?.trim() == "unhealthy" {
         cx.options.interrupt.sleep(Duration::from_millis(100))?;
     }
     Ok(())
@@ -97,6 +97,5 @@ pub fn answers(cx: &Context, deployment: &Deployment) -> bool {
 
 fn ping(cx: &Context, deployment: &Deployment) -> Result<Invocation> {
     let place = postgres::running_place(cx, deployment)?;
-    let ping = client::program(cx, &place, deployment.dsn.environment(), &["pg_isready", "-q"]);
-    Ok(ping.until(&cx.options.interrupt, Some(cx.options.wait())))
+    Ok(client::program(cx, &place, deployment.dsn.environment(), &["pg_isready", "-q"]))
 }

@@ -101,7 +101,7 @@ fn connect<'a>(cx: &'a Context, deployment: &Deployment) -> Result<(ServerLock<'
 impl ServerLock<'_> {
     fn ask(&self, sql: &str) -> Result<Vec<String>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.ask(sql, &self.cx.secrets).context("failed to lock the database")
+        session.ask(sql).context("failed to lock the database")
     }
 
     /// Fails where role or database are limited to fewer connections than are needed at once: then what comes next would be

@@ -28,7 +28,7 @@ pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'
     let past = cx.stack.readable().map(|deployment| pooler::past(cx, deployment)).collect();
     find(cx, products, past, |store| {
         let ask = store.main().and_then(|main| postgres::as_product(cx, main, &[]));
-        let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read(&cx.secrets));
+        let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read());
         // Where it can't be asked, or none is there, it is the one that will be made.
         let said = said.ok().and_then(|said| Some(said.strip_suffix('\n')?.to_string()));
         said.filter(|schema| !schema.is_empty()).unwrap_or_else(|| store.first_schema())

@@ -12,3 +12,4 @@ pub mod process;
 pub mod program;
 pub mod session;
 pub mod stream;
+pub mod terms;

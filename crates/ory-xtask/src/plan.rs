@@ -309,8 +309,8 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     let start = Instant::now();
     for image in images {
         let _progress = cx.out.progress(format!("pulling {image}"));
-        let pull = pull(cx, image).until(&cx.options.interrupt, None);
-        pull.read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
+        let pull = pull(cx, image).within(None);
+        pull.read().map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
             error.context(Failure::new(Exit::Missing, message).hint(absent_image::hint(cx, image)))
         })?;

@@ -18,13 +18,13 @@ pub fn objects(cx: &Context, backup: &Backup, store: &Store, dump: &Dump) -> Res
     let image = match postgres::running_place(cx, store.main()?)? {
         Place::Container(name) => {
             let inspect = cx.engine.docker(["inspect", "--format", "{{.Image}}", &name]);
-            inspect.read(&cx.secrets)?.trim().to_string()
+            inspect.read()?.trim().to_string()
         }
         Place::Client { image, .. } => image,
     };
     let list = command(cx, &image).stdin_file(&backup.path(dump));
     let mut text = Vec::new();
-    let listed = list.until(&cx.options.interrupt, Some(cx.options.wait())).receive(&cx.secrets, |bytes| {
+    let listed = list.within(cx.options.wait()).receive(|bytes| {
         let room = LIMIT.saturating_sub(text.len());
         text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(())

@@ -110,7 +110,7 @@ fn early<'a>(
 
 /// Writes the secrets of a new environment. Nothing is started before.
 fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
-    let env = Engine::env_file(&stack_directory(options)?)?;
+    let env = Engine::env_file(options, &stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
         return Ok(());

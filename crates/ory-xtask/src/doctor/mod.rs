@@ -38,12 +38,12 @@ pub fn examine(options: &Options) -> Report {
             return report;
         }
     };
-    let settings = settings(&dir);
+    let settings = settings(options, &dir);
     let found = match &settings {
         Ok((_, settings)) => {
-            Context::with(options, settings.clone(), |dir, env| report.engine(dir, env)).map(Some)
+            Context::with(options, settings.clone(), |dir, env| report.engine(options, dir, env)).map(Some)
         }
-        Err(_) => report.engine(&dir, &[]).map(|_| None),
+        Err(_) => report.engine(options, &dir, &[]).map(|_| None),
     };
     match &settings {
         Ok((text, _)) => report.findings.extend(text.clone().map(|text| Finding::ok("env", text))),
@@ -66,8 +66,8 @@ pub fn examine(options: &Options) -> Report {
 type Settings = Vec<(String, String)>;
 
 /// What is so of `.env`, where it is to have secrets, and what stands for those that `up` will write.
-fn settings(dir: &Path) -> Result<(Option<String>, Settings)> {
-    let file = Engine::env_file(dir)?;
+fn settings(options: &Options, dir: &Path) -> Result<(Option<String>, Settings)> {
+    let file = Engine::env_file(options, dir)?;
     let missing = file.placeholders();
     file.check(&missing)?;
     let text = match (file.wanted(), missing.len()) {
@@ -91,8 +91,8 @@ impl Report {
         self.findings.push(Finding { check, ..of_error(check, error) });
     }
 
-    fn engine(&mut self, dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (listed, found) = Engine::search(dir, env)?;
+    fn engine(&mut self, options: &Options, dir: &Path, env: &[(String, String)]) -> Result<Found> {
+        let (listed, found) = Engine::search(options, dir, env)?;
         let (engine, resolved) = match (&listed, found) {
             (Err(error), found) => {
                 self.error("engine", error);
