@@ -1,9 +1,12 @@
 //! `test`: every test of this repository, those on a real engine among them.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use ory_ops::context::{Context, Options, workspace_root};
+use ory_ops::context::{Context, Options};
+use ory_ops::folders::workspace_root;
 use ory_runner::output::Output;
 use ory_runner::process::Invocation;
 use ory_xtask::arguments::Arguments;
@@ -23,7 +26,7 @@ pub fn command() -> Command {
 }
 
 pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
-    let root = workspace_root()?;
+    let root = workspace_root(Path::new(env!("CARGO_MANIFEST_DIR")));
     let locked = std::env::var_os("CI").is_some().then_some("--locked");
     let filter: Vec<String> = typed.get_many("FILTER").into_iter().flatten().cloned().collect();
     let command = Invocation::new("cargo", &root)

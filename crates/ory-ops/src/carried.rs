@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use jzon::{JsonValue, object};
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
+use crate::folders::work_file;
 use crate::identity;
 use ory_facts::carried::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
@@ -21,7 +22,9 @@ fn path(cx: &Context, deployment: &Deployment, kind: &str) -> Result<Option<Path
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     let image = cx.image(name)?;
     image
-        .map(|image| work_file(&format!("images/{}-{}.{kind}", deployment.product.kind, image.id)))
+        .map(|image| {
+            work_file(&cx.options, &format!("images/{}-{}.{kind}", deployment.product.kind, image.id))
+        })
         .transpose()
 }
 
@@ -31,7 +34,8 @@ pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Option<Carried>> {
     let path = path(cx, deployment, "versions").ok()??;
     let kept = read_versions(&std::fs::read_to_string(path).ok()?)?;
     let is_told = || cx.image(deployment.migrate.image.as_deref()?).ok()?.map(|image| image.id);
-    let has_said = || is_told().is_some_and(|id| identity::kept(deployment.product.kind, &id).is_some());
+    let has_said =
+        || is_told().is_some_and(|id| identity::kept(&cx.options, deployment.product.kind, &id).is_some());
     (kept.is_some() || has_said()).then_some(kept)
 }
 

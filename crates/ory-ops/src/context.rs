@@ -1,7 +1,6 @@
 //! What every command works with: the terminal, the engine, the stack, and where xtask keeps its own files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -10,6 +9,7 @@ use anyhow::{Context as _, Result};
 use yaml_rust2::Yaml;
 
 use crate::compose::{self, Engine, Found};
+use crate::folders::{stack_directory, work_file};
 use crate::hashes;
 use crate::identity;
 use crate::known::Known;
@@ -249,7 +249,7 @@ impl Context {
 
     /// Where the output of a step of this project is kept.
     pub fn log_path(&self, step: &str) -> Result<PathBuf> {
-        work_file(&format!("logs/{}-{step}.log", self.stack.project))
+        work_file(&self.options, &format!("logs/{}-{step}.log", self.stack.project))
     }
 
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
@@ -297,36 +297,4 @@ impl Context {
 fn of_project(mut listed: Vec<Listed>, stack: &Stack) -> Vec<Listed> {
     listed.retain(|container| container.project == stack.project);
     listed
-}
-
-/// A file under `target/ory/`, xtask's cache and logs. Safe to delete at any time.
-pub fn work_file(name: &str) -> Result<PathBuf> {
-    let path = workspace_root()?.join("target/ory").join(name);
-    let parent = path.parent().context("a file has a folder")?;
-    fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
-    Ok(path)
-}
-
-/// The stack's folder: `-C`, else XTASK_DIRECTORY, else the workspace root.
-pub fn stack_directory(options: &Options) -> Result<PathBuf> {
-    let from_env = || std::env::var_os("XTASK_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let dir = match options.directory.clone().or_else(from_env) {
-        Some(dir) => dir,
-        None => workspace_root()?,
-    };
-    let canonical = dir.canonicalize().ok().filter(|dir| dir.is_dir());
-    Ok(canonical.ok_or_else(|| {
-        Failure::new(Exit::Missing, format!("the stack's folder {} is not there", dir.display()))
-            .hint("name the folder of the Compose file with -C DIR")
-    })?)
-}
-
-/// The workspace that `cargo xtask` was called in: the folder of its `Cargo.lock`.
-pub fn workspace_root() -> Result<PathBuf> {
-    let start = match std::env::var_os("CARGO_MANIFEST_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => std::env::current_dir().context("the current folder is gone")?,
-    };
-    let is_root = |dir: &&Path| dir.join("Cargo.lock").is_file();
-    Ok(start.ancestors().find(is_root).unwrap_or(&start).to_path_buf())
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::carried;
-use crate::context::{Context, work_file};
+use crate::context::Context;
 use crate::diagnosis;
+use crate::folders::work_file;
 use crate::postgres::{self, Place};
 use crate::scratch::{Made, Scratch};
 use crate::server_lock::ServerLock;
@@ -179,7 +180,10 @@ fn read(text: &str) -> Result<Catalog> {
 fn cache(cx: &Context, deployment: &Deployment, actual: &Catalog) -> Result<PathBuf> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     let image = cx.image(name)?.with_context(|| format!("the image {name} isn't here"))?;
-    work_file(&format!("images/{}-{}-postgres-{}.schema", deployment.product.kind, image.id, actual.major))
+    work_file(
+        &cx.options,
+        &format!("images/{}-{}-postgres-{}.schema", deployment.product.kind, image.id, actual.major),
+    )
 }
 
 /// A schema that can't be read is as good as none.

@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use ory_facts::digest;
 use ory_stack::private_file::private_file;
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
+use crate::folders::work_file;
 
 /// What Compose told of this very configuration, none where it told nothing yet.
 pub fn kept(cx: &Context) -> Option<BTreeMap<String, String>> {
@@ -28,5 +29,5 @@ pub fn keep(cx: &Context, hashes: &BTreeMap<String, String>) -> Result<()> {
 }
 
 fn path(cx: &Context) -> Result<std::path::PathBuf> {
-    work_file(&format!("configurations/{}.hashes", cx.stack.project))
+    work_file(&cx.options, &format!("configurations/{}.hashes", cx.stack.project))
 }

@@ -10,7 +10,8 @@ use ory_stack::random::random;
 use ory_stack::stack::{Deployment, Stack};
 
 use crate::compose::Engine;
-use crate::context::{Context, Options, work_file};
+use crate::context::{Context, Options};
+use crate::folders::work_file;
 
 /// How long a program may take to say its version. Something else may do whatever it does.
 const WAIT: Duration = Duration::from_secs(20);
@@ -79,7 +80,9 @@ pub fn release(cx: &Context, deployment: &Deployment) -> Option<Release> {
 pub fn known_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
     let name = deployment.migrate.image.as_deref()?;
     let image = cx.image(name).ok().flatten();
-    if let Some(identity) = image.as_ref().and_then(|image| kept(deployment.product.kind, &image.id)) {
+    if let Some(identity) =
+        image.as_ref().and_then(|image| kept(&cx.options, deployment.product.kind, &image.id))
+    {
         return match identity {
             Identity::Version(version) => parse_release(&version),
             Identity::Other => None,
@@ -91,8 +94,8 @@ pub fn known_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
 }
 
 /// What an image said before.
-pub fn kept(product: Product, id: &str) -> Option<Identity> {
-    let text = std::fs::read_to_string(work_file(&file(product, id)).ok()?).ok()?;
+pub fn kept(options: &Options, product: Product, id: &str) -> Option<Identity> {
+    let text = std::fs::read_to_string(work_file(options, &file(product, id)).ok()?).ok()?;
     let version = text.trim();
     Some(if version == OTHER { Identity::Other } else { Identity::Version(version.into()) })
 }
@@ -109,7 +112,7 @@ fn of(
     image: &Image,
     program: &str,
 ) -> Option<Identity> {
-    if let Some(identity) = kept(product, &image.id) {
+    if let Some(identity) = kept(options, product, &image.id) {
         return Some(identity);
     }
     if options.dry_run {
@@ -121,7 +124,8 @@ fn of(
         Identity::Other => OTHER,
     };
     // It is asked again where it can't be kept.
-    let _ = work_file(&file(product, &image.id)).map(|path| std::fs::write(path, format!("{version}\n")));
+    let _ = work_file(options, &file(product, &image.id))
+        .map(|path| std::fs::write(path, format!("{version}\n")));
     Some(identity)
 }
 

@@ -13,6 +13,7 @@ pub mod convergence;
 pub mod creation;
 pub mod diagnosis;
 pub mod drift;
+pub mod folders;
 mod hashes;
 pub mod identity;
 pub mod in_place;

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use ory_facts::digest;
 
-use crate::context::{Context, Options, stack_directory, work_file};
+use crate::context::{Context, Options};
+use crate::folders::{stack_directory, work_file};
 use ory_runner::file_lock::{self, FileLock};
 use ory_runner::own_folder;
 
 /// Waits for the lock of the stack's folder. A dry run needs none.
 pub fn acquire(options: &Options) -> Result<Option<FileLock>> {
     let folder = stack_directory(options)?;
-    take(options, || work_file(&format!("locks/{}.lock", short(&folder.to_string_lossy()))))
+    take(options, || work_file(options, &format!("locks/{}.lock", short(&folder.to_string_lossy()))))
 }
 
 /// Waits for the lock of the project on this engine, whichever clone another run of this user was started in, and

@@ -13,7 +13,8 @@ use ory_facts::diagnosis;
 use ory_facts::names;
 use ory_facts::product::Product;
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
+use crate::folders::work_file;
 use crate::postgres;
 use crate::server_lock::ServerLock;
 use ory_runner::failure::{Exit, Failure};
@@ -64,7 +65,7 @@ const DSN_FILE: &str = "/xtask-dsn.yml";
 /// an engine elsewhere doesn't see the files of this machine.
 fn dsn_file(cx: &Context, deployment: &Deployment) -> Option<PathBuf> {
     let is_in_files = deployment.is_scratch && deployment.dsn_in_config && !deployment.configs.is_empty();
-    let path = || work_file(&format!("dsn/{}/dsn.yml", name(cx, deployment))).ok();
+    let path = || work_file(&cx.options, &format!("dsn/{}/dsn.yml", name(cx, deployment))).ok();
     is_in_files.then(path).flatten().filter(|_| !cx.engine.is_remote())
 }
 

@@ -7,7 +7,8 @@ use ory_stack::image;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
+use crate::folders::work_file;
 use crate::postgres;
 
 /// The exit codes of `docker run` where the program is missing, or can't be run.
@@ -55,7 +56,7 @@ pub fn is_pooler(cx: &Context, service: &Service) -> bool {
 /// A fact of the image, asked once and kept by its id.
 fn has_psql(cx: &Context, name: &str) -> Result<bool> {
     let Some(image) = cx.image(name)? else { return Ok(true) };
-    let path = work_file(&format!("images/{}.psql", image.id))?;
+    let path = work_file(&cx.options, &format!("images/{}.psql", image.id))?;
     if let Ok(kept) = std::fs::read_to_string(&path) {
         return Ok(kept != "no");
     }

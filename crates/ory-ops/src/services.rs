@@ -14,9 +14,10 @@ use ory_runner::process::Invocation;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
 use crate::convergence;
 use crate::diagnosis;
+use crate::folders::work_file;
 use crate::readiness;
 
 /// Containers that ran, and were stopped.
@@ -177,5 +178,5 @@ fn run<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a String>) 
 
 /// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.
 fn note(cx: &Context, id: &str) -> Result<PathBuf> {
-    work_file(&format!("stopped/{}-{id}", cx.stack.project))
+    work_file(&cx.options, &format!("stopped/{}-{id}", cx.stack.project))
 }

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result};
 use ory_runner::process::Invocation;
 use ory_stack::private_file::private_file;
 
-use crate::context::{Context, work_file};
+use crate::context::Context;
+use crate::folders::work_file;
 
 /// The file.
 pub struct WorkDump(PathBuf);
@@ -19,7 +20,7 @@ pub struct WorkDump(PathBuf);
 impl WorkDump {
     /// Takes what a command dumps. `name` tells what it is of.
     pub fn take(cx: &Context, name: &str, command: &Invocation) -> Result<Self> {
-        let dump = Self(work_file(&format!("dumps/{}-{name}.dump", cx.stack.project))?);
+        let dump = Self(work_file(&cx.options, &format!("dumps/{}-{name}.dump", cx.stack.project))?);
         let failed = || format!("failed to write {}", dump.0.display());
         let mut file = private_file(&dump.0).with_context(failed)?;
         let transferred = Arc::new(AtomicU64::new(0));

@@ -25,6 +25,51 @@ pub fn find() -> Result<PathBuf> {
 #[cfg(unix)]
 pub(crate) use unix::user;
 
+/// Makes a folder that nobody else may enter; fails where it is there and others may.
+#[cfg(unix)]
+pub fn make(path: &std::path::Path) -> Result<()> {
+    unix::make_private(path, user()?)
+}
+
+/// Elsewhere what is in the user's own folders is the user's own.
+#[cfg(not(unix))]
+pub fn make(path: &std::path::Path) -> Result<()> {
+    use anyhow::Context;
+
+    std::fs::create_dir_all(path).with_context(|| format!("failed to create {}", path.display()))
+}
+
+/// Whether a file or folder is this user's.
+#[cfg(unix)]
+pub fn is_own(path: &std::path::Path) -> bool {
+    owner(path).zip(user().ok()).is_some_and(|(owner, user)| owner == user)
+}
+
+/// Whether one is this user's, or the administrator's, who may do anything anyway.
+#[cfg(unix)]
+pub fn is_trusted(path: &std::path::Path) -> bool {
+    is_own(path) || owner(path) == Some(0)
+}
+
+#[cfg(unix)]
+fn owner(path: &std::path::Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+
+    Some(path.metadata().ok()?.uid())
+}
+
+/// Owners are not looked at elsewhere.
+#[cfg(not(unix))]
+pub fn is_own(_path: &std::path::Path) -> bool {
+    true
+}
+
+/// The same.
+#[cfg(not(unix))]
+pub fn is_trusted(_path: &std::path::Path) -> bool {
+    true
+}
+
 #[cfg(unix)]
 mod unix {
     use std::fs::{DirBuilder, File};

@@ -22,6 +22,11 @@ impl Program {
         Self::called(format!("cargo {name}"))
     }
 
+    /// Whether Cargo runs it, in a workspace.
+    pub fn is_of_cargo(self) -> bool {
+        self.0.starts_with("cargo ")
+    }
+
     /// The words.
     pub fn name(self) -> &'static str {
         self.0

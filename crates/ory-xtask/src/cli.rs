@@ -104,7 +104,10 @@ impl Cli<'_> {
             .map(|(title, commands)| (title, commands.into_iter().map(|(command, _)| command).collect()))
             .collect();
         let tasks = self.tasks.iter().map(|(command, _)| command.clone());
-        groups.push(("Project", tasks.chain([completions::command(COMPLETIONS)]).collect::<Vec<_>>()));
+        groups.push((
+            "Project",
+            tasks.chain([completions::command(COMPLETIONS, self.program)]).collect::<Vec<_>>(),
+        ));
         // Below another command line clap finds it by the last of its words.
         let (mut cli, mut list) = (Command::new(name.rsplit(' ').next().unwrap_or(name)), String::new());
         for (title, commands) in groups {
@@ -121,7 +124,7 @@ impl Cli<'_> {
             .display_name(name)
             .version(env!("CARGO_PKG_VERSION"))
             .about("The environment of Ory Kratos, Hydra and Keto on PostgreSQL, in Docker Compose")
-            .args(global::all())
+            .args(global::all(self.program))
             .subcommand_required(true)
             .arg_required_else_help(true)
             .help_template(format!(

@@ -12,12 +12,14 @@ use ory_runner::output::{Output, Verbosity};
 use ory_runner::program::Program;
 
 /// What can be typed with every command.
-pub fn all() -> Vec<Arg> {
+pub fn all(program: Program) -> Vec<Arg> {
     let seconds = |name, help| option(name, "SECS", help).value_parser(positive);
+    let directory = match program.is_of_cargo() {
+        true => "The stack's folder [default: the workspace root]",
+        false => "The stack's folder [default: the nearest upwards with a Compose file]",
+    };
     let options = vec![
-        option("directory", "DIR", "The stack's folder [default: the workspace root]")
-            .short('C')
-            .value_parser(clap::value_parser!(PathBuf)),
+        option("directory", "DIR", directory).short('C').value_parser(clap::value_parser!(PathBuf)),
         switch("dry-run", "Print the command lines and change nothing"),
         seconds("timeout", "Bounds each wait [default: 60] and migration"),
         seconds("lock-timeout", "How long to wait for another run").default_value("300"),

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, switch, yes};
-use ory_ops::context::{Options, work_file};
+use ory_ops::context::Options;
+use ory_ops::folders::work_file;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::Output;
 use ory_runner::process::{self, Invocation};
@@ -95,7 +96,7 @@ pub fn engine(options: &Options, asked: &Install, need: &Need) -> Result<()> {
     if !asked.install_docker {
         return Ok(());
     }
-    let commands = commands(need)?;
+    let commands = commands(options, need)?;
     if options.dry_run {
         return Ok(commands.iter().try_for_each(|command| Output::data(command.to_string()))?);
     }
@@ -126,7 +127,7 @@ pub fn engine(options: &Options, asked: &Install, need: &Need) -> Result<()> {
 }
 
 /// The command lines that are needed here, in order.
-fn commands(need: &Need) -> Result<Vec<Invocation>> {
+fn commands(options: &Options, need: &Need) -> Result<Vec<Invocation>> {
     let mut commands = Vec::new();
     let answers = daemon_answers();
     let has_v1 = process::find("docker-compose").is_some();
@@ -152,7 +153,7 @@ fn commands(need: &Need) -> Result<Vec<Invocation>> {
         }
     }
     if need.both_composes && !has_v2 {
-        let script = work_file("install/compose-v2.sh")?;
+        let script = work_file(options, "install/compose-v2.sh")?;
         fs::write(&script, include_str!("compose-v2.sh"))
             .with_context(|| format!("failed to write {}", script.display()))?;
         commands.push(as_root("sh", &[&script.display().to_string()]));

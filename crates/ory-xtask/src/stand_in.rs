@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use ory_facts::digest;
 use ory_facts::product::Product;
-use ory_ops::context::{Context, work_file};
+use ory_ops::context::Context;
+use ory_ops::folders::work_file;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::{self, Invocation};
 use ory_stack::env_file;
@@ -107,8 +108,8 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
     let base = "stand-in/debian-postgresql:base";
     if cx.engine.images([base])?.is_empty() {
         let suite = debian_suite()?;
-        let mmdebstrap = mmdebstrap()?;
-        let archive = work_file("stand-in/postgres.tar")?;
+        let mmdebstrap = mmdebstrap(cx)?;
+        let archive = work_file(&cx.options, "stand-in/postgres.tar")?;
         let target = archive.display().to_string();
         let make = Invocation::new(mmdebstrap.as_os_str(), &cx.dir).args(["--quiet", "--variant=minbase"]);
         let _progress = cx.out.progress("making a PostgreSQL image from Debian's packages");
@@ -119,7 +120,7 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
         fs::remove_file(&archive).with_context(|| format!("failed to remove {target}"))?;
     }
     let argument = format!("BASE={base}");
-    let folder = written(ory_stand_in::POSTGRES, "postgres")?;
+    let folder = written(cx, ory_stand_in::POSTGRES, "postgres")?;
     build_image(cx, &folder, POSTGRES, &stamp, &["--build-arg", &argument])
 }
 
@@ -136,7 +137,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
         return Ok(());
     }
     let _progress = cx.out.progress("building the stand-ins");
-    let context = work_file("stand-in/image/ory-stand-in")?;
+    let context = work_file(&cx.options, "stand-in/image/ory-stand-in")?;
     let binary = context.display().to_string();
     if std::env::consts::OS != "linux" {
         bail!(
@@ -144,7 +145,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
                 .hint("use Ory's images: {XTASK} up")
         );
     }
-    let folder = written(ory_stand_in::PRODUCTS, "products")?;
+    let folder = written(cx, ory_stand_in::PRODUCTS, "products")?;
     let main = folder.join("main.rs").display().to_string();
     let flags =
         ["--edition", "2024", "-C", "opt-level=1", "-C", "target-feature=+crt-static", "-o", &binary, &main];
@@ -192,8 +193,8 @@ fn stamp(sources: &[(&str, &str)], base: &str) -> String {
 }
 
 /// The sources as files, in a folder of their own.
-fn written(sources: &[(&str, &str)], name: &str) -> Result<PathBuf> {
-    let folder = work_file(&format!("stand-in/{name}/Dockerfile"))?.with_file_name("");
+fn written(cx: &Context, sources: &[(&str, &str)], name: &str) -> Result<PathBuf> {
+    let folder = work_file(&cx.options, &format!("stand-in/{name}/Dockerfile"))?.with_file_name("");
     // A file of an earlier release is no part of this one.
     fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
     for (name, text) in sources {
@@ -222,15 +223,15 @@ fn debian_suite() -> Result<String> {
 }
 
 /// mmdebstrap, from the PATH or else taken out of its package, without installing anything.
-fn mmdebstrap() -> Result<PathBuf> {
+fn mmdebstrap(cx: &Context) -> Result<PathBuf> {
     if let Some(found) = process::find("mmdebstrap") {
         return Ok(found);
     }
-    let program = work_file("stand-in/mmdebstrap/usr/bin/mmdebstrap")?;
+    let program = work_file(&cx.options, "stand-in/mmdebstrap/usr/bin/mmdebstrap")?;
     if program.exists() {
         return Ok(program);
     }
-    let folder = work_file("stand-in/package/mmdebstrap.deb")?;
+    let folder = work_file(&cx.options, "stand-in/package/mmdebstrap.deb")?;
     let folder = folder.parent().context("a file has a folder")?;
     let apt = |word: &str| Invocation::new("apt-get", folder).args(["-qq", word]);
     let download = || apt("download").arg("mmdebstrap").read();
@@ -243,7 +244,7 @@ fn mmdebstrap() -> Result<PathBuf> {
         let packages = fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         let package = packages.filter(|path| path.extension().is_some_and(|e| e == "deb")).max();
         let package = package.context("apt-get downloaded nothing")?.display().to_string();
-        let target = work_file("stand-in/mmdebstrap/unpacked")?.with_file_name("");
+        let target = work_file(&cx.options, "stand-in/mmdebstrap/unpacked")?.with_file_name("");
         Invocation::new("dpkg-deb", folder)
             .args(["--extract", &package, &target.display().to_string()])
             .read()?;

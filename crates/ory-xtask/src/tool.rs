@@ -71,6 +71,36 @@ impl Tool {
         self.cli().command()
     }
 
+    /// Another command line with ours beside its own commands, and our global options.
+    ///
+    /// ```no_run
+    /// use clap::{CommandFactory, FromArgMatches};
+    /// # use clap::{ArgMatches, Command, Error};
+    /// # struct Tasks;
+    /// # impl CommandFactory for Tasks {
+    /// #     fn command() -> Command { Command::new("xtask") }
+    /// #     fn command_for_update() -> Command { Command::new("xtask") }
+    /// # }
+    /// # impl FromArgMatches for Tasks {
+    /// #     fn from_arg_matches(_: &ArgMatches) -> Result<Self, Error> { Ok(Self) }
+    /// #     fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), Error> { Ok(()) }
+    /// # }
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     // Tasks is an enum that derives Parser.
+    ///     let ory = ory_xtask::Tool::of_package();
+    ///     let typed = ory.beside(Tasks::command()).get_matches();
+    ///     match Tasks::from_arg_matches(&typed) {
+    ///         Ok(_own) => std::process::ExitCode::SUCCESS,
+    ///         Err(_) => ory.run(&typed),
+    ///     }
+    /// }
+    /// ```
+    pub fn beside(&self, command: Command) -> Command {
+        let ours = self.command();
+        command.args(ours.get_arguments()).subcommands(ours.get_subcommands())
+    }
+
     /// Runs what was typed for [`Tool::command`], and prints how it ended.
     pub fn run(&self, typed: &ArgMatches) -> ExitCode {
         let cli = self.cli();

@@ -74,4 +74,5 @@ mod split_faults;
 #[cfg(unix)]
 mod templates;
 #[cfg(unix)]
+mod three_ways;
 mod usage;

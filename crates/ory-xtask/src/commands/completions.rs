@@ -6,12 +6,15 @@ use clap_complete::Shell;
 
 use crate::arguments::{option, required, value};
 use ory_runner::output::Output;
+use ory_runner::program::Program;
 
 /// What can be typed.
-pub fn command(name: &'static str) -> Command {
+pub fn command(name: &'static str, program: Program) -> Command {
+    // Of `cargo xtask` an alias for the shell is completed.
+    let completed = if program.is_of_cargo() { "xtask" } else { program.name() };
     Command::new(name).about("Print a shell's completions, for an alias such as `xt`").args([
         required("SHELL", "The shell to print them for").value_parser(clap::value_parser!(Shell)),
-        option("name", "NAME", "The name that is completed").default_value("xtask"),
+        option("name", "NAME", "The name that is completed").default_value(completed),
     ])
 }
 

@@ -1,0 +1,103 @@
+//! Where things are: the stack's folder, and what is cached of it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::options::Options;
+use ory_facts::digest;
+use ory_facts::next::XTASK;
+use ory_runner::failure::{Exit, Failure};
+use ory_runner::own_folder;
+use ory_runner::process::quote;
+use ory_stack::env_file;
+
+/// The names that Compose gives its file, <https://docs.docker.com/compose/intro/compose-application-model/>.
+const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// The stack's folder: `-C`, else XTASK_DIRECTORY, else the root of the workspace that Cargo runs this in; without Cargo
+/// the nearest folder upwards with a Compose file.
+pub fn stack_directory(options: &Options) -> Result<PathBuf> {
+    let from_env = || std::env::var_os("XTASK_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let dir = match (options.directory.clone().or_else(from_env), cargo_folder(options)) {
+        (Some(dir), _) => dir,
+        (None, Some(package)) => workspace_root(&package),
+        (None, None) => nearest_stack(&current_folder()?)?,
+    };
+    let canonical = dir.canonicalize().ok().filter(|dir| dir.is_dir());
+    Ok(canonical.ok_or_else(|| {
+        Failure::new(Exit::Missing, format!("the stack's folder {} is not there", dir.display()))
+            .hint("name the folder of the Compose file with -C DIR")
+    })?)
+}
+
+/// The root of the workspace that a file or folder is in: the folder of its `Cargo.lock`; where there is none, the folder
+/// itself.
+pub fn workspace_root(folder: &Path) -> PathBuf {
+    let is_root = |dir: &&Path| dir.join("Cargo.lock").is_file();
+    folder.ancestors().find(is_root).unwrap_or(folder).to_path_buf()
+}
+
+/// A file of the cache and the logs, safe to delete at any time: under `target/ory/` in a Cargo workspace, else in the
+/// user's cache folder, for each stack in a folder of its own.
+pub fn work_file(options: &Options, name: &str) -> Result<PathBuf> {
+    let path = cache(options)?.join(name);
+    let parent = path.parent().context("a file has a folder")?;
+    std::fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
+    Ok(path)
+}
+
+fn cache(options: &Options) -> Result<PathBuf> {
+    let stack = match cargo_folder(options) {
+        Some(package) => return Ok(workspace_root(&package).join("target/ory")),
+        None => stack_directory(options)?,
+    };
+    let root = workspace_root(&stack);
+    // What another user has put above the stack says nothing about where this one's files go.
+    if root.join("Cargo.lock").is_file() && own_folder::is_own(&root) {
+        return Ok(root.join("target/ory"));
+    }
+    let failure = || {
+        Failure::new(Exit::Missing, "this user has no folder for caches")
+            .hint("name one: export XDG_CACHE_HOME=DIR")
+    };
+    let of_user = dirs::cache_dir().ok_or_else(failure)?.join("ory-xtask");
+    std::fs::create_dir_all(of_user.parent().unwrap_or(&of_user))
+        .with_context(|| format!("failed to create {}", of_user.display()))?;
+    own_folder::make(&of_user)?;
+    let name = stack.file_name().unwrap_or_default().to_string_lossy();
+    Ok(of_user.join(format!("{name}-{}", &digest::of(&stack.to_string_lossy())[..8])))
+}
+
+/// The package that Cargo runs, if it runs this.
+fn cargo_folder(options: &Options) -> Option<PathBuf> {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    folder.filter(|_| options.output.program.is_of_cargo())
+}
+
+/// The nearest folder upwards with a Compose file, else this one, of which Compose says what it lacks.
+fn nearest_stack(here: &Path) -> Result<PathBuf> {
+    // What it names is meant from here.
+    if std::env::var_os("COMPOSE_FILE").is_some_and(|files| !files.is_empty()) {
+        return Ok(here.into());
+    }
+    let names_files = |dir: &Path| env_file::value(dir, "COMPOSE_FILE").map(|_| dir.join(".env"));
+    let file = |dir: &Path| {
+        let mut files = COMPOSE_FILES.iter().map(|name| dir.join(name));
+        files.find(|file| file.is_file()).or_else(|| names_files(dir))
+    };
+    let Some((dir, file)) = here.ancestors().find_map(|dir| Some((dir, file(dir)?))) else {
+        return Ok(here.into());
+    };
+    // Whoever may write above this folder would have containers started with this user's rights.
+    if dir != here && !own_folder::is_trusted(&file) {
+        let message = format!("the nearest Compose file, {}, is another user's", file.display());
+        let hint = format!("if it is the one: {XTASK} -C {} ...", quote(&dir.to_string_lossy()));
+        bail!(Failure::new(Exit::Missing, message).hint(hint));
+    }
+    Ok(dir.into())
+}
+
+fn current_folder() -> Result<PathBuf> {
+    std::env::current_dir().context("the current folder is gone")
+}
