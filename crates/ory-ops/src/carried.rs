@@ -11,6 +11,7 @@ use jzon::{JsonValue, object};
 use crate::context::Context;
 use crate::folders::work_file;
 use crate::identity;
+use crate::release;
 use ory_facts::carried::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
 use ory_runner::process::Invocation;
@@ -65,8 +66,8 @@ pub fn of_migrated(
     applied: &BTreeSet<String>,
 ) -> Result<Option<Carried>> {
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    let release = identity::known_release(cx, deployment).unwrap_or_default();
-    let can_tell = deployment.product.has_status(release);
+    let known = release::known(cx, deployment).unwrap_or_default();
+    let can_tell = deployment.product.has_status(known);
     if can_tell && kept(cx, deployment).is_none() && !plan.is_empty() && plan.keys().eq(applied) {
         keep(cx, deployment, "versions", &write_versions(Some(&plan)))?;
     }
@@ -103,8 +104,8 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     // Ory's own tag is believed where the answer would show that it is wrong.
     let can_tell = |release: &Release| deployment.product.has_status(*release);
-    let release = identity::known_release(cx, deployment).filter(can_tell);
-    let release = release.or_else(|| identity::release(cx, deployment));
+    let known = release::known(cx, deployment).filter(can_tell);
+    let release = known.or_else(|| release::of(cx, deployment));
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
         true => ask(cx, deployment)?,
@@ -125,8 +126,8 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
 /// can't be asked.
 pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
     let is_known = kept(cx, deployment).is_some();
-    let is_too_old = identity::known_release(cx, deployment)
-        .is_some_and(|release| !deployment.product.has_status(release));
+    let is_too_old =
+        release::known(cx, deployment).is_some_and(|release| !deployment.product.has_status(release));
     (!is_known && !is_too_old).then(|| status(cx, deployment))
 }
 

@@ -2,8 +2,16 @@
 
 use crate::administrator::FROM_FILES;
 use crate::context::Context;
-use crate::postgres::Place;
 use ory_runner::process::Invocation;
+
+/// Where they run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the container of the server, by name.
+    Container(String),
+    /// In a one-off container, for a server that is no service of the stack.
+    Client { image: String, options: Vec<String> },
+}
 
 /// Takes the password from the first line of standard input, then becomes the program. A shell reads a line from a pipe
 /// byte by byte, so the rest is the program's.

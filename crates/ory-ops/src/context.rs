@@ -8,11 +8,11 @@ use std::sync::Once;
 use anyhow::{Context as _, Result};
 use yaml_rust2::Yaml;
 
+use crate::cache::Cache;
 use crate::compose::{self, Engine, Found};
 use crate::folders::{stack_directory, work_file};
 use crate::hashes;
 use crate::identity;
-use crate::known::Known;
 pub use crate::options::Options;
 use crate::variables;
 use ory_facts::product::Product;
@@ -39,7 +39,7 @@ pub struct Context {
     pub stack: Stack,
     /// The configuration as Compose printed it. It holds secrets.
     pub resolved: String,
-    pub known: Known,
+    pub known: Cache,
     /// Tells this run from every other one, of whatever machine.
     pub run: String,
 }
@@ -100,7 +100,7 @@ impl Context {
         stack.learn(&images);
         identity::learn(&engine, options, &mut stack, &images);
         engine.set_secrets(stack.secrets());
-        let known = Known::default();
+        let known = Cache::default();
         known.listed.set(Some(of_project(listed, &stack)));
         Ok(Self {
             options: options.clone(),
@@ -208,14 +208,16 @@ impl Context {
     }
 
     fn kept_hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.known.kept_hashes.get(|| Ok(hashes::kept(self).unwrap_or_default()))
+        self.known
+            .kept_hashes
+            .get(|| Ok(hashes::kept(&self.options, &self.stack.project, &self.resolved).unwrap_or_default()))
     }
 
     /// Compose's hash of each service's configuration, as it tells it now.
     fn hashes(&self) -> Result<BTreeMap<String, String>> {
         self.known.hashes.get(|| {
             let hashes = self.engine.config_hashes(&self.resolved)?;
-            hashes::keep(self, &hashes)?;
+            hashes::keep(&self.options, &self.stack.project, &self.resolved, &hashes)?;
             Ok(hashes)
         })
     }

@@ -11,9 +11,10 @@ use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 
 use crate::administrator;
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
-use crate::postgres::{Place, as_administrator, psql};
+use crate::postgres::{as_administrator, psql};
 
 /// Runs [`create_query`], and returns what it printed.
 pub fn create(

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::carried;
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::folders::work_file;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::scratch::{Made, Scratch};
 use crate::server_lock::ServerLock;
 use ory_facts::carried::{State, is_applied, unknown};

@@ -12,10 +12,11 @@ use ory_facts::rights;
 use ory_facts::sql;
 use ory_runner::failure::{Exit, Failure};
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::pooler;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::schema;
 use crate::snapshot;
 use crate::store::Store;

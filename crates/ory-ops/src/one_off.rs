@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::folders::work_file;
 use crate::postgres;
 use crate::server_lock::ServerLock;
+use crate::server_ready;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;
 use ory_stack::private_file::private_file;
@@ -151,7 +152,7 @@ fn check_server(cx: &Context, deployment: &Deployment) -> Result<()> {
     loop {
         match postgres::applied(cx, deployment) {
             Ok(_) => return Ok(()),
-            Err(_) if crate::server::answers(cx, deployment) => return Ok(()),
+            Err(_) if server_ready::answers(cx, deployment) => return Ok(()),
             Err(error) if start.elapsed() > GRACE => return Err(error),
             Err(_) => cx.options.interrupt.sleep(Duration::from_millis(250))?,
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use anyhow::{Error, Result};
 
 use crate::administrator::{self, MAINTENANCE_DATABASE};
-use crate::client;
+use crate::client::{self, Place};
 use crate::context::Context;
 use crate::pooler;
 use crate::server;
@@ -24,15 +24,6 @@ use ory_stack::container::Listed;
 use ory_stack::env_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
-
-/// Where psql runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In the container of the server, by name.
-    Container(String),
-    /// In a one-off container, for a server that is no service of the stack.
-    Client { image: String, options: Vec<String> },
-}
 
 /// Where to ask about a product: the container there is, or the one Compose would make.
 pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Place {

@@ -7,10 +7,11 @@ use ory_facts::sql::{identifier, literal};
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::stack::Deployment;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::pooler;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::schema::Schema;
 use crate::store::Store;
 

@@ -12,11 +12,12 @@ use ory_facts::swap::Swap;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::load::{self, Live, Load};
 use crate::one_off;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::replace_rights;
 use crate::schema::{self, Schema};
 use crate::server_lock::{self, ServerLock};

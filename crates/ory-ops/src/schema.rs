@@ -16,8 +16,9 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 use ory_runner::process::Invocation;
 
+use crate::client::Place;
 use crate::context::Context;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::snapshot;
 use crate::store::Store;
 use crate::work_dump::WorkDump;

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::one_off;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::server_lock::{self, ServerLock};
 use ory_facts::catalog;
 use ory_facts::lost;

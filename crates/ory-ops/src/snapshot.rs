@@ -13,6 +13,7 @@ use ory_facts::tables::{self, MOMENT, NEXT};
 use ory_runner::process::Invocation;
 use ory_runner::session::Session;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::pooler;
 use crate::postgres;
@@ -87,7 +88,7 @@ impl Snapshot {
 pub fn dump(
     cx: &Context,
     store: &Store,
-    place: &postgres::Place,
+    place: &Place,
     snapshot: &str,
     by_owner: bool,
 ) -> Result<Invocation> {

@@ -15,10 +15,11 @@ use ory_runner::process::Invocation;
 use ory_stack::checks::dsns;
 use ory_stack::stack::Deployment;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::drift;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::server_lock::{self, ServerLock};
 use crate::store::Store;
 

@@ -19,10 +19,11 @@ use ory_runner::session::Session;
 use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::new_dsns::NewDsn;
 use crate::pooler;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::split::{self, Shared};
 use crate::work_dump::WorkDump;
 

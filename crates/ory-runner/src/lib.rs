@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod output;
 pub mod own_folder;
 pub mod plain_file;
+mod printable;
 pub mod process;
 pub mod program;
 pub mod session;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::absent_image;
-use crate::commands::backup;
+use crate::backup_first;
 use crate::summary;
 use ory_facts::next::XTASK;
 use ory_ops::carried;
@@ -19,13 +19,14 @@ use ory_ops::context::Context;
 use ory_ops::convergence::{self, Work};
 use ory_ops::creation::{self, MayCreate};
 use ory_ops::diagnosis;
-use ory_ops::known::{self, Extent};
+use ory_ops::look::{Extent, look};
 use ory_ops::lost_rows;
 use ory_ops::migrations::{self, Ahead, Outcome};
 use ory_ops::one_off;
 use ory_ops::postgres;
 use ory_ops::readiness;
 use ory_ops::server;
+use ory_ops::server_ready;
 use ory_ops::services;
 use ory_runner::beside::Beside;
 use ory_runner::failure::{Exit, Failure};
@@ -76,7 +77,7 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
             cx.options.interrupt.check()?;
             if step.migrates().is_some_and(|deployment| cx.known.applied(deployment.product).is_none()) {
                 // All that follow in one session.
-                known::look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
+                look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
             }
             let begun = match step.migrates() {
                 Some(_) => {
@@ -131,7 +132,7 @@ impl Step<'_> {
                 let query = creation::create_query(cx, &container(server), server, deployments, may_create)?;
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
-            Self::Backup(deployments) => backup::lines_before_migration(cx, deployments)?,
+            Self::Backup(deployments) => backup_first::lines_before_migration(cx, deployments)?,
             Self::Migrate { deployment, then_start, .. } => {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
@@ -197,7 +198,7 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
             }
-            Self::Backup(deployments) => backup::before_migration(cx, deployments)
+            Self::Backup(deployments) => backup_first::before_migration(cx, deployments)
                 .context("failed to back up, so nothing was migrated"),
             Self::Migrate { deployment, is_forced, then_start } => {
                 let outcome = migrations::migrate(cx, deployment, *is_forced, begun);
@@ -333,7 +334,7 @@ fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: i
         run_compose(cx, &format!("start {}", server.name), &start(cx, slice::from_ref(&server.name)))?;
     }
     meanwhile();
-    server::wait_until_ready(cx, server)?;
+    server_ready::wait(cx, server)?;
     // `up` ends with a table that has it.
     if !recreate && !was_up {
         cx.out.say(format!("{}: started ({})", server.name, seconds(clock.elapsed())));

@@ -6,8 +6,9 @@ use ory_facts::backup::Dump;
 use ory_runner::process::Invocation;
 
 use super::found::Backup;
+use crate::client::Place;
 use crate::context::Context;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::store::Store;
 
 /// How much of the list is kept.

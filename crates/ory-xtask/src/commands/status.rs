@@ -18,7 +18,7 @@ use ory_ops::context::{Context, Options};
 use ory_ops::convergence;
 use ory_ops::diagnosis;
 use ory_ops::drift;
-use ory_ops::known::{Extent, look};
+use ory_ops::look::{Extent, look};
 use ory_ops::migrations;
 use ory_ops::readiness;
 use ory_ops::replicas::Replicas;

@@ -1,6 +1,7 @@
 //! What `doctor` finds out: the checks of `ory-facts`, and what the system, the engine and PostgreSQL say.
 
 mod asks;
+mod errors;
 mod ports;
 mod state;
 
@@ -8,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::commands::up;
+use crate::new_secrets;
+use errors::of_error;
 use ory_facts::next::XTASK;
 use ory_ops::compose::{Engine, Found};
 use ory_ops::context::{Context, Options};
 use ory_ops::folders::stack_directory;
-use ory_runner::failure::{Exit, Failure};
+use ory_runner::failure::Failure;
 use ory_runner::output::counted;
 use ory_stack::checks::{CHECKS, Finding};
 use ory_stack::service::Service;
@@ -165,7 +167,7 @@ impl Report {
     fn daemon(&mut self, cx: &Context, folder: &Path) -> Result<()> {
         if !cx.settings.is_empty() {
             let names: Vec<_> = cx.settings.iter().map(|(name, _)| name.as_str()).collect();
-            if let Err(error) = up::refuse_new_secrets_for_old_data(cx, &names.join(", ")) {
+            if let Err(error) = new_secrets::refuse_for_old_data(cx, &names.join(", ")) {
                 self.findings.retain(|finding| finding.check != "env");
                 self.error("env", &error);
             }
@@ -194,16 +196,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// An error of a command, as a finding.
-fn of_error(subject: &str, error: &anyhow::Error) -> Finding {
-    let causes = error.chain().take(2).map(|cause| cause.to_string());
-    let causes: Vec<_> = causes.filter_map(|cause| cause.lines().next().map(String::from)).collect();
-    let is_missing = Failure::of(error).is_some_and(|failure| failure.exit == Exit::Missing);
-    let new = if is_missing { Finding::missing } else { Finding::failure };
-    let finding = new(subject, causes.join(": "), "");
-    Finding { fix: Failure::hint_of(error).map(String::from), ..finding }
 }
 
 /// A text with the paths below the current folder as they can be typed here.
