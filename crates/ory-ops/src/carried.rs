@@ -49,7 +49,7 @@ pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
 /// before v25.4.0 would take the question for a migration.
 pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let ask = || kept(cx, deployment).map_or_else(|| learn(cx, deployment), Ok);
-    cx.known.carried(deployment.product).get(ask)
+    cx.engine.cache().carried(deployment.product).get(ask)
 }
 
 /// The same with SQL.
@@ -79,7 +79,7 @@ pub fn of_migrated(
     }
     let carried = of_versions(applied);
     keep(cx, deployment, "versions", &write_versions(Some(&carried)))?;
-    cx.known.carried(deployment.product).set(Some(Some(carried.clone())));
+    cx.engine.cache().carried(deployment.product).set(Some(Some(carried.clone())));
     Ok(Some(carried))
 }
 

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::cache::Cache;
+use crate::effects::{self, Effect};
 use crate::options::Options;
 use crate::podman;
 use ory_facts::diagnosis::{essence, is_detail};
+use ory_facts::instance::Instance;
 use ory_facts::secrets::Secrets;
 use ory_facts::sqlstate;
 use ory_runner::answer::Answer;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::{self, Invocation, quote};
-use ory_runner::terms::{Reading, Terms};
+use ory_runner::terms::{Afterwards, Reading, Terms};
 use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_stack::env_file::EnvFile;
@@ -43,6 +47,8 @@ pub struct Engine {
     terms: Terms,
     /// After how long a `docker` that doesn't answer is ended.
     wait: Duration,
+    /// What it said. What it runs that may change that, is forgotten.
+    cache: Arc<Cache>,
 }
 
 /// How failures of Ory, of PostgreSQL and of the engine are read.
@@ -125,6 +131,7 @@ impl Engine {
             remote: Answer::default(),
             terms: Terms::new(&options.interrupt, unresolved::secrets(dir), READING),
             wait: options.wait(),
+            cache: Arc::default(),
         }
     }
 
@@ -142,6 +149,7 @@ impl Engine {
             remote: Answer::default(),
             terms: terms.clone(),
             wait: self.wait,
+            cache: Arc::clone(&self.cache),
         }
     }
 
@@ -271,11 +279,10 @@ impl Engine {
     /// A Compose command line, run in the stack's folder. It may take as long as it takes.
     pub fn compose<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
         let (program, words) = self.compose.split_first().map_or(("docker", &[][..]), |(p, w)| (p, w));
-        Invocation::new(program, &self.dir)
-            .args(words)
-            .args(args)
-            .envs(self.env.clone())
-            .on(self.terms.clone())
+        let args: Vec<_> = args.into_iter().collect();
+        let effect = effects::of_compose(&args);
+        let command = Invocation::new(program, &self.dir).args(words).args(args).envs(self.env.clone());
+        self.forgetting(effect, command.on(self.terms.clone()))
     }
 
     /// The same for what quotes the files of the stack, services that no active profile has among them.
@@ -287,10 +294,46 @@ impl Engine {
     /// as a daemon that hangs, hangs for ever: docker 20.10 does, where a container is paused while a program is being
     /// started in it. What can take long is given more time.
     pub fn docker<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
-        Invocation::new(self.docker.as_os_str(), &self.dir)
-            .args(args)
-            .on(self.terms.clone())
-            .within(self.wait)
+        let args: Vec<_> = args.into_iter().collect();
+        let (effect, is_exec) = (effects::of_docker(&args), args.first() == Some(&"exec"));
+        let command = Invocation::new(self.docker.as_os_str(), &self.dir).args(args);
+        let command = self.forgetting(effect, command.on(self.terms.clone()).within(self.wait));
+        if !is_exec {
+            return command;
+        }
+        // Where it complains, its container may not run any more.
+        let cache = Arc::clone(&self.cache);
+        let look_again = move |complaint: Option<&str>| {
+            if complaint.is_some_and(|text| !text.is_empty()) {
+                cache.forget(Effect::Everything);
+            }
+        };
+        command.then(Afterwards::new(look_again))
+    }
+
+    fn forgetting(&self, effect: Effect, command: Invocation) -> Invocation {
+        let cache = Arc::clone(&self.cache);
+        match effect {
+            Effect::Nothing => command,
+            effect => command.then(Afterwards::new(move |_| cache.forget(effect))),
+        }
+    }
+
+    /// A command that may change databases, which are asked again after it.
+    pub(crate) fn changing_databases(&self, command: Invocation) -> Invocation {
+        let cache = Arc::clone(&self.cache);
+        command.then(Afterwards::new(move |_| cache.forget_databases()))
+    }
+
+    /// A command that changes what the databases of these products have.
+    pub(crate) fn changing_versions(&self, products: Vec<Instance>, command: Invocation) -> Invocation {
+        let cache = Arc::clone(&self.cache);
+        command.then(Afterwards::new(move |_| cache.forget_versions(&products)))
+    }
+
+    /// What it said.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The whole configuration, with some options. It holds secrets.

@@ -8,13 +8,13 @@ use std::sync::Once;
 use anyhow::{Context as _, Result};
 use yaml_rust2::Yaml;
 
-use crate::cache::Cache;
 use crate::compose::{self, Engine, Found};
 use crate::folders::{stack_directory, work_file};
 use crate::hashes;
 use crate::identity;
 pub use crate::options::Options;
 use crate::variables;
+use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::Output;
@@ -39,7 +39,6 @@ pub struct Context {
     pub stack: Stack,
     /// The configuration as Compose printed it. It holds secrets.
     pub resolved: String,
-    pub known: Cache,
     /// Tells this run from every other one, of whatever machine.
     pub run: String,
 }
@@ -100,8 +99,7 @@ impl Context {
         stack.learn(&images);
         identity::learn(&engine, options, &mut stack, &images);
         engine.set_secrets(stack.secrets());
-        let known = Cache::default();
-        known.listed.set(Some(of_project(listed, &stack)));
+        engine.cache().listed.set(Some(of_project(listed, &stack)));
         Ok(Self {
             options: options.clone(),
             out: options.output,
@@ -110,7 +108,6 @@ impl Context {
             settings,
             stack,
             resolved,
-            known,
             run: ory_stack::random::random(8)?,
         })
     }
@@ -168,7 +165,7 @@ impl Context {
 
     /// The containers of this project, one-off ones among them, in short.
     pub fn project(&self) -> Result<Vec<Listed>> {
-        self.known.listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
+        self.engine.cache().listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
     }
 
     /// The containers of the services, in short.
@@ -179,13 +176,16 @@ impl Context {
     /// The containers of the services, with all that the engine knows of them.
     pub fn containers(&self) -> Result<Vec<Container>> {
         let listed = self.listed()?;
-        self.known.containers.get(|| self.engine.inspect(listed.iter().map(|listed| listed.id.as_str())))
+        self.engine
+            .cache()
+            .containers
+            .get(|| self.engine.inspect(listed.iter().map(|listed| listed.id.as_str())))
     }
 
     /// Those of the services' images that are here.
     pub fn images(&self) -> Result<Vec<Image>> {
         let names: BTreeSet<_> = self.stack.services.values().filter_map(|s| s.image.as_deref()).collect();
-        self.known.images.get(|| self.engine.images(names))
+        self.engine.cache().images.get(|| self.engine.images(names))
     }
 
     /// An image by its name, none where it isn't here.
@@ -208,18 +208,39 @@ impl Context {
     }
 
     fn kept_hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.known
+        self.engine
+            .cache()
             .kept_hashes
             .get(|| Ok(hashes::kept(&self.options, &self.stack.project, &self.resolved).unwrap_or_default()))
     }
 
     /// Compose's hash of each service's configuration, as it tells it now.
     fn hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.known.hashes.get(|| {
+        self.engine.cache().hashes.get(|| {
             let hashes = self.engine.config_hashes(&self.resolved)?;
             hashes::keep(&self.options, &self.stack.project, &self.resolved, &hashes)?;
             Ok(hashes)
         })
+    }
+
+    /// What a product's database has, where it was looked at.
+    pub fn seen(&self, product: Instance) -> Option<BTreeSet<String>> {
+        self.engine.cache().applied(product)
+    }
+
+    /// Whether a server was looked at, and takes connections.
+    pub fn answers(&self, server: &Service) -> bool {
+        self.engine.cache().answers(server)
+    }
+
+    /// Says which databases a run has left that was killed when it had replaced them.
+    pub fn warn_of_unfinished(&self) {
+        for (product, name) in self.engine.cache().unfinished() {
+            self.out.warn(format!(
+                "an earlier restore or reset of {product} was killed before its end: what was there before it is \
+                 {name}; the next restore or reset keeps it"
+            ));
+        }
     }
 
     /// The container of a service: the one there is, else the name Compose would give it.
@@ -257,16 +278,12 @@ impl Context {
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
     /// The error of a command that failed names the log.
     pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
-        self.known.forget();
-        let run = self.run_watched(step, invocation, |_| Ok(()));
-        self.known.forget();
-        run
+        self.run_watched(step, invocation, |_| Ok(()))
     }
 
     /// Runs a command beside the steps of a plan: the step that needs what it leaves undone tells why it fails.
     pub fn run_beside(&self, invocation: &Invocation) {
         let _ = invocation.output();
-        self.known.forget_containers();
     }
 
     /// As [`Context::run_logged`], with each line, and none every now and then, shown to `watch`, whose error

@@ -25,10 +25,16 @@ pub fn create(
 ) -> Result<String> {
     let container = cx.container_name(&cx.listed()?, server);
     let created = create_query(cx, &container, server, products, may_create)?.read();
-    created.map_err(|error| match products.first() {
+    let created = created.map_err(|error| match products.first() {
         Some(first) => diagnosis::without_administrator(cx, first, error).unwrap_or_else(|error| error),
         None => error,
-    })
+    })?;
+    // What was made just now needn't be looked at.
+    let is_made =
+        |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
+    let made = products.iter().filter(|deployment| is_made(&deployment.dsn.database));
+    made.for_each(|deployment| cx.engine.cache().set_new(deployment.product));
+    Ok(created)
 }
 
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.

@@ -14,6 +14,7 @@ pub mod convergence;
 pub mod creation;
 pub mod diagnosis;
 pub mod drift;
+mod effects;
 mod explanation;
 pub mod folders;
 mod hashes;

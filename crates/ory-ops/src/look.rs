@@ -44,7 +44,7 @@ pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployme
         let (applied, unfinished) = (applied::of_each(&answers), applied::unfinished(&answers));
         let answered = deployments.iter().filter(|deployment| applied.contains_key(&deployment.product));
         let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).collect();
-        cx.known.seen.set(Some(Seen { servers, applied, unfinished }));
+        cx.engine.cache().set_seen(Seen { servers, applied, unfinished });
     });
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use ory_facts::diagnosis;
+use ory_facts::instance::Instance;
 use ory_facts::names;
 use ory_facts::product::Product;
 
@@ -124,6 +125,10 @@ fn purpose(deployment: &Deployment) -> &'static str {
 pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
     let _dsn = DsnFile::write(cx, deployment)?;
     let command = command(cx, deployment).within(cx.options.timeout);
+    let command = match deployment.is_scratch {
+        true => command,
+        false => cx.engine.changing_versions(sharing(cx, deployment), command),
+    };
     let mut heard = Instant::now();
     let step = format!("{}-{}", purpose(deployment), deployment.product);
     let run = cx.run_watched(&step, &command, |line| {
@@ -143,6 +148,11 @@ pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
         Ok(())
     });
     run.map_err(|error| cx.options.interrupt.clean_up_after(error, || end(cx, deployment)))
+}
+
+/// The products whose versions are in the table that this one migrates, itself among them.
+fn sharing(cx: &Context, deployment: &Deployment) -> Vec<Instance> {
+    cx.stack.sharing(deployment).into_iter().chain([deployment.product]).collect()
 }
 
 /// Fails where the server doesn't answer any more: Hydra and Keto would wait for it for ever, Kratos for five

@@ -76,7 +76,7 @@ pub fn client_image(cx: &Context) -> String {
 
 /// A psql session with these variables that runs this script, which may change something.
 pub(crate) fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
-    unframed(cx, place, env, script).opens_with(sql::writing())
+    cx.engine.changing_databases(unframed(cx, place, env, script).opens_with(sql::writing()))
 }
 
 /// The same where the script only reads: each request is a transaction of its own.
@@ -96,8 +96,13 @@ pub fn tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client::program(cx, place, with(dsn.environment(), variables), words);
-    client.within(cx.options.timeout)
+    long(cx, client::program(cx, place, with(dsn.environment(), variables), words), words)
+}
+
+/// A client program that takes as long as it takes. Only pg_dump is known to change nothing.
+fn long(cx: &Context, client: Invocation, words: &[&str]) -> Invocation {
+    let client = client.within(cx.options.timeout);
+    if words.first() == Some(&"pg_dump") { client } else { cx.engine.changing_databases(client) }
 }
 
 /// pg_restore into the database that follows: all of a dump, or nothing.
@@ -150,11 +155,8 @@ pub fn applied_and(
 ) -> Result<(BTreeSet<String>, String)> {
     let script = applied::script(&[(deployment.product, &deployment.dsn)]) + script;
     let ask = || query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read();
-    let rows = ask().or_else(|error| {
-        // The server may have stopped since it was looked at.
-        cx.known.forget();
-        running_place(cx, deployment).and(Err(error))
-    })?;
+    // The server may have stopped since it was looked at.
+    let rows = ask().or_else(|error| running_place(cx, deployment).and(Err(error)))?;
     let (versions, printed) = rows.split_once('\n').unwrap_or((&rows, ""));
     Ok((applied::of_one(versions), printed.into()))
 }
@@ -293,8 +295,7 @@ pub fn owner_tool(
     words: &[&str],
 ) -> Invocation {
     let client = client::program(cx, place, owner_there(cx, deployment, variables), words);
-    let client = as_administrator(client, words.first().copied().unwrap_or_default(), place);
-    client.within(cx.options.timeout)
+    long(cx, as_administrator(client, words.first().copied().unwrap_or_default(), place), words)
 }
 
 /// What a product's schema has, where a failure's text fits several causes.

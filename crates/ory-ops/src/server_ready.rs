@@ -30,10 +30,6 @@ pub fn wait(cx: &Context, server: &Service) -> Result<()> {
         if answer.status.success() {
             return Ok(());
         }
-        // pg_isready is quiet: Docker speaks, of a container that doesn't run any more.
-        if !answer.stderr.is_empty() {
-            cx.known.forget();
-        }
         if start.elapsed() > cx.options.wait() {
             let seconds = cx.options.wait().as_secs();
             let message = format!("`{}` takes no connections after {seconds} s", server.name);

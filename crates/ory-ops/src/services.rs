@@ -75,14 +75,12 @@ pub fn start_beside(cx: &Context, service: &Service) {
 pub fn restart(cx: &Context, names: &[&str]) -> Result<()> {
     let commands = restart_commands(cx, names)?;
     let _progress = cx.out.progress("restarting".to_string());
-    cx.known.forget_containers();
     let all = thread::scope(|scope| {
         let each = commands.iter().map(|command| scope.spawn(|| command.read()));
         let each: Vec<_> = each.collect();
         let join = |one: ScopedJoinHandle<_>| one.join().unwrap_or_else(|panic| resume_unwind(panic));
         each.into_iter().map(join).collect::<Vec<Result<String>>>()
     });
-    cx.known.forget_containers();
     let failed = all.into_iter().find_map(Result::err);
     failed.map_or(Ok(()), |error| Err(diagnosis::of_engine(error).context("failed to restart")))
 }
@@ -171,9 +169,7 @@ fn run<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a String>) 
     if ids.is_empty() {
         return Ok(());
     }
-    let done = cx.engine.docker([verb]).args(ids).read().map_err(diagnosis::of_engine);
-    cx.known.forget();
-    done.map(|_| ())
+    cx.engine.docker([verb]).args(ids).read().map(|_| ()).map_err(diagnosis::of_engine)
 }
 
 /// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.

@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::TICK;
 use crate::plain_file;
-use crate::terms::{Reading, Terms};
+use crate::terms::{Afterwards, Reading, Terms};
 use ory_facts::secrets::Secrets;
 
 /// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
@@ -190,6 +190,16 @@ impl Invocation {
         self
     }
 
+    /// Does this too once it has ended.
+    pub fn then(mut self, afterwards: Afterwards) -> Self {
+        self.terms.add(afterwards);
+        self
+    }
+
+    pub(crate) fn ended(&self, complaint: Option<&str>) {
+        self.terms.ended(complaint);
+    }
+
     /// A line that it printed, as it may be seen.
     pub(crate) fn mask(&self, line: &str) -> String {
         self.terms.mask(line)
@@ -207,6 +217,16 @@ impl Invocation {
 
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
+        let output = self.run();
+        match &output {
+            Ok(output) if output.status.success() => self.ended(None),
+            Ok(output) => self.ended(Some(&String::from_utf8_lossy(&output.stderr))),
+            Err(error) => self.ended(Some(&error.to_string())),
+        }
+        output
+    }
+
+    fn run(&self) -> anyhow::Result<Output> {
         // A program that ends before it has read all its input tells by its status whether that is a failure.
         let running = self.with_input()?.stdout_capture().stderr_capture().start();
         let running = running.with_context(|| format!("failed to start `{self}`"))?;
@@ -355,6 +375,8 @@ pub fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -363,6 +385,23 @@ mod tests {
         let sh = Invocation::new("sh", Path::new(".")).args(["-c", "echo done; exit 3"]);
         let output = sh.stdin("x".repeat(1 << 20)).output().expect("it ran");
         assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b"done\n"[..]));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn who_waits_for_the_end_of_a_program_is_told_however_it_ends() {
+        let told = Arc::new(Mutex::new(vec![]));
+        let note = |complaint: Option<&str>| Some(complaint.map(|text| text.trim().to_string()));
+        let kept = Arc::clone(&told);
+        let after = Afterwards::new(move |complaint| kept.lock().expect("no panic").extend(note(complaint)));
+        let sh = |script| Invocation::new("sh", Path::new(".")).args(["-c", script]).then(after.clone());
+        sh("true").read().expect("it is done");
+        sh("echo no >&2; exit 3").read().expect_err("exit code 3");
+        sh("exec sleep 60").within(Duration::ZERO).read().expect_err("it takes too long");
+        sh("echo no >&2; exit 3").stream(|_| Ok(())).expect_err("exit code 3");
+        let told = told.lock().expect("no panic").clone();
+        assert_eq!([&told[0], &told[1], &told[3]], [&None, &Some("no".into()), &Some("no".into())]);
+        assert!(told[2].as_deref().is_some_and(|text| text.contains("did not end")), "{told:?}");
     }
 
     #[test]

@@ -40,6 +40,13 @@ impl Session {
 
     /// Runs SQL and returns the lines of its rows.
     pub fn ask(&mut self, sql: &str) -> Result<Vec<String>> {
+        let rows = self.request(sql);
+        let complaint = rows.as_ref().err().map(ToString::to_string);
+        self.command.ended(complaint.as_deref());
+        rows
+    }
+
+    fn request(&mut self, sql: &str) -> Result<Vec<String>> {
         // Where psql has ended, the reason is what it printed last.
         let request = self.command.in_frame(&format!("{sql};\n"));
         let _ = writeln!(self.input, "{request}\\echo {END:?}").and_then(|()| self.input.flush());

@@ -8,12 +8,18 @@ use std::time::Instant;
 use anyhow::Context;
 
 use crate::interrupt::TICK;
-use crate::process::{Invocation, end};
+use crate::process::{CommandError, Invocation, end};
 
 impl Invocation {
     /// Runs while what it writes to standard output is handed over in pieces, as fast as they are taken. An error of
     /// `on_bytes` ends the program. A failure is a [`CommandError`](crate::process::CommandError).
-    pub fn receive(&self, mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    pub fn receive(&self, on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let received = self.receive_all(on_bytes);
+        self.ended(complaint(&received).as_deref());
+        received
+    }
+
+    fn receive_all(&self, mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let (mut stdout, stdout_end) = os_pipe::pipe()?;
         let expression = self.with_input()?.stdout_file(stdout_end).stderr_capture();
         let start = Instant::now();
@@ -52,7 +58,13 @@ impl Invocation {
     /// Runs while its masked lines, of both streams, are handed over one by one; none every now and then while
     /// there is no line. An error of `on_line` ends the program. A failure is a [`CommandError`](crate::process::CommandError) with the last
     /// lines of standard error.
-    pub fn stream(&self, mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    pub fn stream(&self, on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let streamed = self.stream_all(on_line);
+        self.ended(complaint(&streamed).as_deref());
+        streamed
+    }
+
+    fn stream_all(&self, mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
         let (stdout, stdout_end) = os_pipe::pipe()?;
         let (stderr, stderr_end) = os_pipe::pipe()?;
@@ -90,6 +102,12 @@ impl Invocation {
             _ => Ok(()),
         }
     }
+}
+
+/// What a run complained of that failed.
+fn complaint(run: &anyhow::Result<()>) -> Option<String> {
+    let error = run.as_ref().err()?;
+    Some(error.downcast_ref::<CommandError>().map_or_else(|| error.to_string(), |error| error.stderr.clone()))
 }
 
 /// Sends each line of a stream. A stream that breaks off has ended.
@@ -132,7 +150,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::process::CommandError;
 
     #[test]
     #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! The terms on which programs are started: what ends them, and what is seen of what they print. Whoever starts several
 //! has one set for all, so that none of them is forgotten.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,30 @@ pub struct Terms {
     pub(crate) deadline: Option<Duration>,
     secrets: Arc<Secrets>,
     pub(crate) reading: Reading,
+    afterwards: Vec<Afterwards>,
+}
+
+/// What is done once a program has ended, however it did: it is told what the program complained of, if it failed.
+#[derive(Clone)]
+pub struct Afterwards(Arc<dyn Fn(Option<&str>) + Send + Sync>);
+
+impl Afterwards {
+    /// Does this.
+    pub fn new(work: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(work))
+    }
+}
+
+impl fmt::Debug for Afterwards {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Afterwards")
+    }
 }
 
 impl Terms {
     /// Programs that end when this one is asked to, and whose failures are read so.
     pub fn new(interrupt: &Interrupt, secrets: Secrets, reading: Reading) -> Self {
-        Self { interrupt: Some(interrupt.clone()), deadline: None, secrets: Arc::new(secrets), reading }
+        Self { interrupt: Some(interrupt.clone()), secrets: Arc::new(secrets), reading, ..Self::default() }
     }
 
     /// Masks these from now on, and nothing that was masked before.
@@ -31,6 +50,15 @@ impl Terms {
     /// Masks this too.
     pub fn hide(&mut self, secret: &str) {
         Arc::make_mut(&mut self.secrets).add(secret);
+    }
+
+    pub(crate) fn add(&mut self, afterwards: Afterwards) {
+        self.afterwards.push(afterwards);
+    }
+
+    /// A program has ended; of one that failed, with what it complained of.
+    pub(crate) fn ended(&self, complaint: Option<&str>) {
+        self.afterwards.iter().for_each(|afterwards| (afterwards.0)(complaint));
     }
 
     /// A line as it may be seen.

@@ -75,7 +75,7 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
         let mut ahead: Option<ScopedJoinHandle<_>> = None;
         for (index, step) in steps.iter().enumerate() {
             cx.options.interrupt.check()?;
-            if step.migrates().is_some_and(|deployment| cx.known.applied(deployment.product).is_none()) {
+            if step.migrates().is_some_and(|deployment| cx.seen(deployment.product).is_none()) {
                 // All that follow in one session.
                 look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
             }
@@ -184,11 +184,7 @@ impl Step<'_> {
     ) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
-            Self::Build(services) => {
-                run_compose(cx, "build", &build(cx, services))?;
-                cx.known.images.set(None);
-                Ok(())
-            }
+            Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
             Self::StartServer { server, recreate, meanwhile } => {
                 let create = (!meanwhile.is_empty()).then(|| compose::create(&cx.engine, meanwhile));
                 run_start_server(cx, server, *recreate, || {
@@ -222,7 +218,6 @@ impl Step<'_> {
             Self::RequireMigrated(deployments) => require_migrated(cx, deployments),
             Self::Start { services, started } => {
                 beside.finish();
-                cx.known.forget_containers();
                 let clock = Instant::now();
                 let work = convergence::compare_others(cx, services, started)?;
                 let commands = start_commands(cx, &work);
@@ -316,7 +311,6 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
             error.context(Failure::new(Exit::Missing, message).hint(absent_image::hint(cx, image)))
         })?;
     }
-    cx.known.images.set(None);
     cx.out.say(format!("pulled {} ({})", counted(images.len(), "image"), seconds(start.elapsed())));
     Ok(())
 }
@@ -324,7 +318,7 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
 fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: impl FnOnce()) -> Result<()> {
     let clock = Instant::now();
     let is_current = |server| convergence::compare(cx, &[server]).map(|work| !work.keep.is_empty());
-    if cx.known.answers(server) && (!recreate || is_current(server)?) {
+    if cx.answers(server) && (!recreate || is_current(server)?) {
         meanwhile();
         return Ok(());
     }
@@ -349,7 +343,7 @@ fn run_create(
     may_create: &MayCreate,
 ) -> Result<()> {
     // Who can connect as each product needs no role and no database.
-    if deployments.iter().all(|deployment| cx.known.applied(deployment.product).is_some()) {
+    if deployments.iter().all(|deployment| cx.seen(deployment.product).is_some()) {
         return Ok(());
     }
     let created = creation::create(cx, server, deployments, may_create)
@@ -358,10 +352,6 @@ fn run_create(
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
         (!names.is_empty()).then(|| format!("{}s {}", kind.trim(), names.join(", ")))
     };
-    let is_made =
-        |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
-    let made = deployments.iter().filter(|deployment| is_made(&deployment.dsn.database));
-    made.for_each(|deployment| cx.known.set_new(deployment.product));
     let parts: Vec<_> = ["role ", "database ", "schema "].into_iter().filter_map(of_kind).collect();
     if !parts.is_empty() {
         cx.out.say(format!("{}: created {}", server.name, parts.join("; ")));

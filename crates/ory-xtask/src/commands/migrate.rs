@@ -93,8 +93,6 @@ fn migrate(cx: &Context, products: &[Instance], args: &Migrate) -> Result<()> {
     // What changes nothing waits for nobody, and needn't know which engine this is.
     let _project = if args.force || !migrations::none_is_pending(cx, &deployments) {
         let lock = lock::acquire_project(cx)?;
-        // Whoever had it may have changed everything.
-        cx.known.forget();
         look(cx, &deployments, Extent::Databases);
         lock
     } else {

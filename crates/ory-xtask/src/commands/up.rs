@@ -65,7 +65,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     doctor::before_up(&cx, &services)?;
 
     look(&cx, &deployments, Extent::Changes);
-    cx.known.warn_of_unfinished(cx.out);
+    cx.warn_of_unfinished();
     let mut steps = super::images(&cx, &services)?;
     let servers =
         cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
