@@ -88,7 +88,7 @@ mod tests {
     fn an_administrator_who_is_kept_out_is_said_to_be() {
         let psql = Invocation::new("psql", std::path::Path::new("."));
         let explained = |command: String, status| {
-            let error = CommandError { command, status: Some(status), stderr: String::new(), log: None };
+            let error = CommandError::new(command, Some(status), "");
             explain(error.into(), &server(""), &psql).map(|error| error.to_string()).ok()
         };
         let told = explained(called("psql", "db-1"), 2).expect("an explanation");

@@ -5,16 +5,16 @@ use ory_facts::sql::literal;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
-use crate::{pooler, postgres, server};
+use crate::{pooler, postgres, server_ready};
 
 /// The words that the facts know it by; none where the server doesn't answer, or nobody can be asked.
 pub fn denied(cx: &Context, deployment: &Deployment) -> Option<String> {
     pooler::server_of(cx, deployment)?;
-    if !server::answers(cx, deployment) {
+    if !server_ready::answers(cx, deployment) {
         return None;
     }
     let place = postgres::running_place(cx, deployment).ok()?;
-    let asked = postgres::administer(cx, &place, deployment, script(deployment)).read(&cx.secrets);
+    let asked = postgres::administer(cx, &place, deployment, script(deployment)).read();
     Some(asked.ok()?.trim_end().to_string()).filter(|said| !said.is_empty())
 }
 

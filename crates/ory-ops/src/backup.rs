@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -31,15 +31,11 @@ use crate::postgres;
 use crate::snapshot::{Snapshot, application};
 use crate::store::Store;
 
-mod found;
+pub(crate) mod found;
 pub mod listing;
 
-pub use found::{Backup, all, latest, open};
-
-/// Where a stack's backups are.
-pub fn folder(cx: &Context) -> PathBuf {
-    cx.dir.join("backups")
-}
+use found::write_whole;
+pub use found::{Backup, all, folder, latest, open};
 
 /// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
 /// `is_to_verify` is marked until [`Backup::set_verified`].
@@ -108,8 +104,8 @@ fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> 
     let _progress = cx.out.progress_of(format!("backing up {names}"), Arc::clone(&transferred));
     let command = snapshot.dump(cx, store)?;
     let contents = thread::scope(|scope| {
-        let counted = scope.spawn(|| snapshot.contents(cx, store));
-        let received = command.receive(&cx.secrets, |piece| {
+        let counted = scope.spawn(|| snapshot.contents(store));
+        let received = command.receive(|piece| {
             output.write_all(piece).map_err(|error| cannot_write(&path, error))?;
             sum.add(piece);
             bytes += piece.len() as u64;
@@ -184,10 +180,4 @@ fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
     let (named, to) = (sql::name(name), sql::name(role));
     let hint = format!("have its owner run, in {database}: grant {right} on {kind} {named} to {to}");
     error.context(Failure::new(Exit::Failed, message).hint(hint))
-}
-
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = private_file(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

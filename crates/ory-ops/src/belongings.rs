@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use jzon::JsonValue;
-use ory_facts::secrets::Secrets;
 
 use crate::compose::{Engine, printed};
 
@@ -10,14 +9,14 @@ impl Engine {
     /// Whether there is a volume of this name, whoever has made it.
     pub fn has_volume(&self, name: &str) -> Result<bool> {
         let filter = format!("name={name}");
-        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
+        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read()?;
         Ok(names.lines().any(|line| line == name))
     }
 
     /// The names that hosts have in one of the engine's networks.
     pub fn hosts_in(&self, network: &str) -> Result<Vec<String>> {
         let ids = self.docker(["ps", "--quiet", "--filter", &format!("network={network}")]);
-        let ids = ids.read(&Secrets::default())?;
+        let ids = ids.read()?;
         if ids.trim().is_empty() {
             return Ok(vec![]);
         }

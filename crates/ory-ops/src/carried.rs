@@ -11,6 +11,7 @@ use jzon::{JsonValue, object};
 use crate::context::Context;
 use crate::folders::work_file;
 use crate::identity;
+use crate::release;
 use ory_facts::carried::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
 use ory_runner::process::Invocation;
@@ -48,7 +49,7 @@ pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
 /// before v25.4.0 would take the question for a migration.
 pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let ask = || kept(cx, deployment).map_or_else(|| learn(cx, deployment), Ok);
-    cx.known.carried(deployment.product).get(ask)
+    cx.engine.cache().carried(deployment.product).get(ask)
 }
 
 /// The same with SQL.
@@ -65,8 +66,8 @@ pub fn of_migrated(
     applied: &BTreeSet<String>,
 ) -> Result<Option<Carried>> {
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    let release = identity::known_release(cx, deployment).unwrap_or_default();
-    let can_tell = deployment.product.has_status(release);
+    let known = release::known(cx, deployment).unwrap_or_default();
+    let can_tell = deployment.product.has_status(known);
     if can_tell && kept(cx, deployment).is_none() && !plan.is_empty() && plan.keys().eq(applied) {
         keep(cx, deployment, "versions", &write_versions(Some(&plan)))?;
     }
@@ -78,7 +79,7 @@ pub fn of_migrated(
     }
     let carried = of_versions(applied);
     keep(cx, deployment, "versions", &write_versions(Some(&carried)))?;
-    cx.known.carried(deployment.product).set(Some(Some(carried.clone())));
+    cx.engine.cache().carried(deployment.product).set(Some(Some(carried.clone())));
     Ok(Some(carried))
 }
 
@@ -103,8 +104,8 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     // Ory's own tag is believed where the answer would show that it is wrong.
     let can_tell = |release: &Release| deployment.product.has_status(*release);
-    let release = identity::known_release(cx, deployment).filter(can_tell);
-    let release = release.or_else(|| identity::release(cx, deployment));
+    let known = release::known(cx, deployment).filter(can_tell);
+    let release = known.or_else(|| release::of(cx, deployment));
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
         true => ask(cx, deployment)?,
@@ -125,8 +126,8 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
 /// can't be asked.
 pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
     let is_known = kept(cx, deployment).is_some();
-    let is_too_old = identity::known_release(cx, deployment)
-        .is_some_and(|release| !deployment.product.has_status(release));
+    let is_too_old =
+        release::known(cx, deployment).is_some_and(|release| !deployment.product.has_status(release));
     (!is_known && !is_too_old).then(|| status(cx, deployment))
 }
 
@@ -142,8 +143,8 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
 }
 
 fn ask(cx: &Context, deployment: &Deployment) -> Result<JsonValue> {
-    let status = status(cx, deployment).until(&cx.options.interrupt, Some(cx.options.wait()));
-    let text = status.read(&cx.secrets)?;
+    let status = status(cx, deployment).within(cx.options.wait());
+    let text = status.read()?;
     let rows = jzon::parse(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
     let keep = |row: &JsonValue| {
         let [version, name, content] = ["version", "name", "content"].map(|name| row[name].clone());

@@ -2,8 +2,16 @@
 
 use crate::administrator::FROM_FILES;
 use crate::context::Context;
-use crate::postgres::Place;
 use ory_runner::process::Invocation;
+
+/// Where they run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the container of the server, by name.
+    Container(String),
+    /// In a one-off container, for a server that is no service of the stack.
+    Client { image: String, options: Vec<String> },
+}
 
 /// Takes the password from the first line of standard input, then becomes the program. A shell reads a line from a pipe
 /// byte by byte, so the rest is the program's.
@@ -55,8 +63,6 @@ fn line(password: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use ory_facts::secrets::Secrets;
-
     use super::*;
 
     #[test]
@@ -66,7 +72,7 @@ mod tests {
                 .args(["-c", WRAPPER, "sh", "sh", "-c", "printf %s\\| \"$PGPASSWORD\"; cat"])
                 .opens_with(line(password))
                 .stdin("select 1\n");
-            assert_eq!(sh.read(&Secrets::default()).expect("read"), format!("{password}|select 1\n"));
+            assert_eq!(sh.read().expect("read"), format!("{password}|select 1\n"));
         }
     }
 }

@@ -2,18 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jzon::Array;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::cache::Cache;
+use crate::effects::{self, Effect};
+use crate::options::Options;
 use crate::podman;
+use ory_facts::diagnosis::{essence, is_detail};
+use ory_facts::instance::Instance;
 use ory_facts::secrets::Secrets;
+use ory_facts::sqlstate;
 use ory_runner::answer::Answer;
 use ory_runner::failure::{Exit, Failure};
-use ory_runner::interrupt::Interrupt;
 use ory_runner::process::{self, Invocation, quote};
+use ory_runner::terms::{Afterwards, Reading, Terms};
 use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_stack::env_file::EnvFile;
@@ -36,9 +43,16 @@ pub struct Engine {
     env: Vec<(String, String)>,
     /// Whether its daemon is on another machine.
     pub(crate) remote: Answer<bool>,
-    /// What ends a `docker` that doesn't answer, and after how long.
-    limits: Option<(Interrupt, Duration)>,
+    /// What all that it starts has: Ctrl-C ends it, secrets are masked in what it prints.
+    terms: Terms,
+    /// After how long a `docker` that doesn't answer is ended.
+    wait: Duration,
+    /// What it said. What it runs that may change that, is forgotten.
+    cache: Arc<Cache>,
 }
+
+/// How failures of Ory, of PostgreSQL and of the engine are read.
+const READING: Reading = Reading { line: sqlstate::tidy, is_detail, essence };
 
 /// What is learned when the engine is found.
 pub struct Found {
@@ -58,8 +72,8 @@ impl Engine {
     ///
     /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
     /// configuration that Compose does.
-    pub fn find(dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (listed, found) = Self::search(dir, env)?;
+    pub fn find(options: &Options, dir: &Path, env: &[(String, String)]) -> Result<Found> {
+        let (listed, found) = Self::search(options, dir, env)?;
         // Without the daemon, the rest is of no use.
         let listed = listed?;
         let (engine, resolved) = found?;
@@ -67,7 +81,7 @@ impl Engine {
     }
 
     /// What [`Engine::find`] asks, each with a failure of its own: Compose resolves a stack without the daemon.
-    pub fn search(dir: &Path, env: &[(String, String)]) -> Result<Searched> {
+    pub fn search(options: &Options, dir: &Path, env: &[(String, String)]) -> Result<Searched> {
         let docker = process::find("docker").ok_or_else(|| {
             Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
         })?;
@@ -75,11 +89,10 @@ impl Engine {
             let message = "the program `docker` is Podman, whose own client xtask and Compose can't use";
             return Err(Failure::new(Exit::Missing, message).hint(REMEDY.podman).into());
         }
-        let plain = Self::called(vec![], &docker, dir, env);
+        let plain = Self::new(options, docker, dir, env);
         let (listed, found) = std::thread::scope(|scope| {
             let listed = scope.spawn(|| plain.list());
-            let found =
-                candidates().find_map(|words| Self::called(words, &docker, dir, env).resolve().transpose());
+            let found = candidates().find_map(|words| plain.with_compose(words).resolve().transpose());
             (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
         });
         let found = found.unwrap_or_else(|| {
@@ -101,43 +114,79 @@ impl Engine {
     /// The daemon's own name for itself, however it is reached; empty where it has none, as what only looks like Docker.
     /// Docker asks each of its plugins before it tells.
     pub fn id(&self) -> String {
-        let id = self.docker(["info", "--format", "{{.ID}}"]).read(&Secrets::default());
+        let id = self.docker(["info", "--format", "{{.ID}}"]).read();
         id.map(|id| id.trim().to_string()).unwrap_or_default()
     }
 
-    /// An engine whose Compose is called so. Whether it is there isn't known.
-    fn called(compose: Vec<String>, docker: &Path, dir: &Path, env: &[(String, String)]) -> Self {
+    /// An engine without Compose. What the secrets of the stack are isn't known yet, and is guessed.
+    fn new(options: &Options, docker: PathBuf, dir: &Path, env: &[(String, String)]) -> Self {
         Self {
-            docker: docker.into(),
-            compose,
+            docker,
+            compose: vec![],
             is_v1: false,
             unset: vec![],
             env_files: vec![],
             dir: dir.into(),
             env: env.into(),
             remote: Answer::default(),
-            limits: None,
+            terms: Terms::new(&options.interrupt, unresolved::secrets(dir), READING),
+            wait: options.wait(),
+            cache: Arc::default(),
         }
+    }
+
+    /// The same with Compose, which is called so. Whether it is there isn't known.
+    fn with_compose(&self, compose: Vec<String>) -> Self {
+        let Self { docker, dir, env, terms, .. } = self;
+        Self {
+            docker: docker.clone(),
+            compose,
+            is_v1: false,
+            unset: vec![],
+            env_files: vec![],
+            dir: dir.clone(),
+            env: env.clone(),
+            remote: Answer::default(),
+            terms: terms.clone(),
+            wait: self.wait,
+            cache: Arc::clone(&self.cache),
+        }
+    }
+
+    /// Masks the secrets of the stack from now on, which are known.
+    pub fn set_secrets(&mut self, secrets: Secrets) {
+        self.terms.set_secrets(secrets);
+    }
+
+    /// Masks this too.
+    pub fn hide(&mut self, secret: &str) {
+        self.terms.hide(secret);
+    }
+
+    /// A line as it may be seen.
+    pub fn mask(&self, line: &str) -> String {
+        self.terms.mask(line)
     }
 
     /// `.env` with the secrets as Compose takes them, which is asked where it could read them otherwise than line by
     /// line. Where there is no Compose, the file is all there is.
-    pub fn env_file(dir: &Path) -> Result<EnvFile> {
+    pub fn env_file(options: &Options, dir: &Path) -> Result<EnvFile> {
         let file = EnvFile::read(dir)?;
-        if file.needs_compose() { Self::ask_variables(dir, file) } else { Ok(file) }
+        if file.needs_compose() { Self::ask_variables(options, dir, file) } else { Ok(file) }
     }
 
     /// Has Compose tell all that is in `.env`, where it could read that otherwise than line by line.
-    pub fn tell_variables(dir: &Path) -> Result<()> {
+    pub fn tell_variables(options: &Options, dir: &Path) -> Result<()> {
         let file = EnvFile::read(dir)?;
-        if file.is_plain() { Ok(()) } else { Self::ask_variables(dir, file).map(|_| ()) }
+        if file.is_plain() { Ok(()) } else { Self::ask_variables(options, dir, file).map(|_| ()) }
     }
 
-    fn ask_variables(dir: &Path, file: EnvFile) -> Result<EnvFile> {
+    fn ask_variables(options: &Options, dir: &Path, file: EnvFile) -> Result<EnvFile> {
+        let plain = Self::new(options, "docker".into(), dir, &[]);
         for words in
             candidates().filter(|words| words.first().is_some_and(|program| process::find(program).is_some()))
         {
-            let engine = Self::called(words, Path::new("docker"), dir, &[]);
+            let engine = plain.with_compose(words);
             let output = engine.compose(["-f", "-", "config"]).stdin(file.question()).output()?;
             if output.status.success() {
                 return Ok(file.told(&read_config(&String::from_utf8_lossy(&output.stdout))?));
@@ -181,7 +230,7 @@ impl Engine {
 
     /// The stack with its variables' names where their values go; nothing where Compose doesn't tell.
     pub fn uninterpolated(&self) -> Yaml {
-        let raw = self.compose(["config", "--no-interpolate"]).read(&Secrets::default()).unwrap_or_default();
+        let raw = self.compose(["config", "--no-interpolate"]).read().unwrap_or_default();
         YamlLoader::load_from_str(&raw).unwrap_or_default().into_iter().next().unwrap_or(Yaml::Null)
     }
 
@@ -223,36 +272,73 @@ impl Engine {
         } else {
             Failure::new(Exit::Missing, "the Docker daemon does not answer").hint("docker info")
         };
-        let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_string();
+        let line = self.mask(text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default());
         Err(anyhow::Error::msg(line).context(failure))
     }
 
-    /// A Compose command line, run in the stack's folder.
+    /// A Compose command line, run in the stack's folder. It may take as long as it takes.
     pub fn compose<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
         let (program, words) = self.compose.split_first().map_or(("docker", &[][..]), |(p, w)| (p, w));
-        Invocation::new(program, &self.dir).args(words).args(args).envs(self.env.clone())
+        let args: Vec<_> = args.into_iter().collect();
+        let effect = effects::of_compose(&args);
+        let command = Invocation::new(program, &self.dir).args(words).args(args).envs(self.env.clone());
+        self.forgetting(effect, command.on(self.terms.clone()))
     }
 
-    /// Ends each `docker` that takes longer than this: a daemon that hangs, hangs for ever. docker 20.10 does, where a
-    /// container is paused while a program is being started in it.
-    pub fn limit(&mut self, interrupt: &Interrupt, wait: Duration) {
-        self.limits = Some((interrupt.clone(), wait));
+    /// The same for what quotes the files of the stack, services that no active profile has among them.
+    fn compose_config<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
+        self.compose(args).hiding(unresolved::secrets(&self.dir))
     }
 
-    /// A plain `docker` command line, where Compose would only cost time. What can take long is given other limits.
+    /// A plain `docker` command line, where Compose would only cost time. It is ended where it takes longer than a wait,
+    /// as a daemon that hangs, hangs for ever: docker 20.10 does, where a container is paused while a program is being
+    /// started in it. What can take long is given more time.
     pub fn docker<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
-        let docker = Invocation::new(self.docker.as_os_str(), &self.dir).args(args);
-        match &self.limits {
-            Some((interrupt, wait)) => docker.until(interrupt, Some(*wait)),
-            None => docker,
+        let args: Vec<_> = args.into_iter().collect();
+        let (effect, is_exec) = (effects::of_docker(&args), args.first() == Some(&"exec"));
+        let command = Invocation::new(self.docker.as_os_str(), &self.dir).args(args);
+        let command = self.forgetting(effect, command.on(self.terms.clone()).within(self.wait));
+        if !is_exec {
+            return command;
         }
+        // Where it complains, its container may not run any more.
+        let cache = Arc::clone(&self.cache);
+        let look_again = move |complaint: Option<&str>| {
+            if complaint.is_some_and(|text| !text.is_empty()) {
+                cache.forget(Effect::Everything);
+            }
+        };
+        command.then(Afterwards::new(look_again))
+    }
+
+    fn forgetting(&self, effect: Effect, command: Invocation) -> Invocation {
+        let cache = Arc::clone(&self.cache);
+        match effect {
+            Effect::Nothing => command,
+            effect => command.then(Afterwards::new(move |_| cache.forget(effect))),
+        }
+    }
+
+    /// A command that may change databases, which are asked again after it.
+    pub(crate) fn changing_databases(&self, command: Invocation) -> Invocation {
+        let cache = Arc::clone(&self.cache);
+        command.then(Afterwards::new(move |_| cache.forget_databases()))
+    }
+
+    /// A command that changes what the databases of these products have.
+    pub(crate) fn changing_versions(&self, products: Vec<Instance>, command: Invocation) -> Invocation {
+        let cache = Arc::clone(&self.cache);
+        command.then(Afterwards::new(move |_| cache.forget_versions(&products)))
+    }
+
+    /// What it said.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The whole configuration, with some options. It holds secrets.
     pub fn config(&self, options: &[&str]) -> Result<Yaml> {
-        read_config(
-            &self.compose(options.iter().copied().chain(["config"])).read(&unresolved::secrets(&self.dir))?,
-        )
+        read_config(&self.compose_config(options.iter().copied().chain(["config"])).read()?)
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
@@ -274,12 +360,12 @@ impl Engine {
     /// Compose's hash of each service's configuration, which its containers carry as a label.
     pub fn config_hashes(&self, resolved: &str) -> Result<BTreeMap<String, String>> {
         let hashes =
-            |options: &[&str]| self.compose(options.iter().copied().chain(["config", "--hash", "*"]));
+            |options: &[&str]| self.compose_config(options.iter().copied().chain(["config", "--hash", "*"]));
         let text = if self.is_v1 {
-            hashes(&[]).read(&unresolved::secrets(&self.dir))?
+            hashes(&[]).read()?
         } else {
             // v2.26 leaves out of this hash what a service reads from an `env_file`, and not out of the label.
-            hashes(&["-f", "-"]).stdin(resolved).read(&unresolved::secrets(&self.dir))?
+            hashes(&["-f", "-"]).stdin(resolved).read()?
         };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
@@ -288,7 +374,7 @@ impl Engine {
     /// The daemon's version, and the folder where it keeps everything.
     pub fn info(&self) -> Result<(String, PathBuf)> {
         let format = "{{.ServerVersion}} {{.DockerRootDir}}";
-        let text = self.docker(["info", "--format", format]).read(&Secrets::default())?;
+        let text = self.docker(["info", "--format", format]).read()?;
         let (version, folder) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         Ok((version.into(), folder.into()))
     }
@@ -310,7 +396,7 @@ impl Engine {
     /// The names of a project's volumes.
     pub fn volumes(&self, project: &str) -> Result<Vec<String>> {
         let filter = format!("label=com.docker.compose.project={project}");
-        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read(&Secrets::default())?;
+        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read()?;
         Ok(names.lines().map(String::from).collect())
     }
 
@@ -383,4 +469,36 @@ pub fn read_config(text: &str) -> Result<Yaml> {
     let documents = YamlLoader::load_from_str(&text.replace("$$", "$"))
         .context("failed to read the configuration that Compose printed")?;
     documents.into_iter().next().context("the Compose configuration is empty")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use ory_runner::interrupt::Interrupt;
+    use ory_runner::output::{Output, Verbosity};
+    use ory_runner::program::Program;
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_engine_starts_hides_the_secrets_and_is_ended_in_time() {
+        let output = Output { verbosity: Verbosity::Quiet, program: Program::called("xtask") };
+        let options = Options {
+            directory: None,
+            dry_run: false,
+            timeout: Some(Duration::from_secs(1)),
+            lock_timeout: Duration::ZERO,
+            db_lock_timeout: None,
+            interrupt: Interrupt::default(),
+            output,
+        };
+        let mut engine = Engine::new(&options, "sh".into(), Path::new("."), &[]);
+        engine.hide("geheim");
+        let compose = engine.with_compose(vec!["sh".into()]);
+        for command in [engine.docker(["-c"]), compose.compose(["-c"])] {
+            let error = command.arg("echo got geheim >&2; exit 1").read().expect_err("it fails");
+            assert!(format!("{error:#}").contains("got ***"), "{error:#}");
+        }
+        let error = engine.docker(["-c", "exec sleep 60"]).read().expect_err("it takes too long");
+        assert!(error.to_string().contains("did not end in 1 s"), "{error}");
+    }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use yaml_rust2::Yaml;
@@ -13,12 +12,11 @@ use crate::compose::{self, Engine, Found};
 use crate::folders::{stack_directory, work_file};
 use crate::hashes;
 use crate::identity;
-use crate::known::Known;
+pub use crate::options::Options;
 use crate::variables;
+use ory_facts::instance::Instance;
 use ory_facts::product::Product;
-use ory_facts::secrets::Secrets;
 use ory_runner::failure::{Exit, Failure};
-use ory_runner::interrupt::Interrupt;
 use ory_runner::output::Output;
 use ory_runner::process::{CommandError, Invocation};
 use ory_stack::container::{Container, Image, Listed};
@@ -28,31 +26,6 @@ use ory_stack::mount;
 use ory_stack::private_file::private_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Stack;
-
-/// How long a service is waited for where no other time is asked for.
-const WAIT: Duration = Duration::from_secs(60);
-
-/// The options that every command has.
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub directory: Option<PathBuf>,
-    pub dry_run: bool,
-    /// How long a wait may take, and a migration too; none: [`WAIT`] for a wait, a migration as long as it takes.
-    pub timeout: Option<Duration>,
-    /// How long another run is waited for.
-    pub lock_timeout: Duration,
-    /// How long a migration may wait for a lock in PostgreSQL.
-    pub db_lock_timeout: Option<Duration>,
-    pub interrupt: Interrupt,
-    pub output: Output,
-}
-
-impl Options {
-    /// How long a service may take to answer.
-    pub fn wait(&self) -> Duration {
-        self.timeout.unwrap_or(WAIT)
-    }
-}
 
 /// A command's view of the world.
 pub struct Context {
@@ -64,10 +37,8 @@ pub struct Context {
     /// What goes over the settings in `.env`: the images of stand-ins.
     pub settings: Vec<(String, String)>,
     pub stack: Stack,
-    pub secrets: Secrets,
     /// The configuration as Compose printed it. It holds secrets.
     pub resolved: String,
-    pub known: Known,
     /// Tells this run from every other one, of whatever machine.
     pub run: String,
 }
@@ -75,7 +46,7 @@ pub struct Context {
 impl Context {
     /// Finds the engine and discovers the stack, with what is in `.env` now. `settings` go over it.
     pub fn new(options: &Options, settings: Vec<(String, String)>) -> Result<Self> {
-        let cx = Self::with(options, settings, Engine::find)?;
+        let cx = Self::with(options, settings, |dir, env| Engine::find(options, dir, env))?;
         cx.tell();
         Ok(cx)
     }
@@ -109,7 +80,7 @@ impl Context {
         find: impl FnOnce(&Path, &[(String, String)]) -> Result<Found>,
     ) -> Result<Self> {
         let dir = stack_directory(options)?;
-        Engine::env_file(&dir)?.check(&settings)?;
+        Engine::env_file(options, &dir)?.check(&settings)?;
         let mut env = settings.clone();
         // Compose v2 doesn't read it there where a folder above has a Compose file of its own: it takes that one.
         let files =
@@ -119,18 +90,16 @@ impl Context {
         if let Some(files) = variables::made_with(&engine, &resolved, &listed, &dir)? {
             (engine, resolved) = engine.with_env_files(files)?;
         }
-        engine.limit(&options.interrupt, options.wait());
         let config = compose::read_config(&resolved)?;
         if mount::has_variable_files(&config) {
-            Engine::tell_variables(&dir)?;
+            Engine::tell_variables(options, &dir)?;
         }
         let mut stack = Stack::read(&config, engine.is_v1, &dir);
         let images = engine.images(stack.untold()).unwrap_or_default();
         stack.learn(&images);
         identity::learn(&engine, options, &mut stack, &images);
-        let secrets = stack.secrets();
-        let known = Known::default();
-        known.listed.set(Some(of_project(listed, &stack)));
+        engine.set_secrets(stack.secrets());
+        engine.cache().listed.set(Some(of_project(listed, &stack)));
         Ok(Self {
             options: options.clone(),
             out: options.output,
@@ -138,9 +107,7 @@ impl Context {
             engine,
             settings,
             stack,
-            secrets,
             resolved,
-            known,
             run: ory_stack::random::random(8)?,
         })
     }
@@ -149,7 +116,7 @@ impl Context {
     /// start nothing, or not yet.
     pub fn with_placeholders(options: &Options, mut settings: Vec<(String, String)>) -> Result<Self> {
         let dir = stack_directory(options)?;
-        settings.extend(Engine::env_file(&dir)?.placeholders());
+        settings.extend(Engine::env_file(options, &dir)?.placeholders());
         Self::new(options, settings)
     }
 
@@ -198,7 +165,7 @@ impl Context {
 
     /// The containers of this project, one-off ones among them, in short.
     pub fn project(&self) -> Result<Vec<Listed>> {
-        self.known.listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
+        self.engine.cache().listed.get(|| Ok(of_project(self.engine.list()?, &self.stack)))
     }
 
     /// The containers of the services, in short.
@@ -209,13 +176,16 @@ impl Context {
     /// The containers of the services, with all that the engine knows of them.
     pub fn containers(&self) -> Result<Vec<Container>> {
         let listed = self.listed()?;
-        self.known.containers.get(|| self.engine.inspect(listed.iter().map(|listed| listed.id.as_str())))
+        self.engine
+            .cache()
+            .containers
+            .get(|| self.engine.inspect(listed.iter().map(|listed| listed.id.as_str())))
     }
 
     /// Those of the services' images that are here.
     pub fn images(&self) -> Result<Vec<Image>> {
         let names: BTreeSet<_> = self.stack.services.values().filter_map(|s| s.image.as_deref()).collect();
-        self.known.images.get(|| self.engine.images(names))
+        self.engine.cache().images.get(|| self.engine.images(names))
     }
 
     /// An image by its name, none where it isn't here.
@@ -238,16 +208,39 @@ impl Context {
     }
 
     fn kept_hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.known.kept_hashes.get(|| Ok(hashes::kept(self).unwrap_or_default()))
+        self.engine
+            .cache()
+            .kept_hashes
+            .get(|| Ok(hashes::kept(&self.options, &self.stack.project, &self.resolved).unwrap_or_default()))
     }
 
     /// Compose's hash of each service's configuration, as it tells it now.
     fn hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.known.hashes.get(|| {
+        self.engine.cache().hashes.get(|| {
             let hashes = self.engine.config_hashes(&self.resolved)?;
-            hashes::keep(self, &hashes)?;
+            hashes::keep(&self.options, &self.stack.project, &self.resolved, &hashes)?;
             Ok(hashes)
         })
+    }
+
+    /// What a product's database has, where it was looked at.
+    pub fn seen(&self, product: Instance) -> Option<BTreeSet<String>> {
+        self.engine.cache().applied(product)
+    }
+
+    /// Whether a server was looked at, and takes connections.
+    pub fn answers(&self, server: &Service) -> bool {
+        self.engine.cache().answers(server)
+    }
+
+    /// Says which databases a run has left that was killed when it had replaced them.
+    pub fn warn_of_unfinished(&self) {
+        for (product, name) in self.engine.cache().unfinished() {
+            self.out.warn(format!(
+                "an earlier restore or reset of {product} was killed before its end: what was there before it is \
+                 {name}; the next restore or reset keeps it"
+            ));
+        }
     }
 
     /// The container of a service: the one there is, else the name Compose would give it.
@@ -273,7 +266,7 @@ impl Context {
         let Ok(output) = output else { return format!("the log of {container} can't be read") };
         let text = [output.stdout, output.stderr].concat();
         let masked =
-            String::from_utf8_lossy(&text).lines().map(|line| self.secrets.mask(line)).collect::<Vec<_>>();
+            String::from_utf8_lossy(&text).lines().map(|line| self.engine.mask(line)).collect::<Vec<_>>();
         masked.join("\n")
     }
 
@@ -285,17 +278,12 @@ impl Context {
     /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
     /// The error of a command that failed names the log.
     pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
-        self.known.forget();
-        let run =
-            self.run_watched(step, &invocation.clone().until(&self.options.interrupt, None), |_| Ok(()));
-        self.known.forget();
-        run
+        self.run_watched(step, invocation, |_| Ok(()))
     }
 
     /// Runs a command beside the steps of a plan: the step that needs what it leaves undone tells why it fails.
     pub fn run_beside(&self, invocation: &Invocation) {
-        let _ = invocation.clone().until(&self.options.interrupt, None).output();
-        self.known.forget_containers();
+        let _ = invocation.output();
     }
 
     /// As [`Context::run_logged`], with each line, and none every now and then, shown to `watch`, whose error
@@ -316,9 +304,9 @@ impl Context {
             }
             watch(line)
         };
-        let run = self.out.grouped(step, || invocation.stream(&self.secrets, on_line));
+        let run = self.out.grouped(step, || invocation.stream(on_line));
         run.map_err(|error| match error.downcast::<CommandError>() {
-            Ok(command) => CommandError { log: Some(path.clone()), ..command }.into(),
+            Ok(command) => command.with_log(path.clone()).into(),
             Err(other) => other,
         })
     }

@@ -11,9 +11,10 @@ use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 
 use crate::administrator;
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
-use crate::postgres::{Place, as_administrator, psql};
+use crate::postgres::{as_administrator, psql};
 
 /// Runs [`create_query`], and returns what it printed.
 pub fn create(
@@ -23,11 +24,17 @@ pub fn create(
     may_create: &MayCreate,
 ) -> Result<String> {
     let container = cx.container_name(&cx.listed()?, server);
-    let created = create_query(cx, &container, server, products, may_create)?.read(&cx.secrets);
-    created.map_err(|error| match products.first() {
+    let created = create_query(cx, &container, server, products, may_create)?.read();
+    let created = created.map_err(|error| match products.first() {
         Some(first) => diagnosis::without_administrator(cx, first, error).unwrap_or_else(|error| error),
         None => error,
-    })
+    })?;
+    // What was made just now needn't be looked at.
+    let is_made =
+        |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
+    let made = products.iter().filter(|deployment| is_made(&deployment.dsn.database));
+    made.for_each(|deployment| cx.engine.cache().set_new(deployment.product));
+    Ok(created)
 }
 
 /// Creates, on a server, the roles and databases of these products that it lacks and that may be created.

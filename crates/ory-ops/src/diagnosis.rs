@@ -1,16 +1,16 @@
 //! A failure explained. The facts know the causes; here the database is asked where they need it, and the stack's
 //! own names are filled in.
 
-use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
+use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker};
 use ory_facts::sql;
 use ory_stack::backup_key;
 use ory_stack::container::Listed;
-use ory_stack::service::Service;
 
 use crate::administrator;
 use crate::admission;
-use crate::backup;
+use crate::backup::found;
 use crate::context::Context;
+use crate::explanation::{self, Words, blame_unset, explain, files, fill, of_server};
 use crate::pooler;
 use crate::postgres;
 use ory_runner::failure::{Exit, Failure};
@@ -71,92 +71,20 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
     }
 }
 
-/// What is to be said first where something fails that is given an empty text for a variable that nobody set.
-fn unset(cx: &Context, services: &[&str]) -> Option<Failure> {
-    let names = cx.engine.unset_of(services);
-    let first = names.first()?;
-    let message = format!("{} is not set, which `{}` is given", names.join(", "), services.join("` or `"));
-    Some(
-        Failure::new(Exit::Failed, message)
-            .hint(format!("write it to .env: {first}=VALUE, or mend its name")),
+/// Explains, with the end of its log, why a service isn't as it should be.
+pub fn of_service(cx: &Context, name: &str, message: String) -> anyhow::Error {
+    explanation::of_container(
+        cx,
+        name,
+        message,
+        |deployment| words(cx, deployment),
+        |deployment| evidence(cx, deployment),
     )
-}
-
-fn blame_unset(cx: &Context, services: &[&str], error: anyhow::Error) -> anyhow::Error {
-    let is_blamed = error.downcast_ref::<CommandError>().is_some() && Failure::hint_of(&error).is_none();
-    match unset(cx, services).filter(|_| is_blamed) {
-        Some(failure) => error.context(failure),
-        None => error,
-    }
 }
 
 /// Explains the failure of an engine's command.
 pub fn of_engine(error: anyhow::Error) -> anyhow::Error {
     explain(error, Speaker::Engine, Evidence::default, |_, text| text.to_string())
-}
-
-/// Explains, with the end of its log, why a service isn't as it should be.
-pub fn of_service(cx: &Context, name: &str, message: String) -> anyhow::Error {
-    let inspected = cx.engine.inspect([name]).unwrap_or_default();
-    let Some(container) = inspected.first() else {
-        let hint = cx.engine.compose(["ps"]).to_string();
-        return Failure::new(Exit::Failed, message).hint(hint).into();
-    };
-    if let Some(unset) = unset(cx, &[container.service.as_str()]) {
-        let lines = format!("the last lines of {}:\n{}", container.name, essence(&cx.log_of(name)));
-        return anyhow::Error::msg(lines).context(message).context(unset);
-    }
-    let log = cx.log_of(name);
-    let service = cx.stack.services.get(&container.service);
-    let product = service.and_then(|service| cx.stack.product_of(service));
-    let deployment = product.and_then(|product| cx.stack.deployment(product).ok().flatten());
-    let is_server = cx.stack.servers().iter().any(|server| server.name == container.service);
-    let speaker = match &deployment {
-        Some(deployment) => Speaker::Product(deployment.product.kind),
-        None if is_server => Speaker::Database,
-        None => Speaker::Engine,
-    };
-    let failed = Failed { speaker, exit: Some(container.exit_code), text: &log };
-    let ask = || deployment.as_ref().map(|deployment| evidence(cx, deployment)).unwrap_or_default();
-    let cause = diagnosis::cause(&failed, ask);
-    let lines = format!("the last lines of {}:\n{}", container.name, essence(&log));
-    let Some(cause) = cause else {
-        let hint = cx.engine.compose(["logs", &container.service]).to_string();
-        return anyhow::Error::msg(lines).context(Failure::new(Exit::Failed, message).hint(hint));
-    };
-    let mut known = deployment.as_ref().map(|deployment| words(cx, deployment)).unwrap_or_default();
-    let (server, host) = match &deployment {
-        Some(deployment) => (deployment.server, deployment.dsn.host.as_str()),
-        None => (service, ""),
-    };
-    known.extend(of_server(cx, server, host));
-    known.extend(service.map(|service| files(service, &cause)).unwrap_or_default());
-    let (why, hint) = (fill(&cause.message, &known), fill(&cause.hint, &known));
-    anyhow::Error::msg(lines).context(why).context(Failure::new(Exit::Failed, message).hint(hint))
-}
-
-/// Puts its cause and the next command before a command's failure, where they are known.
-fn explain(
-    error: anyhow::Error,
-    speaker: Speaker,
-    ask: impl FnOnce() -> Evidence,
-    fill: impl Fn(&Cause, &str) -> String,
-) -> anyhow::Error {
-    let Some(command) = error.downcast_ref::<CommandError>() else {
-        return error;
-    };
-    // Where it failed, more was known.
-    if Failure::hint_of(&error).is_some() {
-        return error;
-    }
-    let failed = Failed { speaker, exit: command.status.map(i64::from), text: &command.stderr };
-    match diagnosis::cause(&failed, ask) {
-        Some(cause) => {
-            let failure = Failure::new(Exit::Failed, fill(&cause, &cause.message));
-            error.context(failure.hint(fill(&cause, &cause.hint)))
-        }
-        None => error,
-    }
 }
 
 /// What the database says now; nothing where it can't be asked.
@@ -169,8 +97,6 @@ fn evidence(cx: &Context, deployment: &Deployment) -> Evidence {
     evidence.others.extend(one_offs.iter().filter(runs).map(|c| format!("the container {}", c.name)));
     evidence
 }
-
-type Words = Vec<(&'static str, String)>;
 
 /// The names of a product in this stack.
 fn words(cx: &Context, deployment: &Deployment) -> Words {
@@ -197,55 +123,11 @@ fn words(cx: &Context, deployment: &Deployment) -> Words {
 fn newest_dump(cx: &Context, deployment: &Deployment) -> String {
     let product = deployment.product;
     let key = backup_key::key(&cx.dir).ok().flatten();
-    let all = backup::all(&backup::folder(cx)).unwrap_or_default().into_iter().rev();
+    let all = found::all(&found::folder(cx)).unwrap_or_default().into_iter().rev();
     let own = all.filter_map(|(_, backup)| backup.ok()).filter(|backup| {
         let is_own = backup.foreign(key.as_deref()).is_none();
         is_own && !backup.is_unverified() && backup.manifest.project == cx.stack.project
     });
     let dump = { own }.find_map(|backup| Some(backup.path(backup.manifest.dump_of(product)?)));
     dump.map_or(format!("backups/BACKUP/{product}.dump"), |path| quote(&path.display().to_string()))
-}
-
-/// The commands for a database server; for one elsewhere, what tells whether it answers.
-fn of_server(cx: &Context, server: Option<&Service>, host: &str) -> Words {
-    let Some(server) = server else {
-        let ask = format!("pg_isready -h {}", quote(host));
-        return ["logs", "start", "unpause", "chown"].map(|word| (word, ask.clone())).into();
-    };
-    let name = server.name.as_str();
-    let compose = |words: &[&str]| cx.engine.compose(words.iter().copied().chain([name])).to_string();
-    let container = cx.container_name(&cx.listed().unwrap_or_default(), server);
-    let image = server.image.as_deref().unwrap_or_default();
-    vec![
-        ("server", name.into()),
-        ("logs", compose(&["logs"])),
-        ("start", compose(&["up", "-d"])),
-        ("unpause", compose(&["unpause"])),
-        (
-            "chown",
-            format!(
-                "docker run --rm --user root --volumes-from {container} --entrypoint sh {} -c \
-                 'chown -R postgres: \"$0\" && chmod 700 \"$0\"' {{found}}",
-                quote(image)
-            ),
-        ),
-    ]
-}
-
-/// The files that a cause is about, as this machine names them.
-fn files(service: &Service, cause: &Cause) -> Words {
-    let here = |path: &str| match service.on_host(path) {
-        Some(file) => quote(&file.display().to_string()),
-        None => quote(path),
-    };
-    let found = cause.found.clone().unwrap_or_default();
-    let config = service.config_files().first().map(|file| here(file)).unwrap_or_default();
-    vec![("file", here(&found)), ("found", quote(&found)), ("config", config)]
-}
-
-fn fill(text: &str, words: &[(&str, String)]) -> String {
-    // Twice: a command has names in it.
-    let once =
-        |text: String| words.iter().fold(text, |text, (word, value)| diagnosis::fill(&text, word, value));
-    once(once(text.to_string()))
 }

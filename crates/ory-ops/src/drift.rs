@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::carried;
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::folders::work_file;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::scratch::{Made, Scratch};
 use crate::server_lock::ServerLock;
 use ory_facts::carried::{State, is_applied, unknown};
@@ -87,7 +88,7 @@ pub fn first_sight(
     session: Option<Session>,
 ) -> Result<(Catalog, Vec<Difference>)> {
     // The server may have started anew meanwhile.
-    let told = session.and_then(|mut session| session.ask(catalog::QUERY, &cx.secrets).ok());
+    let told = session.and_then(|mut session| session.ask(catalog::QUERY).ok());
     let actual = match told.and_then(|lines| Catalog::parse(&lines.join("\n"))) {
         Some(catalog) => catalog,
         None => actual(cx, deployment, &postgres::running_place(cx, deployment)?)?,
@@ -168,7 +169,7 @@ pub fn query(cx: &Context, place: &Place, deployment: &Deployment) -> Invocation
 }
 
 fn actual(cx: &Context, deployment: &Deployment, place: &Place) -> Result<Catalog> {
-    let text = query(cx, place, deployment).read(&cx.secrets);
+    let text = query(cx, place, deployment).read();
     read(&text.map_err(|error| diagnosis::of_product(cx, deployment, error))?)
 }
 

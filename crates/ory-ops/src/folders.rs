@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::Options;
+use crate::options::Options;
 use ory_facts::digest;
 use ory_facts::next::XTASK;
 use ory_runner::failure::{Exit, Failure};

@@ -3,16 +3,14 @@
 
 use std::time::Duration;
 
-use ory_facts::product::{Product, Release, parse_release};
-use ory_facts::secrets::Secrets;
+use ory_facts::product::Product;
 use ory_stack::container::Image;
-use ory_stack::image;
 use ory_stack::random::random;
-use ory_stack::stack::{Deployment, Stack};
+use ory_stack::stack::Stack;
 
 use crate::compose::Engine;
-use crate::context::{Context, Options};
 use crate::folders::work_file;
+use crate::options::Options;
 
 /// How long a program may take to say its version. Something else may do whatever it does.
 const WAIT: Duration = Duration::from_secs(20);
@@ -67,33 +65,6 @@ pub fn learn(engine: &Engine, options: &Options, stack: &mut Stack, images: &[Im
     others.into_iter().for_each(|(service, product)| stack.deny(&service, product));
 }
 
-/// The release of a product's image: none where it doesn't say one.
-pub fn release(cx: &Context, deployment: &Deployment) -> Option<Release> {
-    let image = cx.image(deployment.migrate.image.as_deref()?).ok()??;
-    let program = deployment.migrate.program(deployment.product.kind);
-    match of(&cx.engine, &cx.options, deployment.product.kind, &image, &program)? {
-        Identity::Version(version) => parse_release(&version),
-        Identity::Other => None,
-    }
-}
-
-/// What is known of a product's image without asking it: what it said before, else the tag of an image of Ory's own.
-pub fn known_release(cx: &Context, deployment: &Deployment) -> Option<Release> {
-    let name = deployment.migrate.image.as_deref()?;
-    let image = cx.image(name).ok().flatten();
-    if let Some(identity) =
-        image.as_ref().and_then(|image| kept(&cx.options, deployment.product.kind, &image.id))
-    {
-        return match identity {
-            Identity::Version(version) => parse_release(&version),
-            Identity::Other => None,
-        };
-    }
-    let is_true = image::is_orys(name) || image.is_some_and(|image| image.stand_in.is_some());
-    // Beside a digest, a tag is only a remark.
-    parse_release(image::tag(name)?).filter(|_| is_true && !name.contains('@'))
-}
-
 /// What an image said before.
 pub fn kept(options: &Options, product: Product, id: &str) -> Option<Identity> {
     let text = std::fs::read_to_string(work_file(options, &file(product, id)).ok()?).ok()?;
@@ -105,8 +76,8 @@ fn file(product: Product, id: &str) -> String {
     format!("images/{product}-{id}.release")
 }
 
-/// None where it can't be told now.
-fn of(
+/// What an image says, asked where that isn't kept. None where it can't be told now.
+pub fn of(
     engine: &Engine,
     options: &Options,
     product: Product,
@@ -133,7 +104,7 @@ fn of(
 fn ask(engine: &Engine, options: &Options, id: &str, program: &str) -> Option<Identity> {
     let name = format!("xtask-version-{}", random(8).ok()?);
     let run = ["run", "--rm", "--name", &name, "--network", "none", "--entrypoint", program, id, "version"];
-    let output = engine.docker(run).until(&options.interrupt, Some(WAIT)).output();
+    let output = engine.docker(run).within(WAIT).output();
     match output {
         // 125: the engine itself failed. 126: the program can't be run here. 127: there is none.
         Ok(output) => match output.status.code() {
@@ -143,7 +114,7 @@ fn ask(engine: &Engine, options: &Options, id: &str, program: &str) -> Option<Id
             Some(_) => Some(Identity::Other),
         },
         Err(_) => {
-            let _ = engine.docker(["rm", "--force", &name]).read(&Secrets::default());
+            let _ = engine.docker(["rm", "--force", &name]).read();
             // What takes so long to say its version isn't Ory's.
             options.interrupt.failure().is_none().then_some(Identity::Other)
         }

@@ -53,7 +53,6 @@ pub fn put(
         for (one, (dump, is_own)) in replacements.iter().zip(dumps) {
             swap_in(one, *dump, *is_own)?;
         }
-        cx.known.forget();
         stopped.start_current(cx)?;
         stopped.wait(cx)
     })();
@@ -72,7 +71,6 @@ pub fn put(
             .zip(&moments)
             .map(|(one, moment)| swap_back(one, moment, &mut left))
             .collect();
-        cx.known.forget();
         halted.and(each.into_iter().collect::<Result<()>>()).and(stopped.start_again(cx))
     });
     left.iter().for_each(|kept| cx.out.warn(kept));

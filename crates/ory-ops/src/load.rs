@@ -12,10 +12,11 @@ use ory_facts::rights;
 use ory_facts::sql;
 use ory_runner::failure::{Exit, Failure};
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::pooler;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::schema;
 use crate::snapshot;
 use crate::store::Store;
@@ -51,7 +52,7 @@ impl Live {
         let main = store.main()?;
         let ask = postgres::as_owner(cx, place, main, &[])
             .stdin(owners::query(store.schema.as_deref(), &main.dsn.user));
-        let objects = owners::read(&ask.read(&cx.secrets)?).context("psql didn't tell who owns what")?;
+        let objects = owners::read(&ask.read()?).context("psql didn't tell who owns what")?;
         Ok(Self { objects, extensions })
     }
 
@@ -99,7 +100,7 @@ impl Load<'_> {
             Some(list) => postgres::listed_tool(cx, place, &main.dsn, &variables, &words, &list),
         };
         let _progress = cx.out.progress(format!("restoring {} beside what is there", store.names(", ")));
-        let restored = restore.stdin_file(path).read(&cx.secrets);
+        let restored = restore.stdin_file(path).read();
         if !taken_back.is_empty() {
             self.administer(database, taken_back)?;
         }
@@ -107,7 +108,7 @@ impl Load<'_> {
         // Else the first questions would be answered slowly.
         let analyze =
             postgres::as_writing_product(cx, main, &[("PGDATABASE", database)])?.stdin("analyze;\n");
-        analyze.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)?;
+        analyze.within(cx.options.timeout).read()?;
         if store.schema.is_none() {
             self.give_back(dump)?;
         }
@@ -139,7 +140,7 @@ impl Load<'_> {
     fn administer(&self, database: &str, script: String) -> Result<String> {
         let Self { cx, store, place, .. } = *self;
         let psql = postgres::as_owner(cx, place, store.main()?, &[("PGDATABASE", database)]);
-        psql.stdin(script).read(&cx.secrets)
+        psql.stdin(script).read()
     }
 
     /// The lines of the dump's list that are to be restored; none where that is all.
@@ -150,7 +151,7 @@ impl Load<'_> {
         let Self { cx, store, place, .. } = *self;
         let dsn = &store.main()?.dsn;
         let list = postgres::tool(cx, place, dsn, &[], &["pg_restore", "--list"]).stdin_file(path);
-        let list = list.read(&cx.secrets)?;
+        let list = list.read()?;
         let stays = |line: &&str| !left_out.iter().any(|out| out.is(line));
         Ok(Some(list.lines().filter(stays).map(|line| format!("{line}\n")).collect()))
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use ory_facts::digest;
 
 use crate::context::{Context, Options};
+use crate::effects::Effect;
 use crate::folders::{stack_directory, work_file};
 use ory_runner::file_lock::{self, FileLock};
 use ory_runner::own_folder;
@@ -24,8 +25,9 @@ pub fn acquire_project(cx: &Context) -> Result<Option<FileLock>> {
     let name =
         format!("{}-{}.lock", project.replace('/', "_"), short(&format!("{}\n{project}", cx.engine.id())));
     let lock = take(&cx.options, || Ok(own_folder::find()?.join(name)))?;
-    if lock.as_ref().is_some_and(|lock| lock.was_waited_for) {
-        cx.known.forget();
+    // Whoever had it may have changed everything.
+    if lock.as_ref().is_some_and(|lock| lock.was_waited_for) || cx.engine.cache().has_seen() {
+        cx.engine.cache().forget(Effect::Everything);
     }
     Ok(lock)
 }

@@ -36,7 +36,7 @@ pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
 
 /// What a product's database has, as it was looked at, else as it is now.
 fn applied(cx: &Context, deployment: &Deployment) -> Result<BTreeSet<String>> {
-    let seen = cx.known.applied(deployment.product);
+    let seen = cx.seen(deployment.product);
     seen.map_or_else(|| postgres::applied(cx, deployment), Ok)
 }
 
@@ -66,7 +66,7 @@ pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
 /// Whether what was seen already tells that there is nothing to do.
 pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> bool {
     deployments.iter().all(|deployment| {
-        cx.known.applied(deployment.product).is_some()
+        cx.seen(deployment.product).is_some()
             && known_pending(cx, deployment) == Some(0)
             && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
     })
@@ -95,7 +95,7 @@ impl<'a> Ahead<'a> {
 /// Locks and reads a database while another one is migrated. None where anything is in the way: that is dealt
 /// with in its turn.
 pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> {
-    let seen = cx.known.applied(deployment.product)?;
+    let seen = cx.seen(deployment.product)?;
     // An image is only asked in its turn.
     if !seen.is_empty() && carried::kept(cx, deployment).is_none() {
         return None;
@@ -149,7 +149,6 @@ pub fn migrate(
     let session = postgres::as_product(cx, deployment, &[]).and_then(Session::start).ok();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));
-        cx.known.forget_versions(cx.stack.sharing(deployment).into_iter().chain([product]));
         one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, error))?;
     }
     let took = start.elapsed();

@@ -43,7 +43,7 @@ impl Passwords {
         let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
         let new = Product::ALL.map(|product| Ok((product, random(32)?)));
         let new = new.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
-        known.chain(new.values().cloned()).for_each(|p| cx.secrets.add(&p));
+        known.chain(new.values().cloned()).for_each(|p| cx.engine.hide(&p));
         Ok(Self(new))
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use ory_facts::diagnosis;
+use ory_facts::instance::Instance;
 use ory_facts::names;
 use ory_facts::product::Product;
 
@@ -17,6 +18,7 @@ use crate::context::Context;
 use crate::folders::work_file;
 use crate::postgres;
 use crate::server_lock::ServerLock;
+use crate::server_ready;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;
 use ory_stack::private_file::private_file;
@@ -122,7 +124,11 @@ fn purpose(deployment: &Deployment) -> &'static str {
 /// Migrates. When it returns, whatever the reason, neither container nor session is left.
 pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
     let _dsn = DsnFile::write(cx, deployment)?;
-    let command = command(cx, deployment).until(&cx.options.interrupt, cx.options.timeout);
+    let command = command(cx, deployment).within(cx.options.timeout);
+    let command = match deployment.is_scratch {
+        true => command,
+        false => cx.engine.changing_versions(sharing(cx, deployment), command),
+    };
     let mut heard = Instant::now();
     let step = format!("{}-{}", purpose(deployment), deployment.product);
     let run = cx.run_watched(&step, &command, |line| {
@@ -144,6 +150,11 @@ pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
     run.map_err(|error| cx.options.interrupt.clean_up_after(error, || end(cx, deployment)))
 }
 
+/// The products whose versions are in the table that this one migrates, itself among them.
+fn sharing(cx: &Context, deployment: &Deployment) -> Vec<Instance> {
+    cx.stack.sharing(deployment).into_iter().chain([deployment.product]).collect()
+}
+
 /// Fails where the server doesn't answer any more: Hydra and Keto would wait for it for ever, Kratos for five
 /// minutes. One that lets nobody else in, as where all connections are taken, answers: the migration has its own.
 fn check_server(cx: &Context, deployment: &Deployment) -> Result<()> {
@@ -151,7 +162,7 @@ fn check_server(cx: &Context, deployment: &Deployment) -> Result<()> {
     loop {
         match postgres::applied(cx, deployment) {
             Ok(_) => return Ok(()),
-            Err(_) if crate::server::answers(cx, deployment) => return Ok(()),
+            Err(_) if server_ready::answers(cx, deployment) => return Ok(()),
             Err(error) if start.elapsed() > GRACE => return Err(error),
             Err(_) => cx.options.interrupt.sleep(Duration::from_millis(250))?,
         }

@@ -42,7 +42,7 @@ fn find(
     made: impl Fn(&Deployment, &Catalog) -> Result<Option<Catalog>>,
 ) -> Result<Tables> {
     let main = store.main()?;
-    let ask = |script: String| postgres::as_product(cx, main, &[])?.stdin(script).read(&cx.secrets);
+    let ask = |script: String| postgres::as_product(cx, main, &[])?.stdin(script).read();
     let home = match &store.schema {
         Some(schema) => schema.clone(),
         None => ask("select :'own_schema';\n".into())?.trim_end_matches('\n').to_string(),

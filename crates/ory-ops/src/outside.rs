@@ -66,7 +66,7 @@ fn is_empty(cx: &Context, server: &Service, mount: &str) -> Result<bool> {
     let run =
         cx.engine.docker(["run", "--rm", "--network", "none", "--log-driver", "none", "--mount", &mount]);
     let list = run.args(["--user", "0", "--entrypoint", "ls", image, "-A", "/mnt"]);
-    let output = list.until(&cx.options.interrupt, cx.options.timeout).output()?;
+    let output = list.within(cx.options.timeout).output()?;
     let listed = String::from_utf8_lossy(&output.stdout);
     Ok(output.status.success() && listed.split_whitespace().all(|name| name == EMPTY))
 }

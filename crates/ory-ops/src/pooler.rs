@@ -2,14 +2,12 @@
 //! asked from a container of our own, as a server elsewhere is, and knows no administrator.
 
 use anyhow::Result;
-use ory_stack::container::Container;
 use ory_stack::image;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
 use crate::folders::work_file;
-use crate::postgres;
 
 /// The exit codes of `docker run` where the program is missing, or can't be run.
 /// Source: <https://docs.docker.com/engine/containers/run/#exit-status>.
@@ -18,33 +16,6 @@ const NO_PROGRAM: [Option<i32>; 2] = [Some(126), Some(127)];
 /// The service of a product's PostgreSQL; none where the server is elsewhere, or behind a pooler.
 pub fn server_of<'a>(cx: &Context, deployment: &Deployment<'a>) -> Option<&'a Service> {
     deployment.server.filter(|service| !is_pooler(cx, service))
-}
-
-/// The same product past its pooler, where PostgreSQL itself is a service here and takes the same login: a pooler forwards
-/// the databases that it was told, none that is made now, and between two transactions it keeps no lock.
-pub fn past<'a>(cx: &'a Context, deployment: Deployment<'a>) -> Deployment<'a> {
-    direct(cx, &deployment).unwrap_or(deployment)
-}
-
-/// The same; none where there is no pooler. PostgreSQL tells its own address, whoever is in between, and the engine whose
-/// that is.
-pub fn direct<'a>(cx: &'a Context, deployment: &Deployment<'a>) -> Option<Deployment<'a>> {
-    if !deployment.server.is_some_and(|service| is_pooler(cx, service)) {
-        return None;
-    }
-    const ASK: &str =
-        "select json_build_array(host(inet_server_addr()), inet_server_port(), current_database());\n";
-    let said = postgres::as_product(cx, deployment, &[]).ok()?.stdin(ASK).read(&cx.secrets).ok()?;
-    let said = jzon::parse(said.trim()).ok()?;
-    let (address, port, database) = (said[0].as_str()?, said[1].as_u16()?, said[2].as_str()?);
-    let containers = cx.containers().ok()?;
-    let is_its = |c: &&Container| c.is_running() && c.addresses.iter().any(|own| own == address);
-    let service = cx.stack.services.get(&containers.iter().find(is_its)?.service)?;
-    let dsn = deployment.dsn.at(&service.name, port).with_database(database);
-    let configs = deployment.configs.clone();
-    let direct = Deployment { dsn, configs, server: Some(service), ..*deployment };
-    let ask = postgres::as_product(cx, &direct, &[]).ok()?.stdin("select 1;\n");
-    (!is_pooler(cx, service) && ask.read(&cx.secrets).is_ok()).then_some(direct)
 }
 
 /// Whether the image of a service that a DSN names has no psql. One that can't be asked has.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use anyhow::{Error, Result};
 
 use crate::administrator::{self, MAINTENANCE_DATABASE};
-use crate::client;
+use crate::client::{self, Place};
 use crate::context::Context;
 use crate::pooler;
 use crate::server;
@@ -19,21 +19,11 @@ use ory_facts::dsn::Dsn;
 use ory_facts::sql::{self, literal};
 use ory_facts::sqlstate;
 use ory_runner::failure::{Exit, Failure};
-use ory_runner::interrupt::Interrupt;
 use ory_runner::process::Invocation;
 use ory_stack::container::Listed;
 use ory_stack::env_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
-
-/// Where psql runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In the container of the server, by name.
-    Container(String),
-    /// In a one-off container, for a server that is no service of the stack.
-    Client { image: String, options: Vec<String> },
-}
 
 /// Where to ask about a product: the container there is, or the one Compose would make.
 pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Place {
@@ -86,7 +76,7 @@ pub fn client_image(cx: &Context) -> String {
 
 /// A psql session with these variables that runs this script, which may change something.
 pub(crate) fn psql(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
-    unframed(cx, place, env, script).opens_with(sql::writing())
+    cx.engine.changing_databases(unframed(cx, place, env, script).opens_with(sql::writing()))
 }
 
 /// The same where the script only reads: each request is a transaction of its own.
@@ -95,8 +85,7 @@ fn reading(cx: &Context, place: &Place, env: Vec<(String, String)>, script: Stri
 }
 
 fn unframed(cx: &Context, place: &Place, env: Vec<(String, String)>, script: String) -> Invocation {
-    let psql = client::program(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script);
-    psql.until(&cx.options.interrupt, Some(cx.options.wait()))
+    client::program(cx, place, env, &["psql", "-wXqAt", "-v", "ON_ERROR_STOP=1"]).stdin(script)
 }
 
 /// pg_dump, or pg_restore, as a product. It takes as long as it takes.
@@ -107,8 +96,13 @@ pub fn tool(
     variables: &[(&str, &str)],
     words: &[&str],
 ) -> Invocation {
-    let client = client::program(cx, place, with(dsn.environment(), variables), words);
-    client.until(&cx.options.interrupt, cx.options.timeout)
+    long(cx, client::program(cx, place, with(dsn.environment(), variables), words), words)
+}
+
+/// A client program that takes as long as it takes. Only pg_dump is known to change nothing.
+fn long(cx: &Context, client: Invocation, words: &[&str]) -> Invocation {
+    let client = client.within(cx.options.timeout);
+    if words.first() == Some(&"pg_dump") { client } else { cx.engine.changing_databases(client) }
 }
 
 /// pg_restore into the database that follows: all of a dump, or nothing.
@@ -160,12 +154,9 @@ pub fn applied_and(
     script: &str,
 ) -> Result<(BTreeSet<String>, String)> {
     let script = applied::script(&[(deployment.product, &deployment.dsn)]) + script;
-    let ask = || query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read(&cx.secrets);
-    let rows = ask().or_else(|error| {
-        // The server may have stopped since it was looked at.
-        cx.known.forget();
-        running_place(cx, deployment).and(Err(error))
-    })?;
+    let ask = || query(cx, &running_place(cx, deployment)?, &deployment.dsn, script).read();
+    // The server may have stopped since it was looked at.
+    let rows = ask().or_else(|error| running_place(cx, deployment).and(Err(error)))?;
     let (versions, printed) = rows.split_once('\n').unwrap_or((&rows, ""));
     Ok((applied::of_one(versions), printed.into()))
 }
@@ -198,7 +189,7 @@ pub fn as_writing_product(
 /// Ends the sessions of an application in a product's database, and waits until they are gone.
 pub fn end_sessions(cx: &Context, deployment: &Deployment, application: &str) -> Result<()> {
     let script = end_script(application);
-    as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets).map(|_| ())
+    as_product(cx, deployment, &[])?.stdin(script).read().map(|_| ())
 }
 
 /// The script of [`end_sessions`].
@@ -216,7 +207,7 @@ pub fn lock_holders(cx: &Context, deployment: &Deployment) -> Result<Vec<String>
                     select l.pid from pg_locks l join pg_database d on d.oid = l.database
                     where l.granted and l.locktype = 'relation' and d.datname = current_database())
                   order by xact_start;\n";
-    let rows = as_product(cx, deployment, &[])?.stdin(script).read(&cx.secrets)?;
+    let rows = as_product(cx, deployment, &[])?.stdin(script).read()?;
     Ok(rows.lines().map(String::from).collect())
 }
 
@@ -274,7 +265,7 @@ pub fn beside(deployment: &Deployment) -> &'static str {
 
 /// What no signal ends, only the time of a wait: it takes a moment, and what it has begun must be known to be done.
 pub fn unending(cx: &Context, psql: Invocation) -> Invocation {
-    psql.until(&Interrupt::default(), Some(cx.options.wait()))
+    psql.uninterrupted().within(cx.options.wait())
 }
 
 /// The same while no session may be in the product's database. No signal ends it.
@@ -292,7 +283,7 @@ pub fn as_owner(
 ) -> Invocation {
     let psql = psql(cx, place, owner_there(cx, deployment, variables), String::new());
     let psql = as_administrator(psql, "psql", place);
-    psql.until(&cx.options.interrupt, cx.options.timeout)
+    psql.within(cx.options.timeout)
 }
 
 /// pg_dump, or pg_restore, as the same.
@@ -304,13 +295,12 @@ pub fn owner_tool(
     words: &[&str],
 ) -> Invocation {
     let client = client::program(cx, place, owner_there(cx, deployment, variables), words);
-    let client = as_administrator(client, words.first().copied().unwrap_or_default(), place);
-    client.until(&cx.options.interrupt, cx.options.timeout)
+    long(cx, as_administrator(client, words.first().copied().unwrap_or_default(), place), words)
 }
 
 /// What a product's schema has, where a failure's text fits several causes.
 pub fn evidence(cx: &Context, deployment: &Deployment) -> Result<Evidence> {
     let place = running_place(cx, deployment)?;
-    let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read(&cx.secrets)?;
+    let said = query(cx, &place, &deployment.dsn, Evidence::SCRIPT).read()?;
     Ok(Evidence::read(&said))
 }

@@ -74,7 +74,7 @@ fn ways(cx: &Context, container: &Container, server: Option<&Service>, port: u16
     let own = container.is_on_host.then(|| format!("127.0.0.1:{port}"));
     let inside = container.addresses.iter().filter(|_| cx.engine.is_here()).map(|ip| format!("{ip}:{port}"));
     let addresses = published.chain(own).chain(inside).map(Way::Address);
-    let exec = |name: &str| cx.engine.docker(["exec", name]).until(&cx.options.interrupt, Some(PATIENCE));
+    let exec = |name: &str| cx.engine.docker(["exec", name]).within(PATIENCE);
     let listed = cx.listed().unwrap_or_default();
     let runs = |c: &&Listed| c.is_running() && server.is_some_and(|server| server.name == c.service);
     let beside = listed.iter().find(runs).filter(|_| !container.is_on_host);

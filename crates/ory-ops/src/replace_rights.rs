@@ -7,17 +7,18 @@ use ory_facts::sql::{identifier, literal};
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::stack::Deployment;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::pooler;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::schema::Schema;
 use crate::store::Store;
 
 /// Fails with what the role may not do. Returns whether there is something to be replaced.
 pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schema>) -> Result<bool> {
     let deployment = store.main()?;
-    let asked = postgres::maintain(cx, place, deployment, rights(store)).read(&cx.secrets);
+    let asked = postgres::maintain(cx, place, deployment, rights(store)).read();
     let asked = asked.map_err(|error| {
         diagnosis::without_administrator(cx, deployment, error)
             .unwrap_or_else(|error| no_maintenance(cx, store, deployment, error))

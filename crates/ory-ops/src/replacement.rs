@@ -12,11 +12,12 @@ use ory_facts::swap::Swap;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::load::{self, Live, Load};
 use crate::one_off;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::replace_rights;
 use crate::schema::{self, Schema};
 use crate::server_lock::{self, ServerLock};
@@ -53,7 +54,7 @@ impl<'a> Replacement<'a> {
             Some(schema) => Swap::among(store.database(), &[store.database(), schema]),
         };
         let explain = |error| diagnosis::of_product(cx, deployment, error);
-        let maintain = |script: String| postgres::maintain(cx, &place, deployment, script).read(&cx.secrets);
+        let maintain = |script: String| postgres::maintain(cx, &place, deployment, script).read();
         let is_there = replace_rights::require(cx, store, &place, schema.as_ref())?;
         let lock = server_lock::acquire(cx, deployment)?;
         // A run that was killed may have left it refusing, or goes on in the server. Not one that holds the lock.
@@ -145,7 +146,7 @@ impl<'a> Replacement<'a> {
         let run = |database: &str, script: &str| {
             let variables = [("PGDATABASE", database)];
             let psql = postgres::as_owner(self.cx, &self.place, deployment, &variables);
-            psql.stdin(script).read(&self.cx.secrets)
+            psql.stdin(script).read()
         };
         let ask = ory_facts::rights::schema_rights(schema, schema)
             + &ory_facts::rights::default_rights(Some((schema, schema)));
@@ -182,7 +183,7 @@ impl<'a> Replacement<'a> {
         let Some(schema) = &self.store.schema else { return Ok(()) };
         let create = format!("create schema if not exists {};\n", identifier(schema));
         let dsn = self.store.main()?.dsn.with_database(&self.swap.new);
-        postgres::change(self.cx, &self.place, &dsn, create).read(&self.cx.secrets).map(|_| ())
+        postgres::change(self.cx, &self.place, &dsn, create).read().map(|_| ())
     }
 
     /// Lets the images migrate it.
@@ -258,7 +259,7 @@ impl<'a> Replacement<'a> {
     }
 
     pub(crate) fn maintain(&self, script: String) -> Result<String> {
-        postgres::maintain(self.cx, &self.place, self.store.main()?, script).read(&self.cx.secrets)
+        postgres::maintain(self.cx, &self.place, self.store.main()?, script).read()
     }
 
     /// Fails where another run may have the database by now.

@@ -16,8 +16,9 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 use ory_runner::process::Invocation;
 
+use crate::client::Place;
 use crate::context::Context;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::snapshot;
 use crate::store::Store;
 use crate::work_dump::WorkDump;
@@ -87,7 +88,7 @@ impl<'a> Schema<'a> {
                 cx.out.progress(format!("bringing {names} into {database}, beside what is there"));
             let (into, within) = (format!("--dbname={}", sql::database(database)), format!("--schema={new}"));
             let words = [&postgres::RESTORE[..], &["--no-owner", &into, &within]].concat();
-            let restore = self.tool(database, &words)?.stdin_file(dump.path()).read(&cx.secrets);
+            let restore = self.tool(database, &words)?.stdin_file(dump.path()).read();
             restore.with_context(|| format!("{names} can't be brought into {database}"))?;
         }
         self.run(self.swap.analyze())?;
@@ -202,7 +203,7 @@ impl<'a> Schema<'a> {
     /// No signal ends this.
     fn unending(&self, script: String) -> Result<()> {
         let psql = postgres::unending(self.cx, self.psql(&[])?.stdin(script));
-        psql.read(&self.cx.secrets).map(|_| ())
+        psql.read().map(|_| ())
     }
 
     fn run(&self, script: String) -> Result<String> {
@@ -212,7 +213,7 @@ impl<'a> Schema<'a> {
     fn run_in(&self, database: &str, script: String) -> Result<String> {
         let name = self.application();
         let psql = self.psql(&[("PGDATABASE", database), ("PGAPPNAME", &name)])?;
-        psql.stdin(script).read(&self.cx.secrets)
+        psql.stdin(script).read()
     }
 
     fn psql(&self, variables: &[(&str, &str)]) -> Result<Invocation> {
@@ -240,5 +241,5 @@ pub fn prepare(
     let is_there = format!("select 1 from pg_namespace where nspname = {schema};\n");
     let dsn = store.main()?.dsn.with_database(database);
     let said = postgres::change(cx, place, &dsn, create_extensions(extensions) + &is_there);
-    Ok(!said.read(&cx.secrets)?.is_empty())
+    Ok(!said.read()?.is_empty())
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::one_off;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::server_lock::{self, ServerLock};
 use ory_facts::catalog;
 use ory_facts::lost;
@@ -54,17 +55,17 @@ impl<'a> Scratch<'a> {
         let _progress = self.cx.out.progress(format!("learning what {}'s image makes", self.own.product));
         let _guard = Guard(self);
         self.remove_container();
-        self.create().read(&self.cx.secrets).map_err(|error| self.explain(error))?;
+        self.create().read().map_err(|error| self.explain(error))?;
         // As the product, so that what keeps it out of this database shows before Ory retries for minutes.
         let create =
             format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted));
-        postgres::change(self.cx, self.place, &self.scratch.dsn, create).read(&self.cx.secrets)?;
+        postgres::change(self.cx, self.place, &self.scratch.dsn, create).read()?;
         let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
         match one_off::run(self.cx, &self.scratch) {
-            Ok(()) => query.read(&self.cx.secrets).map(Made::Whole),
+            Ok(()) => query.read().map(Made::Whole),
             // What the migrations ended at tells of them only where the server is as it was.
             Err(error) if error.is::<CommandError>() && !noted.is_empty() => {
-                query.read(&self.cx.secrets).map(|_| Made::Failed(error))
+                query.read().map(|_| Made::Failed(error))
             }
             Err(error) => Err(error),
         }
@@ -119,7 +120,7 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let Scratch { cx, scratch, .. } = self.0;
         let remove = postgres::unending(cx, self.0.remove());
-        if let Err(error) = remove.read(&cx.secrets) {
+        if let Err(error) = remove.read() {
             let name = &scratch.dsn.database;
             cx.out.warn(format!("the database {name} is left behind, until this is run again: {error}"));
         }

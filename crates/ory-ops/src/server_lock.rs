@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::administrator::MAINTENANCE_DATABASE;
 use crate::context::Context;
 use crate::diagnosis;
-use crate::pooler;
+use crate::past_pooler;
 use crate::postgres;
 use crate::store::Store;
 use ory_facts::instance::Instance;
@@ -80,7 +80,7 @@ fn take(key: &[String; 2]) -> String {
 /// Connects where the lock is to be taken, and tries to take it.
 fn connect<'a>(cx: &'a Context, deployment: &Deployment) -> Result<(ServerLock<'a>, Vec<String>)> {
     // Between two transactions, a pooler may give the session that has the lock to somebody else.
-    let direct = pooler::direct(cx, deployment);
+    let direct = past_pooler::direct(cx, deployment);
     let deployment = direct.as_ref().unwrap_or(deployment);
     let key = key(deployment);
     // PostgreSQL cuts it where it is too long.
@@ -101,7 +101,7 @@ fn connect<'a>(cx: &'a Context, deployment: &Deployment) -> Result<(ServerLock<'
 impl ServerLock<'_> {
     fn ask(&self, sql: &str) -> Result<Vec<String>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.ask(sql, &self.cx.secrets).context("failed to lock the database")
+        session.ask(sql).context("failed to lock the database")
     }
 
     /// Fails where role or database are limited to fewer connections than are needed at once: then what comes next would be

@@ -67,7 +67,7 @@ pub fn start(cx: &Context, containers: &[Listed], service: &Service) -> Invocati
 /// The same beside the steps of a plan, the last of which tells why it fails. What is known of other containers stays so.
 pub fn start_beside(cx: &Context, service: &Service) {
     let containers = cx.listed().unwrap_or_default();
-    let _ = start(cx, &containers, service).until(&cx.options.interrupt, None).output();
+    let _ = start(cx, &containers, service).within(None).output();
 }
 
 /// Restarts the containers of services, all at the same time. Compose takes longer, and does no more where nothing
@@ -75,14 +75,12 @@ pub fn start_beside(cx: &Context, service: &Service) {
 pub fn restart(cx: &Context, names: &[&str]) -> Result<()> {
     let commands = restart_commands(cx, names)?;
     let _progress = cx.out.progress("restarting".to_string());
-    cx.known.forget_containers();
     let all = thread::scope(|scope| {
-        let each = commands.iter().map(|command| scope.spawn(|| command.read(&cx.secrets)));
+        let each = commands.iter().map(|command| scope.spawn(|| command.read()));
         let each: Vec<_> = each.collect();
         let join = |one: ScopedJoinHandle<_>| one.join().unwrap_or_else(|panic| resume_unwind(panic));
         each.into_iter().map(join).collect::<Vec<Result<String>>>()
     });
-    cx.known.forget_containers();
     let failed = all.into_iter().find_map(Result::err);
     failed.map_or(Ok(()), |error| Err(diagnosis::of_engine(error).context("failed to restart")))
 }
@@ -91,13 +89,12 @@ pub fn restart(cx: &Context, names: &[&str]) -> Result<()> {
 pub fn restart_commands(cx: &Context, names: &[&str]) -> Result<Vec<Invocation>> {
     let names_one =
         |service: &Service| service.depends_on.keys().any(|other| names.contains(&other.as_str()));
-    let unlimited = |command: Invocation| command.until(&cx.options.interrupt, None);
     if cx.stack.services.values().any(names_one) {
-        return Ok(vec![unlimited(cx.engine.compose(["restart"].into_iter().chain(names.iter().copied())))]);
+        return Ok(vec![cx.engine.compose(["restart"].into_iter().chain(names.iter().copied()))]);
     }
     let listed = cx.listed()?;
     let containers = names.iter().flat_map(|name| listed.iter().filter(|c| c.service == **name));
-    Ok(containers.map(|container| unlimited(cx.engine.docker(["restart", &container.name]))).collect())
+    Ok(containers.map(|container| cx.engine.docker(["restart", &container.name]).within(None)).collect())
 }
 
 impl Stopped {
@@ -172,9 +169,7 @@ fn run<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a String>) 
     if ids.is_empty() {
         return Ok(());
     }
-    let done = cx.engine.docker([verb]).args(ids).read(&cx.secrets).map_err(diagnosis::of_engine);
-    cx.known.forget();
-    done.map(|_| ())
+    cx.engine.docker([verb]).args(ids).read().map(|_| ()).map_err(diagnosis::of_engine)
 }
 
 /// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.

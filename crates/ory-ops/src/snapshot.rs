@@ -13,6 +13,7 @@ use ory_facts::tables::{self, MOMENT, NEXT};
 use ory_runner::process::Invocation;
 use ory_runner::session::Session;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::pooler;
 use crate::postgres;
@@ -41,12 +42,12 @@ impl Snapshot {
         let name = application(cx, store);
         let by_owner = !sees_all(cx, store, store.database(), store.schema.as_deref())?;
         let psql = reader(cx, store, by_owner, Asks::Session, &[("PGAPPNAME", &name)])?;
-        let mut session = Session::start(psql.until(&cx.options.interrupt, cx.options.timeout))?;
+        let mut session = Session::start(psql.within(cx.options.timeout))?;
         let explain = |error| postgres::explain_lock(cx, store.deployments.first(), error, "backed up");
         let limit = cx.options.db_lock_timeout.map_or(0, |limit| limit.as_secs());
         let list = tables::names(store.schema.as_deref());
         let names = |session: &mut Session| -> Result<BTreeSet<String>> {
-            let lines = session.ask(&list, &cx.secrets)?;
+            let lines = session.ask(&list)?;
             Ok(rows::read(lines.iter().map(String::as_str)).flatten().collect())
         };
         let mut tables = names(&mut session)?;
@@ -58,22 +59,22 @@ impl Snapshot {
                 "set lock_timeout = '{limit}s'; begin isolation level repeatable read, read only; {lock}\
                  select pg_export_snapshot()"
             );
-            let id = session.ask(&begin, &cx.secrets).map_err(explain)?.into_iter().next();
+            let id = session.ask(&begin).map_err(explain)?.into_iter().next();
             let id = id.context("there is no snapshot")?;
             let there = names(&mut session)?;
             if there.is_subset(&tables) {
                 return Ok(Self { session, id, by_owner });
             }
-            session.ask("rollback", &cx.secrets)?;
+            session.ask("rollback")?;
             tables = there;
         }
         bail!("tables are made in {} faster than they can be locked", store.in_words())
     }
 
     /// Counts what is in it.
-    pub fn contents(&mut self, cx: &Context, store: &Store) -> Result<Contents> {
+    pub fn contents(&mut self, store: &Store) -> Result<Contents> {
         let query = contents::query(store.schema.as_deref(), &store.main()?.dsn.user);
-        let lines = self.session.ask(&query, &cx.secrets)?;
+        let lines = self.session.ask(&query)?;
         contents::read(lines.iter().map(String::as_str)).context("psql didn't tell what the database holds")
     }
 
@@ -87,7 +88,7 @@ impl Snapshot {
 pub fn dump(
     cx: &Context,
     store: &Store,
-    place: &postgres::Place,
+    place: &Place,
     snapshot: &str,
     by_owner: bool,
 ) -> Result<Invocation> {
@@ -138,7 +139,7 @@ pub fn moment(cx: &Context, store: &Store, database: &str, is_new: bool) -> Resu
 fn ask(cx: &Context, store: &Store, database: &str, schema: Option<&str>, script: String) -> Result<String> {
     let by_owner = !sees_all(cx, store, database, schema)?;
     let psql = reader(cx, store, by_owner, Asks::Once, &[("PGDATABASE", database)])?.stdin(script);
-    psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
+    psql.within(cx.options.timeout).read()
 }
 
 /// Whether the product may read all that is in a database, or in a schema of it. An application's tables beside its own it
@@ -149,7 +150,7 @@ fn sees_all(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -
         return Ok(true);
     }
     let psql = postgres::as_product(cx, main, &[("PGDATABASE", database)])?;
-    Ok(psql.stdin(contents::sees_all(schema)).read(&cx.secrets)?.trim() == "t")
+    Ok(psql.stdin(contents::sees_all(schema)).read()?.trim() == "t")
 }
 
 /// Whether psql is asked once, or stays connected in one transaction.

@@ -15,10 +15,11 @@ use ory_runner::process::Invocation;
 use ory_stack::checks::dsns;
 use ory_stack::stack::Deployment;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::drift;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::server_lock::{self, ServerLock};
 use crate::store::Store;
 
@@ -57,7 +58,7 @@ fn is_in_schema(deployment: &Deployment) -> bool {
 
 /// What the database of a product's DSN remembers.
 pub fn memory(cx: &Context, deployment: &Deployment) -> Result<Memory> {
-    let ask = postgres::as_product(cx, deployment, &[])?.stdin(MEMORY).read(&cx.secrets);
+    let ask = postgres::as_product(cx, deployment, &[])?.stdin(MEMORY).read();
     let text = ask.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
     Ok(Memory::read(&text))
 }
@@ -125,7 +126,7 @@ impl Shared<'_> {
     /// Fails where what is there now would be divided otherwise.
     pub fn refuse_changed(&self, cx: &Context, division: &Division, way: Way) -> Result<()> {
         let main = self.store.main()?;
-        let text = drift::query(cx, &self.place, main).read(&cx.secrets)?;
+        let text = drift::query(cx, &self.place, main).read()?;
         let now = Catalog::parse(&text).context("failed to read PostgreSQL's catalog")?;
         if self.divide(&now, way)? != *division {
             let message = format!("the tables of {} were changed meanwhile", main.dsn.database);
@@ -171,14 +172,14 @@ impl Shared<'_> {
     pub fn dependents(&self, cx: &Context, division: &Division) -> Result<Vec<Dependent>> {
         let script = dependents::query(division);
         let ask = postgres::as_product(cx, self.store.main()?, &[])?.stdin(script);
-        Ok(dependents::read(ask.read(&cx.secrets)?.lines()))
+        Ok(dependents::read(ask.read()?.lines()))
     }
 
     /// What names the tables of a product and is in no copy of them, in words.
     pub fn left_behind(&self, cx: &Context, division: &Division) -> Result<Vec<String>> {
         let script = dependents::left_behind(division);
         let ask = postgres::as_product(cx, self.store.main()?, &[])?.stdin(script);
-        Ok(rows::read(ask.read(&cx.secrets)?.lines()).flatten().collect())
+        Ok(rows::read(ask.read()?.lines()).flatten().collect())
     }
 
     /// The deployment of a part.
@@ -207,7 +208,7 @@ pub fn application(cx: &Context) -> String {
 /// Ends what a killed run may have left going on in a database. What it has begun is undone, or was done whole.
 pub fn end_leftovers(cx: &Context, place: &Place, deployment: &Deployment) -> Result<()> {
     let script = postgres::end_script(&application(cx));
-    let end = postgres::as_owner(cx, place, deployment, &[]).stdin(script).read(&cx.secrets);
+    let end = postgres::as_owner(cx, place, deployment, &[]).stdin(script).read();
     end.map(|_| ()).context("an earlier split goes on in PostgreSQL")
 }
 
@@ -215,7 +216,7 @@ pub fn end_leftovers(cx: &Context, place: &Place, deployment: &Deployment) -> Re
 pub fn memory_of(cx: &Context, deployment: &Deployment, database: &str) -> Result<Memory> {
     let place = postgres::running_place(cx, deployment)?;
     let ask = postgres::as_owner(cx, &place, deployment, &[("PGDATABASE", database)]).stdin(MEMORY);
-    Ok(Memory::read(&ask.read(&cx.secrets)?))
+    Ok(Memory::read(&ask.read()?))
 }
 
 /// The tables that were put away in a database, with their rows.
@@ -227,7 +228,7 @@ pub fn put_away(cx: &Context, deployment: &Deployment, database: &str) -> Result
     );
     let place = postgres::running_place(cx, deployment)?;
     let ask = postgres::as_owner(cx, &place, deployment, &[("PGDATABASE", database)]).stdin(script);
-    let text = ask.read(&cx.secrets)?;
+    let text = ask.read()?;
     let row = |fields: Vec<String>| {
         let [count, name] = <[String; 2]>::try_from(fields).ok()?;
         Some((name, count.parse().ok()?))
@@ -239,7 +240,7 @@ pub fn put_away(cx: &Context, deployment: &Deployment, database: &str) -> Result
 pub fn finish(cx: &Context, deployment: &Deployment, database: &str, tables: &[String]) -> Result<()> {
     let place = postgres::running_place(cx, deployment)?;
     let psql = postgres::as_owner(cx, &place, deployment, &[("PGDATABASE", database)]);
-    let finished = psql.stdin(Division::finish(tables)).read(&cx.secrets).map(|_| ());
+    let finished = psql.stdin(Division::finish(tables)).read().map(|_| ());
     finished.map_err(|error| {
         if !sqlstate::has(&format!("{error:#}"), &["2BP01"]) {
             return error;

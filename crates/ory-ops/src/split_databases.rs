@@ -19,10 +19,11 @@ use ory_runner::session::Session;
 use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 
+use crate::client::Place;
 use crate::context::Context;
 use crate::new_dsns::NewDsn;
 use crate::pooler;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::split::{self, Shared};
 use crate::work_dump::WorkDump;
 
@@ -54,7 +55,7 @@ impl Databases<'_> {
         }
         lock.check()?;
         let put_away = division.put_away_and_commit(self.dependents);
-        session.ask(&put_away, &cx.secrets).map_err(|error| shared.explain_lock(cx, error))?;
+        session.ask(&put_away).map_err(|error| shared.explain_lock(cx, error))?;
         give_names(cx, &shared.place, main, division.parts.iter().map(|part| part.product))
     }
 
@@ -68,7 +69,7 @@ impl Databases<'_> {
         let limit = cx.options.db_lock_timeout.unwrap_or(cx.options.wait());
         let _progress = cx.out.progress("waiting until nobody writes any more");
         let hold = self.division.hold(limit);
-        session.ask(&hold, &cx.secrets).map(|_| ()).map_err(|error| self.shared.explain_lock(cx, error))
+        session.ask(&hold).map(|_| ()).map_err(|error| self.shared.explain_lock(cx, error))
     }
 
     /// Copies a part, and compares: each row, and the schema.
@@ -78,14 +79,14 @@ impl Databases<'_> {
         let (main, place) = (shared.store.main()?, &shared.place);
         let dsn = self.dsn(part)?;
         let create = databases::create(&main.dsn.database, product, &dsn.user);
-        postgres::maintain(cx, place, main, create).read(&cx.secrets)?;
+        postgres::maintain(cx, place, main, create).read()?;
         if !part.is_there() {
             return Ok(());
         }
         let dsn = dsn.with_database(&databases::unfinished(product));
         let ask = |script: String| {
             let long = postgres::change(cx, place, &dsn, script);
-            long.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets)
+            long.within(cx.options.timeout).read()
         };
         ask(division.prepare(part))?;
         let dump = WorkDump::take(cx, product.name(), &dump_command(cx, shared, division, part)?)?;
@@ -93,12 +94,12 @@ impl Databases<'_> {
             let _progress = cx.out.progress(format!("restoring {product} into a database of its own"));
             let database = format!("--dbname={}", sql::database(&dsn.database));
             let words = [&postgres::RESTORE[..], &["--no-owner", "--no-acl", &database]].concat();
-            postgres::tool(cx, place, &dsn, &[], &words).stdin_file(dump.path()).read(&cx.secrets)?;
+            postgres::tool(cx, place, &dsn, &[], &words).stdin_file(dump.path()).read()?;
         }
-        let versions = session.ask(&division.versions(part), &cx.secrets)?.join("");
+        let versions = session.ask(&division.versions(part))?.join("");
         ask(division.complete(part, &versions))?;
         let _progress = cx.out.progress(format!("comparing {product} with its copy"));
-        let sums = session.ask(&division.sums(part), &cx.secrets)?;
+        let sums = session.ask(&division.sums(part))?;
         let copied = ask(format!("{};\n{}", ory_facts::split::SETTINGS, division.sums(part)))?;
         if !copied.lines().eq(sums.iter().map(String::as_str)) {
             bail!("its copy has other rows");
@@ -129,7 +130,7 @@ impl Databases<'_> {
 pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
     if pooler::server_of(cx, main).is_some() {
         let script = databases::role(&dsn.user, &scram::secret(&dsn.password, &random(16)?));
-        postgres::maintain(cx, place, main, script).read(&cx.secrets)?;
+        postgres::maintain(cx, place, main, script).read()?;
     }
     Ok(())
 }
@@ -138,7 +139,7 @@ pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> R
 pub fn keeps_role(cx: &Context, deployment: &Deployment) -> Result<bool> {
     let place = postgres::running_place(cx, deployment)?;
     let script = databases::owner(deployment.product.kind);
-    let owner = postgres::maintain(cx, &place, deployment, script).read(&cx.secrets)?;
+    let owner = postgres::maintain(cx, &place, deployment, script).read()?;
     Ok(owner.lines().any(|owner| owner == deployment.dsn.user))
 }
 
@@ -150,7 +151,7 @@ pub fn give_names(
     products: impl IntoIterator<Item = Product>,
 ) -> Result<()> {
     let script: String = products.into_iter().map(databases::name).collect();
-    postgres::maintain(cx, place, main, script).read(&cx.secrets).map(|_| ())
+    postgres::maintain(cx, place, main, script).read().map(|_| ())
 }
 
 /// Removes what didn't get to its name. Not where the old tables are put away: then it is all there is.
@@ -161,7 +162,7 @@ pub fn undo(cx: &Context, shared: &Shared, division: &Division) -> Result<bool> 
         return Ok(false);
     }
     let script: String = division.parts.iter().map(|part| databases::remove(part.product)).collect();
-    postgres::maintain(cx, &shared.place, main, script).read(&cx.secrets)?;
+    postgres::maintain(cx, &shared.place, main, script).read()?;
     Ok(true)
 }
 
@@ -174,7 +175,7 @@ pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<Vec<P
         let product = part.product;
         let user = &shared.deployment(product)?.dsn.user;
         let names = databases::names(product, user);
-        let said = postgres::maintain(cx, &shared.place, main, names).read(&cx.secrets)?;
+        let said = postgres::maintain(cx, &shared.place, main, names).read()?;
         let has = |key: &str| said.lines().any(|line| line.starts_with(key));
         if !has("may|") {
             let role = &main.dsn.user;
@@ -199,7 +200,7 @@ fn is_empty(cx: &Context, shared: &Shared, product: Product) -> Result<bool> {
     let script = "select 1 from pg_class c join pg_namespace n on n.oid = relnamespace
         where nspname <> 'information_schema' and nspname !~ '^pg_' limit 1;\n";
     let ask = postgres::as_owner(cx, &shared.place, main, &database).stdin(script);
-    Ok(ask.read(&cx.secrets)?.trim().is_empty())
+    Ok(ask.read()?.trim().is_empty())
 }
 
 /// The command that dumps a part.

@@ -24,7 +24,7 @@ pub fn run(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
     let script = division.to_schemas(owner, limit);
     let session = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]).stdin(script);
     lock.check()?;
-    session.read(&cx.secrets).map(|_| ()).map_err(|error| shared.explain_lock(cx, error))
+    session.read().map(|_| ()).map_err(|error| shared.explain_lock(cx, error))
 }
 
 /// Fails where a schema has a product's name and isn't empty, before anything is done.
@@ -35,7 +35,7 @@ pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
         names.join(", ")
     );
     let main = shared.store.main()?;
-    let said = postgres::as_product(cx, main, &[])?.stdin(script).read(&cx.secrets);
+    let said = postgres::as_product(cx, main, &[])?.stdin(script).read();
     let said = said.context("failed to look for schemas")?;
     if let Some(name) = said.lines().next() {
         let message =

@@ -6,7 +6,7 @@ use ory_facts::instance::Instance;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
-use crate::pooler;
+use crate::past_pooler;
 use crate::postgres;
 
 /// A database, or a schema of it, and the products in it.
@@ -25,10 +25,10 @@ pub fn of<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> 
 /// The same as PostgreSQL tells, once the servers run: past a pooler, where there is one, and of the schemas that a search_path names, it passes over those that
 /// aren't there.
 pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
-    let past = cx.stack.readable().map(|deployment| pooler::past(cx, deployment)).collect();
+    let past = cx.stack.readable().map(|deployment| past_pooler::past(cx, deployment)).collect();
     find(cx, products, past, |store| {
         let ask = store.main().and_then(|main| postgres::as_product(cx, main, &[]));
-        let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read(&cx.secrets));
+        let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read());
         // Where it can't be asked, or none is there, it is the one that will be made.
         let said = said.ok().and_then(|said| Some(said.strip_suffix('\n')?.to_string()));
         said.filter(|schema| !schema.is_empty()).unwrap_or_else(|| store.first_schema())

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use ory_facts::secrets::Secrets;
-
 use crate::compose::Engine;
 
 impl Engine {
@@ -26,7 +24,7 @@ impl Engine {
         }
         let in_context = || {
             let format = "{{.Endpoints.docker.Host}}";
-            self.docker(["context", "inspect", "--format", format]).read(&Secrets::default()).ok()
+            self.docker(["context", "inspect", "--format", format]).read().ok()
         };
         let host = named.or_else(in_context).unwrap_or_default();
         let host = host.trim();

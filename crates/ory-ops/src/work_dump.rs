@@ -25,7 +25,7 @@ impl WorkDump {
         let mut file = private_file(&dump.0).with_context(failed)?;
         let transferred = Arc::new(AtomicU64::new(0));
         let _progress = cx.out.progress_of(format!("copying {name}"), Arc::clone(&transferred));
-        command.receive(&cx.secrets, |piece| {
+        command.receive(|piece| {
             file.write_all(piece).with_context(failed)?;
             transferred.fetch_add(piece.len() as u64, Ordering::Relaxed);
             Ok(())

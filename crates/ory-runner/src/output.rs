@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::interrupt::{Interrupt, TICK};
+use crate::printable::plain;
 use crate::program::Program;
 use ory_facts::next::Xtask;
 
@@ -219,15 +220,6 @@ pub fn size(bytes: u64) -> String {
 /// `1 migration`, `2 migrations`.
 pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Text without what a terminal takes for a command, or that shows it in another order: names in a database, in a
-/// backup or in a file are anybody's. Lines and tabs stay.
-pub fn plain(text: &str) -> String {
-    let is_command = |c: char| c.is_control() && !['\n', '\t'].contains(&c);
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let text = text.replace("\r\n", "\n");
-    text.chars().map(|c| if is_command(c) || turns(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Columns as wide as their widest cell, with a heading. A line stays a line.

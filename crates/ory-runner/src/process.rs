@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::failure::{Exit, Failure};
-use crate::interrupt::{Interrupt, TICK};
+use crate::interrupt::TICK;
 use crate::plain_file;
-use ory_facts::diagnosis::essence;
+use crate::terms::{Afterwards, Reading, Terms};
 use ory_facts::secrets::Secrets;
-use ory_facts::sqlstate;
 
 /// A command line as data. Printed, it can be pasted into a shell; the environment isn't printed, so
 /// secrets travel there or on standard input.
@@ -31,8 +30,7 @@ pub struct Invocation {
     frame: [String; 2],
     /// What an error calls it, where the command line is long and says little.
     name: Option<String>,
-    /// It is ended when xtask is asked to end, or after this long.
-    limits: Option<(Interrupt, Option<Duration>)>,
+    terms: Terms,
 }
 
 /// What a program reads.
@@ -54,6 +52,25 @@ pub struct CommandError {
     pub stderr: String,
     /// Where all of its output is.
     pub log: Option<PathBuf>,
+    reading: Reading,
+}
+
+impl CommandError {
+    /// One of which all that is known is how it ended, and what it printed.
+    pub fn new(command: impl Into<String>, status: Option<i32>, stderr: impl Into<String>) -> Self {
+        Self {
+            command: command.into(),
+            status,
+            stderr: stderr.into(),
+            log: None,
+            reading: Reading::default(),
+        }
+    }
+
+    /// The same with the file that all of its output is in.
+    pub fn with_log(self, log: PathBuf) -> Self {
+        Self { log: Some(log), ..self }
+    }
 }
 
 impl std::error::Error for CommandError {}
@@ -67,7 +84,7 @@ impl fmt::Display for CommandError {
         if let Some(log) = &self.log {
             write!(f, "; all it printed is in {}", log.display())?;
         }
-        match essence(&self.stderr) {
+        match (self.reading.essence)(&self.stderr) {
             lines if lines.is_empty() => Ok(()),
             lines => write!(f, "\n{lines}"),
         }
@@ -91,7 +108,7 @@ impl Invocation {
             opening: String::new(),
             frame: Default::default(),
             name: None,
-            limits: None,
+            terms: Terms::default(),
         }
     }
 
@@ -149,10 +166,48 @@ impl Invocation {
         self
     }
 
-    /// Ends it when xtask is asked to end, or after a time: for what can take long, or wait for ever.
-    pub fn until(mut self, interrupt: &Interrupt, deadline: Option<Duration>) -> Self {
-        self.limits = Some((interrupt.clone(), deadline));
+    /// Starts it on these terms.
+    pub fn on(mut self, terms: Terms) -> Self {
+        self.terms = terms;
         self
+    }
+
+    /// Ends it after this long, instead of after the time in its terms; none: it may take as long as it takes.
+    pub fn within(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.terms.deadline = deadline.into();
+        self
+    }
+
+    /// Lets it come to its end when xtask is asked to end: what it has begun must be known to be done.
+    pub fn uninterrupted(mut self) -> Self {
+        self.terms.interrupt = None;
+        self
+    }
+
+    /// Masks these in what it prints, instead of what its terms say.
+    pub fn hiding(mut self, secrets: Secrets) -> Self {
+        self.terms.set_secrets(secrets);
+        self
+    }
+
+    /// Does this too once it has ended.
+    pub fn then(mut self, afterwards: Afterwards) -> Self {
+        self.terms.add(afterwards);
+        self
+    }
+
+    pub(crate) fn ended(&self, complaint: Option<&str>) {
+        self.terms.ended(complaint);
+    }
+
+    /// A line that it printed, as it may be seen.
+    pub(crate) fn mask(&self, line: &str) -> String {
+        self.terms.mask(line)
+    }
+
+    /// How its failure is read.
+    pub(crate) fn reading(&self) -> Reading {
+        self.terms.reading
     }
 
     /// What an error calls it.
@@ -162,74 +217,74 @@ impl Invocation {
 
     /// Runs to the end and returns status and output, whatever the status is.
     pub fn output(&self) -> anyhow::Result<Output> {
-        if self.limits.is_none()
-            && self.opening.is_empty()
-            && matches!(&self.stdin, Input::Text(text) if text.is_empty())
-        {
-            // Short, and nothing to be read: what xshell is for. To it, input that isn't read is a failure.
-            let shell = xshell::Shell::new()?;
-            shell.change_dir(&self.dir);
-            let command = shell.cmd(&self.program).args(&self.args);
-            let command = command.envs(self.env.iter().map(|(name, value)| (name, value)));
-            return Ok(command.quiet().ignore_status().output()?);
+        let output = self.run();
+        match &output {
+            Ok(output) if output.status.success() => self.ended(None),
+            Ok(output) => self.ended(Some(&String::from_utf8_lossy(&output.stderr))),
+            Err(error) => self.ended(Some(&error.to_string())),
         }
+        output
+    }
+
+    fn run(&self) -> anyhow::Result<Output> {
         // A program that ends before it has read all its input tells by its status whether that is a failure.
         let running = self.with_input()?.stdout_capture().stderr_capture().start();
         let running = running.with_context(|| format!("failed to start `{self}`"))?;
-        if self.limits.is_some() {
-            let start = Instant::now();
-            loop {
-                if let Some(output) = running.wait_timeout(TICK)? {
-                    return Ok(output.clone());
-                }
-                if let Err(error) = self.check_limits(start) {
-                    end(&running)?;
-                    return Err(error);
-                }
+        let start = Instant::now();
+        while self.has_limits() {
+            if let Some(output) = running.wait_timeout(TICK)? {
+                return Ok(output.clone());
+            }
+            if let Err(error) = self.check_limits(start) {
+                end(&running)?;
+                return Err(error);
             }
         }
         Ok(running.into_output()?)
     }
 
     /// Runs to the end and returns standard output; a failure is a [`CommandError`].
-    pub fn read(&self, secrets: &Secrets) -> anyhow::Result<String> {
+    pub fn read(&self) -> anyhow::Result<String> {
         let output = self.output()?;
         if !output.status.success() {
-            return Err(self.error(&output, secrets).into());
+            return Err(self.error(&output).into());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs on the caller's own terminal; for a nested cargo, without what the outer one put into the
+    /// Runs on the caller's own terminal, as a script would; for a nested cargo, without what the outer one put into the
     /// environment.
     pub fn inherit(&self) -> anyhow::Result<()> {
-        let mut expression = duct::cmd(&self.program, &self.args).dir(&self.dir).unchecked();
+        let shell = xshell::Shell::new()?;
+        shell.change_dir(&self.dir);
+        let mut command = shell.cmd(&self.program).args(&self.args);
         let of_cargo =
             ["CARGO_MANIFEST", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY", "RUST_RECURSION"];
         for (name, _) in std::env::vars_os() {
             if of_cargo.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                expression = expression.env_remove(name);
+                command = command.env_remove(name);
             }
         }
-        let status = expression.run().with_context(|| format!("failed to start `{self}`"))?.status;
-        if status.success() {
-            return Ok(());
-        }
-        Err(CommandError { command: self.name(), status: status.code(), stderr: String::new(), log: None }
-            .into())
+        let status = std::process::Command::from(command).status();
+        let status = status.with_context(|| format!("failed to start `{self}`"))?;
+        if status.success() { Ok(()) } else { Err(CommandError::new(self.name(), status.code(), "").into()) }
     }
 
     /// The error for a captured run.
-    pub fn error(&self, output: &Output, secrets: &Secrets) -> CommandError {
+    pub fn error(&self, output: &Output) -> CommandError {
         let text = String::from_utf8_lossy(&output.stderr);
-        let lines = text.lines().filter_map(|line| Some(secrets.mask(&sqlstate::tidy(line)?)));
+        let lines = text.lines().filter_map(|line| Some(self.mask(&(self.reading().line)(line)?)));
         let lines: Vec<_> = lines.collect();
-        CommandError {
-            command: self.name(),
-            status: output.status.code(),
-            stderr: lines[lines.len().saturating_sub(20)..].join("\n"),
-            log: None,
-        }
+        self.error_of(output.status.code(), lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+
+    /// The error that shows these lines, which are masked.
+    pub(crate) fn error_of(&self, status: Option<i32>, stderr: String) -> CommandError {
+        CommandError { reading: self.reading(), ..CommandError::new(self.name(), status, stderr) }
+    }
+
+    fn has_limits(&self) -> bool {
+        self.terms.interrupt.is_some() || self.terms.deadline.is_some()
     }
 
     /// The program with its environment, in a group of its own where it can take long.
@@ -239,7 +294,7 @@ impl Invocation {
             expression = expression.env(name, value);
         }
         #[cfg(unix)]
-        if self.limits.is_some() {
+        if self.has_limits() {
             // The terminal sends Ctrl-C to a whole group of processes. In one of its own, a program isn't ended
             // behind the back of xtask, which ends it in order.
             use std::os::unix::process::CommandExt;
@@ -273,9 +328,8 @@ impl Invocation {
 
     /// Fails once it is to be ended: xtask was asked to end, or it has taken too long since `start`.
     pub fn check_limits(&self, start: Instant) -> anyhow::Result<()> {
-        let Some((interrupt, deadline)) = &self.limits else { return Ok(()) };
-        interrupt.check()?;
-        match deadline {
+        self.terms.interrupt.as_ref().map_or(Ok(()), |interrupt| interrupt.check())?;
+        match &self.terms.deadline {
             Some(deadline) if start.elapsed() > *deadline => {
                 let message = format!("{} did not end in {} s", self.name(), deadline.as_secs());
                 let docker = Path::new(&self.program).file_stem().is_some_and(|name| name == "docker");
@@ -321,6 +375,8 @@ pub fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -333,13 +389,30 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
+    fn who_waits_for_the_end_of_a_program_is_told_however_it_ends() {
+        let told = Arc::new(Mutex::new(vec![]));
+        let note = |complaint: Option<&str>| Some(complaint.map(|text| text.trim().to_string()));
+        let kept = Arc::clone(&told);
+        let after = Afterwards::new(move |complaint| kept.lock().expect("no panic").extend(note(complaint)));
+        let sh = |script| Invocation::new("sh", Path::new(".")).args(["-c", script]).then(after.clone());
+        sh("true").read().expect("it is done");
+        sh("echo no >&2; exit 3").read().expect_err("exit code 3");
+        sh("exec sleep 60").within(Duration::ZERO).read().expect_err("it takes too long");
+        sh("echo no >&2; exit 3").stream(|_| Ok(())).expect_err("exit code 3");
+        let told = told.lock().expect("no panic").clone();
+        assert_eq!([&told[0], &told[1], &told[3]], [&None, &Some("no".into()), &Some("no".into())]);
+        assert!(told[2].as_deref().is_some_and(|text| text.contains("did not end")), "{told:?}");
+    }
+
+    #[test]
+    #[cfg(unix)]
     fn what_goes_in_first_is_read_before_the_text_or_the_file_and_is_not_printed() {
         let path = std::env::temp_dir().join(format!("xtask-opening-{}", std::process::id()));
         std::fs::write(&path, "rest").expect("a file");
         let script = "read -r first; printf '%s|' \"$first\"; exec cat";
         let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]).opens_with("secret\n");
         for sh in [sh.clone().stdin("rest"), sh.clone().stdin_file(&path)] {
-            assert_eq!(sh.read(&Secrets::default()).expect("read"), "secret|rest");
+            assert_eq!(sh.read().expect("read"), "secret|rest");
             assert!(!sh.to_string().contains("secret"));
         }
         let missing = sh.stdin_file(Path::new("/nowhere")).output().expect_err("no file");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::output::plain;
+use crate::printable::plain;
 
 /// The words that call this program, as its hints name it: `cargo xtask`, `cargo xtask ory`, `ory-xtask`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::interrupt::TICK;
 use crate::process::Invocation;
-use ory_facts::secrets::Secrets;
 
 /// What psql prints after the rows of one request.
 const END: &str = "-- end of rows --";
@@ -40,7 +39,14 @@ impl Session {
     }
 
     /// Runs SQL and returns the lines of its rows.
-    pub fn ask(&mut self, sql: &str, secrets: &Secrets) -> Result<Vec<String>> {
+    pub fn ask(&mut self, sql: &str) -> Result<Vec<String>> {
+        let rows = self.request(sql);
+        let complaint = rows.as_ref().err().map(ToString::to_string);
+        self.command.ended(complaint.as_deref());
+        rows
+    }
+
+    fn request(&mut self, sql: &str) -> Result<Vec<String>> {
         // Where psql has ended, the reason is what it printed last.
         let request = self.command.in_frame(&format!("{sql};\n"));
         let _ = writeln!(self.input, "{request}\\echo {END:?}").and_then(|()| self.input.flush());
@@ -52,7 +58,7 @@ impl Session {
                 Ok(line) => rows.push(line),
                 Err(RecvTimeoutError::Disconnected) => {
                     let output = self.running.wait()?;
-                    bail!(self.command.error(output, secrets));
+                    bail!(self.command.error(output));
                 }
                 Err(RecvTimeoutError::Timeout) => self.command.check_limits(start)?,
             }

@@ -9,17 +9,17 @@ use anyhow::Context;
 
 use crate::interrupt::TICK;
 use crate::process::{CommandError, Invocation, end};
-use ory_facts::diagnosis::is_detail;
-use ory_facts::secrets::Secrets;
 
 impl Invocation {
     /// Runs while what it writes to standard output is handed over in pieces, as fast as they are taken. An error of
-    /// `on_bytes` ends the program. A failure is a [`CommandError`].
-    pub fn receive(
-        &self,
-        secrets: &Secrets,
-        mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    /// `on_bytes` ends the program. A failure is a [`CommandError`](crate::process::CommandError).
+    pub fn receive(&self, on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let received = self.receive_all(on_bytes);
+        self.ended(complaint(&received).as_deref());
+        received
+    }
+
+    fn receive_all(&self, mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let (mut stdout, stdout_end) = os_pipe::pipe()?;
         let expression = self.with_input()?.stdout_file(stdout_end).stderr_capture();
         let start = Instant::now();
@@ -52,17 +52,19 @@ impl Invocation {
             }
         }
         let output = running.wait()?;
-        if output.status.success() { Ok(()) } else { Err(self.error(output, secrets).into()) }
+        if output.status.success() { Ok(()) } else { Err(self.error(output).into()) }
     }
 
     /// Runs while its masked lines, of both streams, are handed over one by one; none every now and then while
-    /// there is no line. An error of `on_line` ends the program. A failure is a [`CommandError`] with the last
+    /// there is no line. An error of `on_line` ends the program. A failure is a [`CommandError`](crate::process::CommandError) with the last
     /// lines of standard error.
-    pub fn stream(
-        &self,
-        secrets: &Secrets,
-        mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    pub fn stream(&self, on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let streamed = self.stream_all(on_line);
+        self.ended(complaint(&streamed).as_deref());
+        streamed
+    }
+
+    fn stream_all(&self, mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
         let (stdout, stdout_end) = os_pipe::pipe()?;
         let (stderr, stderr_end) = os_pipe::pipe()?;
@@ -80,7 +82,7 @@ impl Invocation {
         std::thread::spawn(move || read_lines(stderr, lines, true));
         loop {
             let line = match received.recv_timeout(TICK) {
-                Ok((line, is_stderr)) => Some((secrets.mask(&line), is_stderr)),
+                Ok((line, is_stderr)) => Some((self.mask(&line), is_stderr)),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
@@ -89,21 +91,23 @@ impl Invocation {
                 end(&running)?;
                 return Err(error);
             }
-            if let Some((line, is_stderr)) = line {
+            if let Some((line, is_stderr)) = line.filter(|(line, _)| !(self.reading().is_detail)(line)) {
                 tail.push(line, is_stderr);
             }
         }
         match running.wait()? {
-            output if !output.status.success() => Err(CommandError {
-                command: self.name(),
-                status: output.status.code(),
-                stderr: tail.text(),
-                log: None,
+            output if !output.status.success() => {
+                Err(self.error_of(output.status.code(), tail.text()).into())
             }
-            .into()),
             _ => Ok(()),
         }
     }
+}
+
+/// What a run complained of that failed.
+fn complaint(run: &anyhow::Result<()>) -> Option<String> {
+    let error = run.as_ref().err()?;
+    Some(error.downcast_ref::<CommandError>().map_or_else(|| error.to_string(), |error| error.stderr.clone()))
 }
 
 /// Sends each line of a stream. A stream that breaks off has ended.
@@ -116,7 +120,7 @@ fn read_lines(stream: impl Read, lines: mpsc::Sender<(String, bool)>, is_stderr:
     }
 }
 
-/// The last lines that say something: of standard error, or of standard output where that one is silent.
+/// The last lines: of standard error, or of standard output where that one is silent.
 #[derive(Default)]
 struct Tail {
     stdout: VecDeque<String>,
@@ -125,8 +129,7 @@ struct Tail {
 
 impl Tail {
     fn push(&mut self, line: String, is_stderr: bool) {
-        // A stack trace of 230 lines must not push out the error before it.
-        if line.trim().is_empty() || is_detail(&line) {
+        if line.trim().is_empty() {
             return;
         }
         let lines = if is_stderr { &mut self.stderr } else { &mut self.stdout };
@@ -154,7 +157,7 @@ mod tests {
         let script = "printf 'ALTER TABLE hy'; echo 'ERROR: denied' >&2; echo 'dra_client;'; exit 3";
         let sh = Invocation::new("sh", Path::new(".")).args(["-c", script]);
         let mut seen = vec![];
-        let error = sh.stream(&Secrets::default(), |line| {
+        let error = sh.stream(|line| {
             seen.extend(line.map(String::from));
             Ok(())
         });
@@ -173,12 +176,12 @@ mod tests {
             length += bytes.len();
             Ok(())
         };
-        sh("head -c 3000000 /dev/zero").receive(&Secrets::default(), take).expect("received");
+        sh("head -c 3000000 /dev/zero").receive(take).expect("received");
         assert_eq!(length, 3_000_000);
-        let error = sh("echo half; echo broken >&2; exit 4").receive(&Secrets::default(), |_| Ok(()));
+        let error = sh("echo half; echo broken >&2; exit 4").receive(|_| Ok(()));
         let error = error.expect_err("exit code 4").downcast::<CommandError>().expect("a command error");
         assert_eq!((error.status, error.stderr.as_str()), (Some(4), "broken"));
-        let full = sh("exec cat /dev/zero").receive(&Secrets::default(), |_| anyhow::bail!("no space"));
+        let full = sh("exec cat /dev/zero").receive(|_| anyhow::bail!("no space"));
         assert_eq!(full.expect_err("it is full").to_string(), "no space");
     }
 }

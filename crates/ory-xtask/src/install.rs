@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, switch, yes};
-use ory_facts::secrets::Secrets;
 use ory_ops::context::Options;
 use ory_ops::folders::work_file;
 use ory_runner::failure::{Exit, Failure};
@@ -118,7 +117,7 @@ pub fn engine(options: &Options, asked: &Install, need: &Need) -> Result<()> {
     }
     for command in &commands {
         let _progress = options.output.progress(format!("running `{command}`"));
-        let run = command.stream(&Secrets::default(), |line| {
+        let run = command.stream(|line| {
             line.into_iter().for_each(|line| options.output.relay(line));
             Ok(())
         });
@@ -204,8 +203,7 @@ fn run(words: &[&str]) -> bool {
 /// A command with the rights of the system's administrator.
 fn as_root(program: &str, args: &[&str]) -> Invocation {
     let here = Path::new(".");
-    let is_root =
-        Invocation::new("id", here).arg("-u").read(&Secrets::default()).is_ok_and(|id| id.trim() == "0");
+    let is_root = Invocation::new("id", here).arg("-u").read().is_ok_and(|id| id.trim() == "0");
     let command =
         if is_root { Invocation::new(program, here) } else { Invocation::new("sudo", here).arg(program) };
     // apt-get must not ask on a terminal that isn't there.

@@ -13,11 +13,13 @@
 
 mod absent_image;
 pub mod arguments;
+mod backup_first;
 mod cli;
 mod commands;
 mod doctor;
 mod global;
 pub mod install;
+mod new_secrets;
 mod plan;
 pub mod stand_in;
 mod summary;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::absent_image;
-use crate::commands::backup;
+use crate::backup_first;
 use crate::summary;
 use ory_facts::next::XTASK;
 use ory_ops::carried;
@@ -19,13 +19,14 @@ use ory_ops::context::Context;
 use ory_ops::convergence::{self, Work};
 use ory_ops::creation::{self, MayCreate};
 use ory_ops::diagnosis;
-use ory_ops::known::{self, Extent};
+use ory_ops::look::{Extent, look};
 use ory_ops::lost_rows;
 use ory_ops::migrations::{self, Ahead, Outcome};
 use ory_ops::one_off;
 use ory_ops::postgres;
 use ory_ops::readiness;
 use ory_ops::server;
+use ory_ops::server_ready;
 use ory_ops::services;
 use ory_runner::beside::Beside;
 use ory_runner::failure::{Exit, Failure};
@@ -74,9 +75,9 @@ pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
         let mut ahead: Option<ScopedJoinHandle<_>> = None;
         for (index, step) in steps.iter().enumerate() {
             cx.options.interrupt.check()?;
-            if step.migrates().is_some_and(|deployment| cx.known.applied(deployment.product).is_none()) {
+            if step.migrates().is_some_and(|deployment| cx.seen(deployment.product).is_none()) {
                 // All that follow in one session.
-                known::look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
+                look(cx, steps[index..].iter().filter_map(Step::migrates), Extent::Databases);
             }
             let begun = match step.migrates() {
                 Some(_) => {
@@ -131,7 +132,7 @@ impl Step<'_> {
                 let query = creation::create_query(cx, &container(server), server, deployments, may_create)?;
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
-            Self::Backup(deployments) => backup::lines_before_migration(cx, deployments)?,
+            Self::Backup(deployments) => backup_first::lines_before_migration(cx, deployments)?,
             Self::Migrate { deployment, then_start, .. } => {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
@@ -183,11 +184,7 @@ impl Step<'_> {
     ) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
-            Self::Build(services) => {
-                run_compose(cx, "build", &build(cx, services))?;
-                cx.known.images.set(None);
-                Ok(())
-            }
+            Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
             Self::StartServer { server, recreate, meanwhile } => {
                 let create = (!meanwhile.is_empty()).then(|| compose::create(&cx.engine, meanwhile));
                 run_start_server(cx, server, *recreate, || {
@@ -197,7 +194,7 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
             }
-            Self::Backup(deployments) => backup::before_migration(cx, deployments)
+            Self::Backup(deployments) => backup_first::before_migration(cx, deployments)
                 .context("failed to back up, so nothing was migrated"),
             Self::Migrate { deployment, is_forced, then_start } => {
                 let outcome = migrations::migrate(cx, deployment, *is_forced, begun);
@@ -221,7 +218,6 @@ impl Step<'_> {
             Self::RequireMigrated(deployments) => require_migrated(cx, deployments),
             Self::Start { services, started } => {
                 beside.finish();
-                cx.known.forget_containers();
                 let clock = Instant::now();
                 let work = convergence::compare_others(cx, services, started)?;
                 let commands = start_commands(cx, &work);
@@ -309,13 +305,12 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     let start = Instant::now();
     for image in images {
         let _progress = cx.out.progress(format!("pulling {image}"));
-        let pull = pull(cx, image).until(&cx.options.interrupt, None);
-        pull.read(&cx.secrets).map_err(diagnosis::of_engine).map_err(|error| {
+        let pull = pull(cx, image).within(None);
+        pull.read().map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
             error.context(Failure::new(Exit::Missing, message).hint(absent_image::hint(cx, image)))
         })?;
     }
-    cx.known.images.set(None);
     cx.out.say(format!("pulled {} ({})", counted(images.len(), "image"), seconds(start.elapsed())));
     Ok(())
 }
@@ -323,7 +318,7 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
 fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: impl FnOnce()) -> Result<()> {
     let clock = Instant::now();
     let is_current = |server| convergence::compare(cx, &[server]).map(|work| !work.keep.is_empty());
-    if cx.known.answers(server) && (!recreate || is_current(server)?) {
+    if cx.answers(server) && (!recreate || is_current(server)?) {
         meanwhile();
         return Ok(());
     }
@@ -333,7 +328,7 @@ fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: i
         run_compose(cx, &format!("start {}", server.name), &start(cx, slice::from_ref(&server.name)))?;
     }
     meanwhile();
-    server::wait_until_ready(cx, server)?;
+    server_ready::wait(cx, server)?;
     // `up` ends with a table that has it.
     if !recreate && !was_up {
         cx.out.say(format!("{}: started ({})", server.name, seconds(clock.elapsed())));
@@ -348,7 +343,7 @@ fn run_create(
     may_create: &MayCreate,
 ) -> Result<()> {
     // Who can connect as each product needs no role and no database.
-    if deployments.iter().all(|deployment| cx.known.applied(deployment.product).is_some()) {
+    if deployments.iter().all(|deployment| cx.seen(deployment.product).is_some()) {
         return Ok(());
     }
     let created = creation::create(cx, server, deployments, may_create)
@@ -357,10 +352,6 @@ fn run_create(
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();
         (!names.is_empty()).then(|| format!("{}s {}", kind.trim(), names.join(", ")))
     };
-    let is_made =
-        |database: &str| created.lines().any(|line| line.strip_prefix("database ") == Some(database));
-    let made = deployments.iter().filter(|deployment| is_made(&deployment.dsn.database));
-    made.for_each(|deployment| cx.known.set_new(deployment.product));
     let parts: Vec<_> = ["role ", "database ", "schema "].into_iter().filter_map(of_kind).collect();
     if !parts.is_empty() {
         cx.out.say(format!("{}: created {}", server.name, parts.join("; ")));

@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, bail};
 
 use ory_facts::digest;
 use ory_facts::product::Product;
-use ory_facts::secrets::Secrets;
 use ory_ops::context::Context;
 use ory_ops::folders::work_file;
 use ory_runner::failure::{Exit, Failure};
@@ -90,7 +89,7 @@ fn postgres(cx: &Context) -> Result<String> {
     }
     let pulled = {
         let _progress = cx.out.progress(format!("pulling {wanted}"));
-        let pull = cx.engine.docker(["pull", "--quiet", &wanted]).until(&cx.options.interrupt, None);
+        let pull = cx.engine.docker(["pull", "--quiet", &wanted]).within(None);
         pull.output()?.status.success()
     };
     if pulled {
@@ -114,10 +113,10 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
         let target = archive.display().to_string();
         let make = Invocation::new(mmdebstrap.as_os_str(), &cx.dir).args(["--quiet", "--variant=minbase"]);
         let _progress = cx.out.progress("making a PostgreSQL image from Debian's packages");
-        let made = make.args(["--include=postgresql", suite.as_str(), target.as_str()]).read(&cx.secrets);
+        let made = make.args(["--include=postgresql", suite.as_str(), target.as_str()]).read();
         made.context("failed to make a PostgreSQL image from Debian's packages")?;
-        let import = cx.engine.docker(["import", &target, base]).until(&cx.options.interrupt, None);
-        import.read(&cx.secrets)?;
+        let import = cx.engine.docker(["import", &target, base]).within(None);
+        import.read()?;
         fs::remove_file(&archive).with_context(|| format!("failed to remove {target}"))?;
     }
     let argument = format!("BASE={base}");
@@ -157,7 +156,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
         );
     }
     let compile = Invocation::new("rustc", &cx.dir).args(flags);
-    compile.read(&cx.secrets).context("failed to compile the stand-in")?;
+    compile.read().context("failed to compile the stand-in")?;
     let context = context.parent().context("a file has a folder")?;
     fs::copy(folder.join("Dockerfile"), context.join("Dockerfile"))
         .context("failed to copy the stand-in's Dockerfile")?;
@@ -174,8 +173,8 @@ fn build_image(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments:
     let label = format!("{}={stamp}", ory_stack::container::STAND_IN_LABEL);
     let folder = folder.display().to_string();
     let command = cx.engine.docker(["build", "--quiet", "--tag", image, "--label", &label]);
-    let command = command.args(arguments.iter().copied()).arg(folder).until(&cx.options.interrupt, None);
-    let built = command.read(&cx.secrets);
+    let command = command.args(arguments.iter().copied()).arg(folder).within(None);
+    let built = command.read();
     built.with_context(|| format!("failed to build {image}"))?;
     Ok(())
 }
@@ -235,11 +234,11 @@ fn mmdebstrap(cx: &Context) -> Result<PathBuf> {
     let folder = work_file(&cx.options, "stand-in/package/mmdebstrap.deb")?;
     let folder = folder.parent().context("a file has a folder")?;
     let apt = |word: &str| Invocation::new("apt-get", folder).args(["-qq", word]);
-    let download = || apt("download").arg("mmdebstrap").read(&Secrets::default());
+    let download = || apt("download").arg("mmdebstrap").read();
     let unpack = || -> Result<()> {
         if download().is_err() {
             // The package lists may never have been loaded.
-            apt("update").read(&Secrets::default())?;
+            apt("update").read()?;
             download()?;
         }
         let packages = fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -248,7 +247,7 @@ fn mmdebstrap(cx: &Context) -> Result<PathBuf> {
         let target = work_file(&cx.options, "stand-in/mmdebstrap/unpacked")?.with_file_name("");
         Invocation::new("dpkg-deb", folder)
             .args(["--extract", &package, &target.display().to_string()])
-            .read(&Secrets::default())?;
+            .read()?;
         Ok(())
     };
     unpack().map_err(|error| {

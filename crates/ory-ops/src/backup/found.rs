@@ -2,7 +2,7 @@
 //! written.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use ory_facts::digest::Sum;
 use ory_facts::instance::Instance;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::plain_file;
+use ory_stack::private_file::private_file;
 
 use crate::context::Context;
 
@@ -29,6 +30,11 @@ pub struct Backup {
     /// The manifest's own text, and what it was signed with.
     pub(super) text: String,
     pub(super) signature: Option<String>,
+}
+
+/// Where a stack's backups are.
+pub fn folder(cx: &Context) -> PathBuf {
+    cx.dir.join("backups")
 }
 
 /// Reads a backup's manifest; its dumps are looked at by [`Backup::check`].
@@ -184,7 +190,7 @@ impl Backup {
 
 /// Marks a backup as one that is to be verified.
 pub(super) fn mark_unverified(folder: &Path) -> std::io::Result<()> {
-    super::write_whole(
+    write_whole(
         &folder.join(UNVERIFIED),
         "it was to be restored and compared, and this is removed where it was\n",
     )
@@ -193,4 +199,11 @@ pub(super) fn mark_unverified(folder: &Path) -> std::io::Result<()> {
 fn damaged(folder: &Path, fault: String) -> Error {
     let message = format!("the backup {} is damaged: {fault}", folder.display());
     Failure::new(Exit::Failed, message).hint("take another one: {XTASK} backups").into()
+}
+
+/// Writes a small file, and sees it on the disk.
+pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = private_file(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }

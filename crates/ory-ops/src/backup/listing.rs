@@ -6,8 +6,9 @@ use ory_facts::backup::Dump;
 use ory_runner::process::Invocation;
 
 use super::found::Backup;
+use crate::client::Place;
 use crate::context::Context;
-use crate::postgres::{self, Place};
+use crate::postgres;
 use crate::store::Store;
 
 /// How much of the list is kept.
@@ -18,13 +19,13 @@ pub fn objects(cx: &Context, backup: &Backup, store: &Store, dump: &Dump) -> Res
     let image = match postgres::running_place(cx, store.main()?)? {
         Place::Container(name) => {
             let inspect = cx.engine.docker(["inspect", "--format", "{{.Image}}", &name]);
-            inspect.read(&cx.secrets)?.trim().to_string()
+            inspect.read()?.trim().to_string()
         }
         Place::Client { image, .. } => image,
     };
     let list = command(cx, &image).stdin_file(&backup.path(dump));
     let mut text = Vec::new();
-    let listed = list.until(&cx.options.interrupt, Some(cx.options.wait())).receive(&cx.secrets, |bytes| {
+    let listed = list.within(cx.options.wait()).receive(|bytes| {
         let room = LIMIT.saturating_sub(text.len());
         text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(())

@@ -124,7 +124,6 @@ fn held(cx: &Context, container: &Container) -> String {
 
 /// Fails where a container of the project goes on.
 fn refuse_leftovers(cx: &Context) -> Result<()> {
-    cx.known.forget_containers();
     let left: Vec<_> = cx.listed()?.into_iter().filter(Listed::is_running).map(|c| c.name).collect();
     if left.is_empty() {
         return Ok(());

@@ -38,9 +38,8 @@ pub fn run(options: &Options, args: &Logs) -> Result<()> {
         cx.out.say("nothing runs yet: {XTASK} up");
         return Ok(());
     }
-    let command = command.until(&options.interrupt, None);
     let mut is_read = true;
-    let shown = command.stream(&cx.secrets, |line| {
+    let shown = command.stream(|line| {
         is_read = line.map_or(Ok(true), Output::is_read)?;
         ensure!(is_read, "nobody reads the logs any more");
         Ok(())

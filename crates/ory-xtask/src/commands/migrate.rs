@@ -10,8 +10,8 @@ use crate::plan::Step;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_ops::context::{Context, Options};
-use ory_ops::known::{Extent, look};
 use ory_ops::lock;
+use ory_ops::look::{Extent, look};
 use ory_ops::migrations;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::seconds;
@@ -93,8 +93,6 @@ fn migrate(cx: &Context, products: &[Instance], args: &Migrate) -> Result<()> {
     // What changes nothing waits for nobody, and needn't know which engine this is.
     let _project = if args.force || !migrations::none_is_pending(cx, &deployments) {
         let lock = lock::acquire_project(cx)?;
-        // Whoever had it may have changed everything.
-        cx.known.forget();
         look(cx, &deployments, Extent::Databases);
         lock
     } else {

@@ -73,7 +73,7 @@ fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
     let place = postgres::running_place(cx, deployment)?;
     let psql = postgres::change(cx, &place, &deployment.dsn, script);
     let _progress = cx.out.progress(format!("repairing {product}"));
-    psql.until(&cx.options.interrupt, cx.options.timeout).read(&cx.secrets).map_err(|error| {
+    psql.within(cx.options.timeout).read().map_err(|error| {
         let message = format!("{product} could not be repaired as a whole; what was done stays done");
         let hint = format!(
             "mend what PostgreSQL says, then {XTASK} repair {product}; or: {XTASK} restore latest {product}"

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch, yes};
+use crate::backup_first;
 use ory_facts::contents::Contents;
 use ory_facts::next::XTASK;
 use ory_ops::backup::Backup;
@@ -103,7 +104,7 @@ fn back_up(
     if stores.is_empty() {
         return Ok(None);
     }
-    let made = super::backup::before(cx, &stores, &args.folder, true)?;
+    let made = backup_first::before(cx, &stores, &args.folder, true)?;
     Output::data(made.folder.display().to_string())?;
     for (replacement, dump) in replacements.iter().zip(&made.manifest.dumps) {
         replacement
@@ -159,7 +160,7 @@ fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<b
 }
 
 fn print(cx: &Context, store: &Store) -> Result<()> {
-    super::backup::print_dump(cx, store)?;
+    backup_first::print_dump(cx, store)?;
     let name = store.in_words();
     Output::data(format!("# makes a new database beside {name}, and lets the image migrate it"))?;
     let names = store.names(", ");

@@ -8,8 +8,8 @@ use clap::{Arg, ArgMatches};
 use crate::arguments::{Arguments, Images, list, listed};
 use crate::plan::Step;
 use ory_ops::context::Options;
-use ory_ops::known::{Extent, look};
 use ory_ops::lock;
+use ory_ops::look::{Extent, look};
 use ory_runner::output::seconds;
 use ory_stack::service::Service;
 

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Databases as Create, Folder, Images, switch, yes};
+use crate::backup_first;
 use crate::plan::{self, Step};
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
@@ -36,10 +37,10 @@ struct Plan<'a> {
 
 pub struct Split {
     in_place: bool,
-    pub drop_foreign_keys: bool,
+    drop_foreign_keys: bool,
     finish: bool,
-    pub yes: bool,
-    pub folder: Folder,
+    yes: bool,
+    folder: Folder,
 }
 
 impl Arguments for Split {
@@ -83,7 +84,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         return print_questions(&cx, &stores);
     }
     if args.finish {
-        return super::split_finish::run(&cx, &stores, args);
+        return super::split_finish::run(&cx, &stores, args.yes);
     }
     if !options.dry_run {
         stores.iter().try_for_each(|store| split::settle(&cx, store))?;
@@ -121,7 +122,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         let stores: Vec<_> = plans.iter().map(|plan| plan.shared.store).collect();
         let locks = stores.iter().map(|store| server_lock::acquire(&cx, store.main()?));
         let locks = locks.collect::<Result<Vec<_>>>()?;
-        let made = super::backup::before(&cx, &stores, &args.folder, false)?;
+        let made = backup_first::before(&cx, &stores, &args.folder, false)?;
         drop(locks);
         cx.out.say(format!("the backup is {}", made.folder.display()));
     }
@@ -367,7 +368,7 @@ fn print_questions(cx: &Context, stores: &[Store]) -> Result<()> {
 fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Instance]) -> Result<()> {
     for plan in plans {
         let Plan { shared, division, .. } = plan;
-        super::backup::print_dump(cx, shared.store)?;
+        backup_first::print_dump(cx, shared.store)?;
         Output::data(format!("# stops {}", plan.names()))?;
         match plan.way {
             Way::Schemas => Output::data(format!("# {}, in one transaction", plan.goal()))?,

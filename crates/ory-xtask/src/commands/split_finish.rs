@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use super::split::Split;
 use ory_ops::context::Context;
 use ory_ops::migrations;
 use ory_ops::new_dsns;
@@ -12,8 +11,8 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 use ory_stack::stack::Deployment;
 
-/// Deletes the old tables, once nobody needs them.
-pub fn run(cx: &Context, stores: &[Store], args: &Split) -> Result<()> {
+/// Deletes the old tables, once nobody needs them. `is_answered`: with `--yes`, nobody is asked.
+pub fn run(cx: &Context, stores: &[Store], is_answered: bool) -> Result<()> {
     let mut old: Vec<(&Deployment, String)> = Vec::new();
     for deployment in stores.iter().flat_map(|store| &store.deployments) {
         let product = deployment.product;
@@ -60,7 +59,13 @@ pub fn run(cx: &Context, stores: &[Store], args: &Split) -> Result<()> {
         return Ok(Output::data(format!("# deletes {lost}"))?);
     }
     let question = format!("Delete {lost}?");
-    if !super::confirm(cx, args.yes, &format!("deletes {lost}"), &question, "{XTASK} split --finish --yes")? {
+    if !super::confirm(
+        cx,
+        is_answered,
+        &format!("deletes {lost}"),
+        &question,
+        "{XTASK} split --finish --yes",
+    )? {
         cx.out.say("nothing was deleted");
         return Ok(());
     }

@@ -18,7 +18,7 @@ use ory_ops::context::{Context, Options};
 use ory_ops::convergence;
 use ory_ops::diagnosis;
 use ory_ops::drift;
-use ory_ops::known::{Extent, look};
+use ory_ops::look::{Extent, look};
 use ory_ops::migrations;
 use ory_ops::readiness;
 use ory_ops::replicas::Replicas;
@@ -80,7 +80,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     let products = super::products(&cx, &args.products)?;
     let deployments = super::deployments(&cx, &products)?;
     look(&cx, &deployments, Extent::Changes);
-    cx.known.warn_of_unfinished(cx.out);
+    cx.warn_of_unfinished();
     let containers = cx.containers()?;
     let mut rows: Vec<_> = thread::scope(|scope| {
         let asked = deployments.into_iter().map(|d| scope.spawn(|| row(&cx, &containers, d)));

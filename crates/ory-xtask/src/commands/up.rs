@@ -2,20 +2,19 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Databases, Images, list, listed};
 use crate::doctor;
 use crate::install::{self, Install, Need};
+use crate::new_secrets;
 use crate::plan::Step;
 use ory_ops::compose::Engine;
 use ory_ops::context::{Context, Options};
 use ory_ops::folders::stack_directory;
-use ory_ops::known::{Extent, look};
 use ory_ops::lock;
-use ory_ops::outside;
-use ory_runner::failure::{Exit, Failure};
+use ory_ops::look::{Extent, look};
 use ory_runner::output::{Output, counted, seconds};
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
@@ -66,7 +65,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     doctor::before_up(&cx, &services)?;
 
     look(&cx, &deployments, Extent::Changes);
-    cx.known.warn_of_unfinished(cx.out);
+    cx.warn_of_unfinished();
     let mut steps = super::images(&cx, &services)?;
     let servers =
         cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));
@@ -111,7 +110,7 @@ fn early<'a>(
 
 /// Writes the secrets of a new environment. Nothing is started before.
 fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
-    let env = Engine::env_file(&stack_directory(options)?)?;
+    let env = Engine::env_file(options, &stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
         return Ok(());
@@ -122,32 +121,11 @@ fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
     }
     let cx = Context::with_placeholders(options, vec![])?;
     cx.stack.services(services)?;
-    refuse_new_secrets_for_old_data(&cx, &names)?;
+    new_secrets::refuse_for_old_data(&cx, &names)?;
     let mode = env.write_missing()?;
     let secrets = counted(missing.len(), "new random secret");
     cx.out.say(format!(".env: written, with {secrets} (mode {mode:04o})"));
     Ok(())
-}
-
-/// What was encrypted with the old secrets can't be read with new ones.
-pub fn refuse_new_secrets_for_old_data(cx: &Context, missing: &str) -> Result<()> {
-    let volumes = cx.engine.volumes(&cx.stack.project)?;
-    let outside = outside::places(cx, &volumes)?;
-    if volumes.is_empty() && outside.is_empty() {
-        return Ok(());
-    }
-    let own = (!volumes.is_empty()).then(|| format!("volume {}", volumes.join(", ")));
-    let places: Vec<_> = own.into_iter().chain(outside.iter().map(ToString::to_string)).collect();
-    let message = format!(
-        "this stack has data ({}), but .env lacks its {missing}: new secrets could not read it",
-        places.join(", ")
-    );
-    let goes = match outside.iter().find(|place| !place.is_removed) {
-        Some(place) => format!("if its data may go, empty the {place}"),
-        None => "where the data may go: {XTASK} down --volumes".into(),
-    };
-    let hint = format!("put the old .env back; or, {goes}");
-    bail!(Failure::new(Exit::Missing, message).hint(hint))
 }
 
 /// The services asked for and, as Compose starts them too, those they depend on. None asked for: all.

@@ -129,7 +129,7 @@ fn present<'a>(cx: &'a Context, images: &[Image]) -> Group<'a> {
             continue;
         }
         group.ask(cx.engine.docker(["manifest", "inspect", image]), move |output| {
-            let text = cx.secrets.mask(&String::from_utf8_lossy(&output.stderr));
+            let text = cx.engine.mask(&String::from_utf8_lossy(&output.stderr));
             let refused = (!output.status.success())
                 .then(|| answers::pull(service, image, &text, absent_image::hint(cx, image)));
             refused.into_iter().collect()

@@ -1,6 +1,7 @@
 //! What `doctor` finds out: the checks of `ory-facts`, and what the system, the engine and PostgreSQL say.
 
 mod asks;
+mod errors;
 mod ports;
 mod state;
 
@@ -8,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::commands::up;
+use crate::new_secrets;
+use errors::of_error;
 use ory_facts::next::XTASK;
 use ory_ops::compose::{Engine, Found};
 use ory_ops::context::{Context, Options};
 use ory_ops::folders::stack_directory;
-use ory_runner::failure::{Exit, Failure};
+use ory_runner::failure::Failure;
 use ory_runner::output::counted;
 use ory_stack::checks::{CHECKS, Finding};
 use ory_stack::service::Service;
@@ -39,12 +41,12 @@ pub fn examine(options: &Options) -> Report {
             return report;
         }
     };
-    let settings = settings(&dir);
+    let settings = settings(options, &dir);
     let found = match &settings {
         Ok((_, settings)) => {
-            Context::with(options, settings.clone(), |dir, env| report.engine(dir, env)).map(Some)
+            Context::with(options, settings.clone(), |dir, env| report.engine(options, dir, env)).map(Some)
         }
-        Err(_) => report.engine(&dir, &[]).map(|_| None),
+        Err(_) => report.engine(options, &dir, &[]).map(|_| None),
     };
     match &settings {
         Ok((text, _)) => report.findings.extend(text.clone().map(|text| Finding::ok("env", text))),
@@ -67,8 +69,8 @@ pub fn examine(options: &Options) -> Report {
 type Settings = Vec<(String, String)>;
 
 /// What is so of `.env`, where it is to have secrets, and what stands for those that `up` will write.
-fn settings(dir: &Path) -> Result<(Option<String>, Settings)> {
-    let file = Engine::env_file(dir)?;
+fn settings(options: &Options, dir: &Path) -> Result<(Option<String>, Settings)> {
+    let file = Engine::env_file(options, dir)?;
     let missing = file.placeholders();
     file.check(&missing)?;
     let text = match (file.wanted(), missing.len()) {
@@ -92,8 +94,8 @@ impl Report {
         self.findings.push(Finding { check, ..of_error(check, error) });
     }
 
-    fn engine(&mut self, dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (listed, found) = Engine::search(dir, env)?;
+    fn engine(&mut self, options: &Options, dir: &Path, env: &[(String, String)]) -> Result<Found> {
+        let (listed, found) = Engine::search(options, dir, env)?;
         let (engine, resolved) = match (&listed, found) {
             (Err(error), found) => {
                 self.error("engine", error);
@@ -165,7 +167,7 @@ impl Report {
     fn daemon(&mut self, cx: &Context, folder: &Path) -> Result<()> {
         if !cx.settings.is_empty() {
             let names: Vec<_> = cx.settings.iter().map(|(name, _)| name.as_str()).collect();
-            if let Err(error) = up::refuse_new_secrets_for_old_data(cx, &names.join(", ")) {
+            if let Err(error) = new_secrets::refuse_for_old_data(cx, &names.join(", ")) {
                 self.findings.retain(|finding| finding.check != "env");
                 self.error("env", &error);
             }
@@ -194,16 +196,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// An error of a command, as a finding.
-fn of_error(subject: &str, error: &anyhow::Error) -> Finding {
-    let causes = error.chain().take(2).map(|cause| cause.to_string());
-    let causes: Vec<_> = causes.filter_map(|cause| cause.lines().next().map(String::from)).collect();
-    let is_missing = Failure::of(error).is_some_and(|failure| failure.exit == Exit::Missing);
-    let new = if is_missing { Finding::missing } else { Finding::failure };
-    let finding = new(subject, causes.join(": "), "");
-    Finding { fix: Failure::hint_of(error).map(String::from), ..finding }
 }
 
 /// A text with the paths below the current folder as they can be typed here.

@@ -49,7 +49,7 @@ pub fn check(cx: &Context, containers: &[Container]) -> Vec<Finding> {
         .map(|(service, host, port)| {
             let filter = format!("publish={port}");
             let names = cx.engine.docker(["ps", "--filter", &filter, "--format", "{{.Names}}"]);
-            let names = names.read(&cx.secrets).unwrap_or_default();
+            let names = names.read().unwrap_or_default();
             match (names.lines().next(), processes.get(&port)) {
                 (Some(container), _) => {
                     let message = format!("{host}:{port} is held by the container {container}");

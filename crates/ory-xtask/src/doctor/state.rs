@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::errors::of_error;
 use ory_facts::difference::Difference;
 use ory_facts::next::XTASK;
 use ory_ops::context::Context;
@@ -92,7 +93,7 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
     };
     match drift::first_sight(cx, deployment, None) {
         Ok((_, differences)) => differences.into_iter().map(drift).collect(),
-        Err(error) => vec![super::of_error(subject, &diagnosis::of_product(cx, deployment, error))],
+        Err(error) => vec![of_error(subject, &diagnosis::of_product(cx, deployment, error))],
     }
 }
 

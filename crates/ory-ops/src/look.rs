@@ -1,0 +1,62 @@
+//! A look at all that a command will need, at the same time: containers, images, and what the databases have.
+
+use std::thread;
+
+use crate::cache::Seen;
+use crate::client::Place;
+use crate::context::Context;
+use crate::postgres;
+use ory_facts::applied;
+use ory_stack::stack::Deployment;
+
+/// What a command will need to know besides what databases and images have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    Databases,
+    Containers,
+    /// Which containers are as Compose would make them.
+    Changes,
+}
+
+/// Asks all that a command will need, at the same time. What fails here is asked again where it is needed, and
+/// fails there with all that can be said of it.
+pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployment<'a>>, extent: Extent) {
+    let deployments: Vec<_> = deployments.into_iter().collect();
+    if cx.options.dry_run {
+        return;
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| cx.images());
+        if extent >= Extent::Containers {
+            scope.spawn(|| cx.containers());
+        }
+        if extent >= Extent::Changes && cx.listed().is_ok_and(|listed| !listed.is_empty()) {
+            scope.spawn(|| cx.ask_hashes());
+        }
+        let asked: Vec<_> = places(cx, &deployments)
+            .into_iter()
+            .map(|(place, products)| {
+                scope.spawn(move || postgres::applied_query(cx, &place, &products).read())
+            })
+            .collect();
+        let answers = asked.into_iter().filter_map(|asked| asked.join().ok()?.ok());
+        let answers: String = answers.collect();
+        let (applied, unfinished) = (applied::of_each(&answers), applied::unfinished(&answers));
+        let answered = deployments.iter().filter(|deployment| applied.contains_key(&deployment.product));
+        let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).collect();
+        cx.engine.cache().set_seen(Seen { servers, applied, unfinished });
+    });
+}
+
+/// The servers that can be asked now, each with the products whose databases it has.
+fn places<'a>(cx: &Context, deployments: &[&'a Deployment<'a>]) -> Vec<(Place, Vec<&'a Deployment<'a>>)> {
+    let mut places: Vec<(Place, Vec<&Deployment>)> = vec![];
+    for deployment in deployments.iter().copied() {
+        let Ok(place) = postgres::running_place(cx, deployment) else { continue };
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, products)) => products.push(deployment),
+            None => places.push((place, vec![deployment])),
+        }
+    }
+    places
+}

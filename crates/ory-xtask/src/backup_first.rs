@@ -1,0 +1,114 @@
+//! A backup that is made before something that may lose data, and what is said of one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::arguments::Folder;
+use ory_facts::backup::Dump;
+use ory_facts::contents;
+use ory_ops::backup;
+use ory_ops::context::Context;
+use ory_ops::load;
+use ory_ops::migrations;
+use ory_ops::postgres;
+use ory_ops::server_lock;
+use ory_ops::snapshot;
+use ory_ops::store::{self, Store};
+use ory_runner::output::{Output, counted, size};
+use ory_stack::stack::Deployment;
+
+/// Where backups are.
+pub fn folder(cx: &Context, folder: &Folder) -> PathBuf {
+    folder.output.clone().unwrap_or_else(|| backup::folder(cx))
+}
+
+/// What a dump holds, in a line.
+fn line(dump: &Dump) -> String {
+    let contents = &dump.contents;
+    format!(
+        "{}: backed up {} in {} ({}, {})",
+        dump.names(),
+        counted(contents.total() as usize, "row"),
+        counted(contents.rows.len(), "table"),
+        counted(contents.versions.len(), "migration"),
+        size(dump.bytes)
+    )
+}
+
+/// The backup before this one, whose counts are compared; none where it can't be read.
+pub fn earlier(cx: &Context, folder: &Path) -> Option<backup::Backup> {
+    backup::latest(cx, folder, &[]).ok()?.0
+}
+
+/// Says what a dump holds, and what a restore of it will need.
+pub fn tell(cx: &Context, before: Option<&backup::Backup>, dump: &Dump) {
+    cx.out.say(line(dump));
+    let before = before.and_then(|backup| {
+        backup.manifest.dumps.iter().find(|other| other.file == dump.file && other.database == dump.database)
+    });
+    for less in contents::implausible(&dump.contents, before.map(|dump| &dump.contents)) {
+        cx.out.warn(format!("{}: {less}", dump.names()));
+    }
+    load::told(dump).iter().for_each(|need| cx.out.warn(need));
+}
+
+/// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
+/// Where it is `to_verify`, it isn't the latest before it was.
+pub fn before(cx: &Context, stores: &[&Store], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
+    let folder = self::folder(cx, folder);
+    let earlier = earlier(cx, &folder);
+    let made = backup::take(cx, stores, &folder, to_verify)?;
+    for dump in &made.manifest.dumps {
+        made.check(cx, dump)?;
+        tell(cx, earlier.as_ref(), dump);
+    }
+    Ok(made)
+}
+
+/// Backs up the databases that a migration will change, and that have something to lose.
+pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> {
+    let (mut pending, mut migrated) = (vec![], vec![]);
+    for deployment in deployments {
+        let state = migrations::state_not_ahead(cx, deployment)?;
+        if state.pending() != Some(0) {
+            pending.push(deployment.product);
+            migrated.extend((!state.applied.is_empty()).then_some(deployment.product));
+        }
+    }
+    let mut stores = Vec::new();
+    for store in store::located(cx, &pending)? {
+        // What was migrated has rows, and those of a large database take long to be counted.
+        let is_migrated = store.deployments.iter().any(|deployment| migrated.contains(&deployment.product));
+        if is_migrated || !snapshot::contents(cx, &store, store.database())?.rows.is_empty() {
+            stores.push(store);
+        }
+    }
+    if stores.is_empty() {
+        return Ok(());
+    }
+    let _locks = server_lock::acquire_all(cx, &stores)?;
+    let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None }, false)?;
+    Ok(Output::data(made.folder.display().to_string())?)
+}
+
+/// What [`before_migration`] runs.
+pub fn lines_before_migration(cx: &Context, deployments: &[Deployment]) -> Result<Vec<String>> {
+    let products: Vec<_> = deployments.iter().map(|deployment| deployment.product).collect();
+    let stores = store::of(cx, &products)?;
+    stores
+        .iter()
+        .map(|store| Ok(format!("{}, where migrations are pending", line_of_dump(cx, store)?)))
+        .collect()
+}
+
+/// Prints the command line of a dump.
+pub fn print_dump(cx: &Context, store: &Store) -> Result<()> {
+    Ok(Output::data(line_of_dump(cx, store)?)?)
+}
+
+fn line_of_dump(cx: &Context, store: &Store) -> Result<String> {
+    let place = postgres::place(cx, &cx.listed()?, store.main()?);
+    let dump = snapshot::dump(cx, store, &place, "SNAPSHOT", false)?;
+    Ok(format!("{dump}  # dumps {}, in the snapshot that it is counted in", store.database()))
+}

@@ -1,0 +1,28 @@
+//! Secrets of a new environment, which must not be new to data that is there.
+
+use anyhow::{Result, bail};
+
+use ory_ops::context::Context;
+use ory_ops::outside;
+use ory_runner::failure::{Exit, Failure};
+
+/// What was encrypted with the old secrets can't be read with new ones.
+pub fn refuse_for_old_data(cx: &Context, missing: &str) -> Result<()> {
+    let volumes = cx.engine.volumes(&cx.stack.project)?;
+    let outside = outside::places(cx, &volumes)?;
+    if volumes.is_empty() && outside.is_empty() {
+        return Ok(());
+    }
+    let own = (!volumes.is_empty()).then(|| format!("volume {}", volumes.join(", ")));
+    let places: Vec<_> = own.into_iter().chain(outside.iter().map(ToString::to_string)).collect();
+    let message = format!(
+        "this stack has data ({}), but .env lacks its {missing}: new secrets could not read it",
+        places.join(", ")
+    );
+    let goes = match outside.iter().find(|place| !place.is_removed) {
+        Some(place) => format!("if its data may go, empty the {place}"),
+        None => "where the data may go: {XTASK} down --volumes".into(),
+    };
+    let hint = format!("put the old .env back; or, {goes}");
+    bail!(Failure::new(Exit::Missing, message).hint(hint))
+}
