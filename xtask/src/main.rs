@@ -1,5 +1,7 @@
 //! `cargo xtask`: the tool, and the task that only this repository has.
 
+mod generation;
+mod leftovers;
 mod test;
 
 use std::process::ExitCode;

@@ -17,9 +17,14 @@ use crate::end_to_end::rows_of_a_user;
 use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
 use crate::round::{FAULTS, Fault, Report, Round};
-use crate::stack::{Compose, Stack, docker, ports, scenarios};
+use crate::stack::{Compose, Stack, docker, ports};
+use crate::tiers::scenarios;
 
-scenarios! { a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing }
+scenarios! {
+    first: [
+        a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing
+    ]
+}
 
 /// By default, how many are tried here and in `split_faults`, and in how many parts.
 pub const BY_DEFAULT: u64 = 10;

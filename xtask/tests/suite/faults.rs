@@ -7,10 +7,15 @@ use crate::ground::{Ended, Ground, PRODUCTS, Run, unpause};
 use crate::project::outcome;
 use crate::random::Random;
 use crate::round::{self, Report, Round, say};
-use crate::stack::{Compose, NEW, docker, scenarios};
+use crate::stack::{Compose, NEW, docker};
 use crate::templates::{Start, Templates, remove_services};
+use crate::tiers::scenarios;
 
-scenarios! { a_fault_at_any_moment_is_mended_by_the_same_command_run_again }
+scenarios! {
+    first: [
+        a_fault_at_any_moment_is_mended_by_the_same_command_run_again
+    ]
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {

@@ -13,9 +13,14 @@ use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
 use crate::round::{FAULTS, Fault, Report, Round};
 use crate::shared::{Shared, Writer, own_database};
-use crate::stack::{Compose, SERVERS, docker, scenarios};
+use crate::stack::{Compose, SERVERS, docker};
+use crate::tiers::scenarios;
 
-scenarios! { a_fault_at_any_moment_of_split_loses_nothing }
+scenarios! {
+    first: [
+        a_fault_at_any_moment_of_split_loses_nothing
+    ]
+}
 
 const WAYS: [&str; 2] = ["--drop-foreign-keys", "--in-place"];
 

@@ -14,9 +14,14 @@ use crate::attacks::rows::rows;
 use crate::data_ground::{folders, wait_until_ready};
 use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
-use crate::stack::{Compose, Stack, docker, ports, scenarios_once};
+use crate::stack::{Compose, Stack, docker, ports};
+use crate::tiers::scenarios_once;
 
-scenarios_once! { commands_in_any_order_lose_nothing_that_was_acknowledged }
+scenarios_once! {
+    first: [
+        commands_in_any_order_lose_nothing_that_was_acknowledged
+    ]
+}
 
 /// Somebody who writes to a product's database whenever it takes a connection, and notes what was acknowledged.
 pub struct Writer {
