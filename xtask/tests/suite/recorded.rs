@@ -72,9 +72,9 @@ impl Recorded {
         let mut stack = stack::Stack::read(&config, matches!(compose, Compose::V1), &self.folder);
         // v2 says of a link what 1.29 does without a word.
         for service in stack.services.values_mut() {
-            let linked =
-                service.links.iter().map(|(linked, _)| (linked.clone(), "service_started".to_string()));
-            service.depends_on.extend(linked.collect::<Vec<_>>());
+            for (linked, _) in &service.links {
+                service.depends_on.entry(linked.clone()).or_insert("service_started".into());
+            }
         }
         let mut lines = vec![format!("{} with {:?}", stack.project, stack.external)];
         for service in stack.services.values() {
