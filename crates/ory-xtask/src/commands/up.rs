@@ -13,7 +13,7 @@ use crate::plan::Step;
 use ory_ops::compose::Engine;
 use ory_ops::context::{Context, Options};
 use ory_ops::folders::stack_directory;
-use ory_ops::lock;
+use ory_ops::lock::FolderLock;
 use ory_ops::look::{Extent, look};
 use ory_runner::output::{Output, counted, seconds};
 use ory_stack::service::Service;
@@ -46,10 +46,9 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();
     let need = Need { stand_ins: args.images.stand_in.is_some(), both_composes: false };
     install::engine(options, &args.install, &need)?;
-    let _lock = lock::acquire(options)?;
-    write_secrets(options, &args.services)?;
-    let cx = super::context(options, &args.images)?;
-    let _project = lock::acquire_project(&cx)?;
+    let folder = FolderLock::take(options)?;
+    write_secrets(&folder, options, &args.services)?;
+    let cx = folder.and_project(super::context(options, &args.images)?)?;
     if args.services.is_empty() || cx.stack.services.is_empty() {
         cx.require_products()?;
     }
@@ -109,7 +108,7 @@ fn early<'a>(
 }
 
 /// Writes the secrets of a new environment. Nothing is started before.
-fn write_secrets(options: &Options, services: &[String]) -> Result<()> {
+fn write_secrets(_folder: &FolderLock, options: &Options, services: &[String]) -> Result<()> {
     let env = Engine::env_file(options, &stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {
