@@ -1,12 +1,9 @@
 //! `test`: every test of this repository, those on a real engine among them.
 
-use std::path::Path;
-
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use ory_ops::context::{Context, Options};
-use ory_ops::folders::workspace_root;
 use ory_runner::output::Output;
 use ory_runner::process::Invocation;
 use ory_xtask::arguments::Arguments;
@@ -26,10 +23,10 @@ pub fn command() -> Command {
 }
 
 pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
-    let root = workspace_root(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let root = crate::root();
     let locked = std::env::var_os("CI").is_some().then_some("--locked");
     let filter: Vec<String> = typed.get_many("FILTER").into_iter().flatten().cloned().collect();
-    let command = Invocation::new("cargo", &root)
+    let command = Invocation::new("cargo", root)
         .args(["test", "--profile", "xtask", "--workspace"])
         .args(locked)
         .args(["--", "--include-ignored"])
@@ -45,7 +42,7 @@ pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
     } else {
         options.output.say("testing on stand-ins for Ory's images (XTASK_TEST_IMAGES=real takes Ory's)");
         // Built once and before, as the tests run side by side.
-        let options = Options { directory: Some(root), ..options.clone() };
+        let options = Options { directory: Some(root.into()), ..options.clone() };
         let cx = Context::with_placeholders(&options, vec![])?;
         RELEASES.iter().try_for_each(|release| stand_in::build(&cx, release).map(|_| ()))?;
     }

@@ -9,7 +9,16 @@ use ory_facts::product::Product;
 use crate::fake::Fake;
 use crate::project::{Project, workspace};
 
-const FILES: [&str; 4] = ["README.md", "CONTRIBUTING.md", "docs/guide.fr.md", "docs/guide.en.md"];
+const FILES: [&str; 8] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/guide.fr.md",
+    "docs/guide.en.md",
+    "docs/speed.md",
+    "docs/verified.md",
+];
 
 /// Command lines that aren't xtask's: what they start with. `docs_run` runs those of the README and guides.
 const OTHERS: [&str; 3] = ["cargo test", "docker compose ", "cp -r secrets.example "];
