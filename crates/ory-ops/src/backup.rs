@@ -27,6 +27,7 @@ use ory_stack::stack::Deployment;
 
 use crate::context::Context;
 use crate::diagnosis;
+use crate::lock::Locked;
 use crate::postgres;
 use crate::snapshot::{Snapshot, application};
 use crate::store::Store;
@@ -39,7 +40,7 @@ pub use found::{Backup, all, folder, latest, open};
 
 /// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
 /// `is_to_verify` is marked until [`Backup::set_verified`].
-pub fn take(cx: &Context, stores: &[&Store], parent: &Path, is_to_verify: bool) -> Result<Backup> {
+pub fn take(cx: &Locked, stores: &[&Store], parent: &Path, is_to_verify: bool) -> Result<Backup> {
     let failed = |error| cannot_write(parent, error);
     let key = backup_key::make_key(&cx.dir)?;
     partial::prepare(parent, parent == folder(cx)).map_err(failed)?;

@@ -1,15 +1,14 @@
 //! What every command works with: the terminal, the engine, the stack, and where xtask keeps its own files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::compose::{self, Engine, Found};
-use crate::folders::{stack_directory, work_file};
+use crate::folders::stack_directory;
 use crate::hashes;
 use crate::identity;
 pub use crate::options::Options;
@@ -18,12 +17,10 @@ use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::Output;
-use ory_runner::process::{CommandError, Invocation};
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::env_file;
 use ory_stack::learned::PRODUCT_LABEL;
 use ory_stack::mount;
-use ory_stack::private_file::private_file;
 use ory_stack::service::Service;
 use ory_stack::stack::Stack;
 
@@ -268,47 +265,6 @@ impl Context {
         let masked =
             String::from_utf8_lossy(&text).lines().map(|line| self.engine.mask(line)).collect::<Vec<_>>();
         masked.join("\n")
-    }
-
-    /// Where the output of a step of this project is kept.
-    pub fn log_path(&self, step: &str) -> Result<PathBuf> {
-        work_file(&self.options, &format!("logs/{}-{step}.log", self.stack.project))
-    }
-
-    /// Runs a command whose output is kept in a log, which only its owner can read, and shown where asked for.
-    /// The error of a command that failed names the log.
-    pub fn run_logged(&self, step: &str, invocation: &Invocation) -> Result<()> {
-        self.run_watched(step, invocation, |_| Ok(()))
-    }
-
-    /// Runs a command beside the steps of a plan: the step that needs what it leaves undone tells why it fails.
-    pub fn run_beside(&self, invocation: &Invocation) {
-        let _ = invocation.output();
-    }
-
-    /// As [`Context::run_logged`], with each line, and none every now and then, shown to `watch`, whose error
-    /// ends the command.
-    pub fn run_watched(
-        &self,
-        step: &str,
-        invocation: &Invocation,
-        mut watch: impl FnMut(Option<&str>) -> Result<()>,
-    ) -> Result<()> {
-        let path = self.log_path(step)?;
-        let failed = || format!("failed to write {}", path.display());
-        let mut log = private_file(&path).with_context(failed)?;
-        let on_line = |line: Option<&str>| {
-            if let Some(line) = line {
-                self.out.relay(line);
-                writeln!(log, "{line}").with_context(failed)?;
-            }
-            watch(line)
-        };
-        let run = self.out.grouped(step, || invocation.stream(on_line));
-        run.map_err(|error| match error.downcast::<CommandError>() {
-            Ok(command) => command.with_log(path.clone()).into(),
-            Err(other) => other,
-        })
     }
 }
 

@@ -14,11 +14,12 @@ use crate::administrator;
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
+use crate::lock::Locked;
 use crate::postgres::{as_administrator, psql};
 
 /// Runs [`create_query`], and returns what it printed.
 pub fn create(
-    cx: &Context,
+    cx: &Locked,
     server: &Service,
     products: &[&Deployment],
     may_create: &MayCreate,

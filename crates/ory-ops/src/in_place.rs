@@ -8,7 +8,7 @@ use ory_facts::swap::{self, Swap};
 use ory_runner::failure::Failure;
 use ory_runner::output::counted;
 
-use crate::context::Context;
+use crate::lock::Locked;
 use crate::replacement::Replacement;
 use crate::services::Stopped;
 use crate::snapshot;
@@ -30,7 +30,7 @@ pub fn bring(replacements: &[Replacement]) -> Result<()> {
 /// Puts new databases in the places of those that are there, with the services stopped before, and started afterwards.
 /// `dumps`: what each was filled from. After a failure all is as it was.
 pub fn put(
-    cx: &Context,
+    cx: &Locked,
     mut replacements: Vec<Replacement>,
     dumps: &[(Option<&Dump>, bool)],
     fate: Fate,

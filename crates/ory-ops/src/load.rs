@@ -15,6 +15,7 @@ use ory_runner::failure::{Exit, Failure};
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
+use crate::lock::Locked;
 use crate::pooler;
 use crate::postgres;
 use crate::schema;
@@ -23,7 +24,7 @@ use crate::store::Store;
 
 /// Where a dump goes.
 pub struct Load<'a> {
-    pub cx: &'a Context,
+    pub cx: &'a Locked,
     pub store: &'a Store<'a>,
     pub place: &'a Place,
     /// The new database.

@@ -1,35 +1,70 @@
 //! One run at a time for a stack. Two files are locked, since two clones can be one project to the engine: the stack's
 //! folder's first, before `.env` is written, then the project's, before anything is started.
+//!
+//! What changes a stack asks for a [`Locked`], which only the two locks give.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use ory_facts::digest;
 
-use crate::context::{Context, Options};
+use crate::context::Context;
 use crate::effects::Effect;
 use crate::folders::{stack_directory, work_file};
+use crate::options::Options;
 use ory_runner::file_lock::{self, FileLock};
 use ory_runner::own_folder;
 
-/// Waits for the lock of the stack's folder. A dry run needs none.
-pub fn acquire(options: &Options) -> Result<Option<FileLock>> {
-    let folder = stack_directory(options)?;
-    take(options, || work_file(options, &format!("locks/{}.lock", short(&folder.to_string_lossy()))))
+/// The lock of a stack's folder. A dry run needs none, and has this all the same.
+pub struct FolderLock {
+    _file: Option<FileLock>,
 }
 
-/// Waits for the lock of the project on this engine, whichever clone another run of this user was started in, and
-/// however it was told where the engine is: the engine itself tells which one it is.
-pub fn acquire_project(cx: &Context) -> Result<Option<FileLock>> {
-    let project = &cx.stack.project;
-    let name =
-        format!("{}-{}.lock", project.replace('/', "_"), short(&format!("{}\n{project}", cx.engine.id())));
-    let lock = take(&cx.options, || Ok(own_folder::find()?.join(name)))?;
-    // Whoever had it may have changed everything.
-    if lock.as_ref().is_some_and(|lock| lock.was_waited_for) || cx.engine.cache().has_seen() {
-        cx.engine.cache().forget(Effect::Everything);
+/// A stack that this run alone works on: the context of a command that changes something.
+pub struct Locked {
+    // They are given back in this order.
+    _project: Option<FileLock>,
+    cx: Context,
+    _folder: FolderLock,
+}
+
+impl FolderLock {
+    /// Waits for it.
+    pub fn take(options: &Options) -> Result<Self> {
+        let folder = stack_directory(options)?;
+        let name = format!("locks/{}.lock", short(&folder.to_string_lossy()));
+        Ok(Self { _file: take(options, || work_file(options, &name))? })
     }
-    Ok(lock)
+
+    /// Waits for the lock of the project on this engine too, whichever clone another run of this user was started in, and
+    /// however it was told where the engine is: the engine itself tells which one it is. What databases were seen to have
+    /// before is asked again: whoever had the lock may have changed everything.
+    pub fn and_project(self, cx: Context) -> Result<Locked> {
+        let project = &cx.stack.project;
+        let of_engine = |cx: &Context| short(&format!("{}\n{project}", cx.engine.id()));
+        let path =
+            || Ok(own_folder::find()?.join(format!("{}-{}.lock", project.replace('/', "_"), of_engine(&cx))));
+        let lock = take(&cx.options, path)?;
+        if lock.as_ref().is_some_and(|lock| lock.was_waited_for) || cx.engine.cache().has_seen() {
+            cx.engine.cache().forget(Effect::Everything);
+        }
+        Ok(Locked { _project: lock, cx, _folder: self })
+    }
+}
+
+impl Deref for Locked {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.cx
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Context {
+        &mut self.cx
+    }
 }
 
 fn take(options: &Options, path: impl FnOnce() -> Result<PathBuf>) -> Result<Option<FileLock>> {

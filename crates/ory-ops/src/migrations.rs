@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::carried;
 use crate::context::Context;
+use crate::lock::Locked;
 use crate::server_lock::ServerLock;
 use crate::{diagnosis, drift, lost_rows, one_off, postgres, server_lock, split};
 use ory_facts::carried::State;
@@ -63,13 +64,19 @@ pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
     Ok(state)
 }
 
-/// Whether what was seen already tells that there is nothing to do.
-pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> bool {
-    deployments.iter().all(|deployment| {
+/// How the databases stand, where what was seen already tells that there is nothing to do.
+pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> Option<Vec<State>> {
+    let is_done = |deployment: &&Deployment| {
         cx.seen(deployment.product).is_some()
             && known_pending(cx, deployment) == Some(0)
             && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
-    })
+    };
+    let done = deployments.iter().filter(is_done).filter_map(|deployment| {
+        let state = state(cx, deployment).ok()?;
+        refuse_ahead(cx, deployment, &state).ok().map(|()| state)
+    });
+    let done: Vec<_> = done.collect();
+    (done.len() == deployments.len()).then_some(done)
 }
 
 /// How many migrations are pending, where that is known without starting anything.
@@ -94,7 +101,7 @@ impl<'a> Ahead<'a> {
 
 /// Locks and reads a database while another one is migrated. None where anything is in the way: that is dealt
 /// with in its turn.
-pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> {
+pub fn ahead<'a>(cx: &'a Locked, deployment: &Deployment) -> Option<Ahead<'a>> {
     let seen = cx.seen(deployment.product)?;
     // An image is only asked in its turn.
     if !seen.is_empty() && carried::kept(cx, deployment).is_none() {
@@ -112,7 +119,7 @@ pub fn ahead<'a>(cx: &'a Context, deployment: &Deployment) -> Option<Ahead<'a>> 
 /// Migrates a product, unless its database has everything its image carries and it isn't forced. What counts at
 /// the end is what the database has, not what Ory printed.
 pub fn migrate(
-    cx: &Context,
+    cx: &Locked,
     deployment: &Deployment,
     is_forced: bool,
     ahead: Option<Ahead>,

@@ -16,6 +16,7 @@ use ory_stack::random::random;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
+use crate::lock::Locked;
 
 /// What the file is called. Git is told to ignore it.
 pub const FILE: &str = ".env.split";
@@ -37,7 +38,7 @@ pub struct Passwords(BTreeMap<Product, String>);
 
 impl Passwords {
     /// Makes them up. From then on neither they nor those in the file are ever shown.
-    pub fn new(cx: &mut Context) -> Result<Self> {
+    pub fn new(cx: &mut Locked) -> Result<Self> {
         let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
         let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
         let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
@@ -116,7 +117,7 @@ fn in_database(
 }
 
 /// Adds DSNs to the file.
-pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
+pub fn write(cx: &Locked, all: &[NewDsn]) -> Result<()> {
     let path = path(cx);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let is_new = |line: &&str| !all.iter().any(|new| line.starts_with(&format!("{}=", new.variable)));
@@ -139,7 +140,7 @@ pub fn write(cx: &Context, all: &[NewDsn]) -> Result<()> {
 
 /// Removes the file, once each DSN is where it belongs: it has passwords, and is of no use any more. Whether it is there
 /// still, because the stack reads it.
-pub fn remove(cx: &Context) -> Result<bool> {
+pub fn remove(cx: &Locked) -> Result<bool> {
     let path = path(cx);
     if path.symlink_metadata().is_err() {
         return Ok(false);

@@ -13,9 +13,9 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 
 use crate::client::Place;
-use crate::context::Context;
 use crate::diagnosis;
 use crate::load::{self, Live, Load};
+use crate::lock::Locked;
 use crate::one_off;
 use crate::postgres;
 use crate::replace_rights;
@@ -26,7 +26,7 @@ use crate::store::Store;
 
 /// A database, or a schema, that is to take another one's place.
 pub struct Replacement<'a> {
-    pub(crate) cx: &'a Context,
+    pub(crate) cx: &'a Locked,
     pub(crate) store: &'a Store<'a>,
     place: Place,
     /// The new database. A schema is made in one too, and brought from there.
@@ -45,7 +45,7 @@ pub struct Replacement<'a> {
 
 impl<'a> Replacement<'a> {
     /// Looks at what is there. Fails with what the role may not do, before anything is done.
-    pub fn new(cx: &'a Context, store: &'a Store<'a>) -> Result<Self> {
+    pub fn new(cx: &'a Locked, store: &'a Store<'a>) -> Result<Self> {
         let deployment = store.main()?;
         let place = postgres::running_place(cx, deployment)?;
         let schema = Schema::of(cx, store, &place);
@@ -270,7 +270,7 @@ impl<'a> Replacement<'a> {
 
 /// Restores a dump into a database that is there, and empty.
 pub fn restore_into(
-    cx: &Context,
+    cx: &Locked,
     store: &Store,
     dump: &Dump,
     path: &Path,

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::convergence;
 use crate::diagnosis;
 use crate::folders::work_file;
+use crate::lock::Locked;
 use crate::readiness;
 
 /// Containers that ran, and were stopped.
@@ -29,7 +30,7 @@ pub struct Stopped {
 }
 
 /// Stops the running containers that serve these products, or run beside as a courier. Those that a killed run has left stopped are among them.
-pub fn stop(cx: &Context, products: &[Instance]) -> Result<Stopped> {
+pub fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
     let serving: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
     let mut listed = cx.containers()?;
     listed.retain(|c| {
@@ -65,14 +66,14 @@ pub fn start(cx: &Context, containers: &[Listed], service: &Service) -> Invocati
 }
 
 /// The same beside the steps of a plan, the last of which tells why it fails. What is known of other containers stays so.
-pub fn start_beside(cx: &Context, service: &Service) {
+pub fn start_beside(cx: &Locked, service: &Service) {
     let containers = cx.listed().unwrap_or_default();
     let _ = start(cx, &containers, service).within(None).output();
 }
 
 /// Restarts the containers of services, all at the same time. Compose takes longer, and does no more where nothing
 /// depends on them.
-pub fn restart(cx: &Context, names: &[&str]) -> Result<()> {
+pub fn restart(cx: &Locked, names: &[&str]) -> Result<()> {
     let commands = restart_commands(cx, names)?;
     let _progress = cx.out.progress("restarting".to_string());
     let all = thread::scope(|scope| {
@@ -109,7 +110,7 @@ impl Stopped {
     }
 
     /// Stops what runs by now in their place, so that nothing more is written.
-    pub fn halt(&self, cx: &Context) -> Result<()> {
+    pub fn halt(&self, cx: &Locked) -> Result<()> {
         let there = cx.containers()?;
         let runs = there.into_iter().filter(|c| c.is_running() && self.services.contains(&c.service));
         let ids: Vec<_> = runs.map(|container| container.id).collect();
@@ -117,19 +118,19 @@ impl Stopped {
     }
 
     /// Starts them again, as they were.
-    pub fn start(&self, cx: &Context) -> Result<()> {
+    pub fn start(&self, cx: &Locked) -> Result<()> {
         run(cx, "start", &self.ids)?;
         self.leave(cx)
     }
 
     /// Leaves them stopped, also for the runs that follow.
-    pub fn leave(&self, cx: &Context) -> Result<()> {
+    pub fn leave(&self, cx: &Locked) -> Result<()> {
         // Where it is gone already, all the better.
         self.ids.iter().try_for_each(|id| note(cx, id).map(|note| drop(fs::remove_file(note))))
     }
 
     /// Starts them again as the stack says: those that changed are made anew.
-    pub fn start_current(&self, cx: &Context) -> Result<()> {
+    pub fn start_current(&self, cx: &Locked) -> Result<()> {
         if !self.changed.is_empty() {
             let names = self.changed.iter().map(|container| container.service.as_str());
             let make = cx.engine.compose(["up", "-d"].into_iter().chain(names));
@@ -139,7 +140,7 @@ impl Stopped {
     }
 
     /// Starts them again after [`Stopped::start_current`] failed. Fails where one that was made anew can't be as it was.
-    pub fn start_again(&self, cx: &Context) -> Result<()> {
+    pub fn start_again(&self, cx: &Locked) -> Result<()> {
         let there = cx.containers()?;
         let is_gone = |container: &&Container| !there.iter().any(|other| other.id == container.id);
         let Some(gone) = self.changed.iter().find(is_gone) else { return self.start(cx) };
@@ -151,7 +152,7 @@ impl Stopped {
         Err(Failure::new(Exit::Failed, message).hint(hint).into())
     }
 
-    fn start_unchanged(&self, cx: &Context) -> Result<()> {
+    fn start_unchanged(&self, cx: &Locked) -> Result<()> {
         let ids = self.ids.iter().filter(|id| !self.changed.iter().any(|container| container.id == **id));
         run(cx, "start", ids)?;
         self.leave(cx)
@@ -164,7 +165,7 @@ impl Stopped {
     }
 }
 
-fn run<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
+fn run<'a>(cx: &Locked, verb: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let ids: Vec<_> = ids.into_iter().cloned().collect();
     if ids.is_empty() {
         return Ok(());

@@ -19,6 +19,7 @@ use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::drift;
+use crate::lock::Locked;
 use crate::postgres;
 use crate::server_lock::{self, ServerLock};
 use crate::store::Store;
@@ -112,7 +113,7 @@ impl Shared<'_> {
     }
 
     /// Keeps other runs out, and ends what a killed one has left. Fails where another one has split it.
-    pub fn begin<'c>(&self, cx: &'c Context) -> Result<ServerLock<'c>> {
+    pub fn begin<'c>(&self, cx: &'c Locked) -> Result<ServerLock<'c>> {
         let main = self.store.main()?;
         let lock = server_lock::acquire(cx, main)?;
         end_leftovers(cx, &self.place, main)?;
@@ -191,7 +192,7 @@ impl Shared<'_> {
 
 /// Lets another run on a database come to its end, and ends what a killed one has left: who looks while it goes on
 /// would see one product split and the next one not.
-pub fn settle(cx: &Context, store: &Store) -> Result<()> {
+pub fn settle(cx: &Locked, store: &Store) -> Result<()> {
     let main = store.main()?;
     let settle = || {
         let _lock = server_lock::acquire(cx, main)?;
@@ -206,7 +207,7 @@ pub fn application(cx: &Context) -> String {
 }
 
 /// Ends what a killed run may have left going on in a database. What it has begun is undone, or was done whole.
-pub fn end_leftovers(cx: &Context, place: &Place, deployment: &Deployment) -> Result<()> {
+pub fn end_leftovers(cx: &Locked, place: &Place, deployment: &Deployment) -> Result<()> {
     let script = postgres::end_script(&application(cx));
     let end = postgres::as_owner(cx, place, deployment, &[]).stdin(script).read();
     end.map(|_| ()).context("an earlier split goes on in PostgreSQL")
@@ -237,7 +238,7 @@ pub fn put_away(cx: &Context, deployment: &Deployment, database: &str) -> Result
 }
 
 /// Deletes what was put away, and nothing that depends on it.
-pub fn finish(cx: &Context, deployment: &Deployment, database: &str, tables: &[String]) -> Result<()> {
+pub fn finish(cx: &Locked, deployment: &Deployment, database: &str, tables: &[String]) -> Result<()> {
     let place = postgres::running_place(cx, deployment)?;
     let psql = postgres::as_owner(cx, &place, deployment, &[("PGDATABASE", database)]);
     let finished = psql.stdin(Division::finish(tables)).read().map(|_| ());

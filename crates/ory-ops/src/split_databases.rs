@@ -21,6 +21,7 @@ use ory_stack::stack::Deployment;
 
 use crate::client::Place;
 use crate::context::Context;
+use crate::lock::Locked;
 use crate::new_dsns::NewDsn;
 use crate::pooler;
 use crate::postgres;
@@ -29,7 +30,7 @@ use crate::work_dump::WorkDump;
 
 /// A split that is under way.
 pub struct Databases<'a> {
-    pub cx: &'a Context,
+    pub cx: &'a Locked,
     pub shared: &'a Shared<'a>,
     pub division: &'a Division,
     pub dependents: &'a [Dependent],
@@ -127,7 +128,7 @@ impl Databases<'_> {
 }
 
 /// Makes the role of a new DSN where it isn't there.
-pub fn make_role(cx: &Context, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
+pub fn make_role(cx: &Locked, place: &Place, main: &Deployment, dsn: &Dsn) -> Result<()> {
     if pooler::server_of(cx, main).is_some() {
         let script = databases::role(&dsn.user, &scram::secret(&dsn.password, &random(16)?));
         postgres::maintain(cx, place, main, script).read()?;
@@ -145,7 +146,7 @@ pub fn keeps_role(cx: &Context, deployment: &Deployment) -> Result<bool> {
 
 /// Gives the new databases their names, once the old tables are put away.
 pub fn give_names(
-    cx: &Context,
+    cx: &Locked,
     place: &Place,
     main: &Deployment,
     products: impl IntoIterator<Item = Product>,
@@ -155,7 +156,7 @@ pub fn give_names(
 }
 
 /// Removes what didn't get to its name. Not where the old tables are put away: then it is all there is.
-pub fn undo(cx: &Context, shared: &Shared, division: &Division) -> Result<bool> {
+pub fn undo(cx: &Locked, shared: &Shared, division: &Division) -> Result<bool> {
     let main = shared.store.main()?;
     split::end_leftovers(cx, &shared.place, main)?;
     if split::memory(cx, main)?.note.is_some() {

@@ -6,11 +6,12 @@ use ory_facts::split::{Division, Part, Way};
 use ory_runner::failure::{Exit, Failure};
 
 use crate::context::Context;
+use crate::lock::Locked;
 use crate::postgres;
 use crate::split::{self, Shared};
 
 /// Splits. The services are stopped.
-pub fn run(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
+pub fn run(cx: &Locked, shared: &Shared, division: &Division) -> Result<()> {
     let main = shared.store.main()?;
     let lock = shared.begin(cx)?;
     shared.refuse_changed(cx, division, Way::Schemas)?;

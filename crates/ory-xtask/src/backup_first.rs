@@ -10,6 +10,7 @@ use ory_facts::contents;
 use ory_ops::backup;
 use ory_ops::context::Context;
 use ory_ops::load;
+use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::postgres;
 use ory_ops::server_lock;
@@ -55,7 +56,7 @@ pub fn tell(cx: &Context, before: Option<&backup::Backup>, dump: &Dump) {
 
 /// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
 /// Where it is `to_verify`, it isn't the latest before it was.
-pub fn before(cx: &Context, stores: &[&Store], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
+pub fn before(cx: &Locked, stores: &[&Store], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
     let folder = self::folder(cx, folder);
     let earlier = earlier(cx, &folder);
     let made = backup::take(cx, stores, &folder, to_verify)?;
@@ -67,7 +68,7 @@ pub fn before(cx: &Context, stores: &[&Store], folder: &Folder, to_verify: bool)
 }
 
 /// Backs up the databases that a migration will change, and that have something to lose.
-pub fn before_migration(cx: &Context, deployments: &[Deployment]) -> Result<()> {
+pub fn before_migration(cx: &Locked, deployments: &[Deployment]) -> Result<()> {
     let (mut pending, mut migrated) = (vec![], vec![]);
     for deployment in deployments {
         let state = migrations::state_not_ahead(cx, deployment)?;

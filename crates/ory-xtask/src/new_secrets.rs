@@ -5,12 +5,13 @@ use anyhow::{Result, bail};
 use ory_ops::compose::Engine;
 use ory_ops::context::{Context, Options};
 use ory_ops::folders::stack_directory;
+use ory_ops::lock::FolderLock;
 use ory_ops::outside;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 
 /// Writes the secrets of a new environment, in which these services are asked for. Nothing is started before.
-pub fn write(options: &Options, services: &[String]) -> Result<()> {
+pub fn write(_folder: &FolderLock, options: &Options, services: &[String]) -> Result<()> {
     let env = Engine::env_file(options, &stack_directory(options)?)?;
     let missing = env.missing();
     if missing.is_empty() {

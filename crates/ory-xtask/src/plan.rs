@@ -19,6 +19,7 @@ use ory_ops::context::Context;
 use ory_ops::convergence::{self, Work};
 use ory_ops::creation::{self, MayCreate};
 use ory_ops::diagnosis;
+use ory_ops::lock::Locked;
 use ory_ops::look::{Extent, look};
 use ory_ops::lost_rows;
 use ory_ops::migrations::{self, Ahead, Outcome};
@@ -63,7 +64,7 @@ pub enum Step<'a> {
 }
 
 /// Runs the steps in order, or prints their command lines.
-pub fn execute(cx: &Context, steps: &[Step]) -> Result<()> {
+pub fn execute(cx: &Locked, steps: &[Step]) -> Result<()> {
     if cx.options.dry_run {
         for line in steps.iter().map(|step| step.lines(cx)).collect::<Result<Vec<_>>>()?.concat() {
             Output::data(line)?;
@@ -178,7 +179,7 @@ impl Step<'_> {
 
     fn run<'scope>(
         &'scope self,
-        cx: &'scope Context,
+        cx: &'scope Locked,
         beside: &mut Beside<'scope>,
         begun: Option<Ahead>,
     ) -> Result<()> {
@@ -199,17 +200,7 @@ impl Step<'_> {
             Self::Migrate { deployment, is_forced, then_start } => {
                 let outcome = migrations::migrate(cx, deployment, *is_forced, begun);
                 let outcome = outcome.map_err(|error| diagnosis::of_product(cx, deployment, error))?;
-                let label = if cx.is_stand_in(deployment.migrate)? { ", stand-in" } else { "" };
-                let product = deployment.product;
-                cx.out.say(match outcome {
-                    Outcome::UpToDate { total } => {
-                        format!("{product}: up to date ({}{label})", counted(total, "migration"))
-                    }
-                    Outcome::Applied { count, took } => {
-                        let (count, took) = (counted(count, "migration"), seconds(took));
-                        format!("{product}: applied {count} ({took}{label})")
-                    }
-                });
+                cx.out.say(told(cx, deployment, &outcome)?);
                 for service in then_start.iter().copied() {
                     beside.add(move || services::start_beside(cx, service));
                 }
@@ -245,6 +236,20 @@ impl Step<'_> {
             Self::Down { volumes, every } => run_compose(cx, "down", &down(cx, *volumes, *every)),
         }
     }
+}
+
+/// What a migration did, in words.
+pub fn told(cx: &Context, deployment: &Deployment, outcome: &Outcome) -> Result<String> {
+    let label = if cx.is_stand_in(deployment.migrate)? { ", stand-in" } else { "" };
+    let product = deployment.product;
+    Ok(match outcome {
+        Outcome::UpToDate { total } => {
+            format!("{product}: up to date ({}{label})", counted(*total, "migration"))
+        }
+        Outcome::Applied { count, took } => {
+            format!("{product}: applied {} ({}{label})", counted(*count, "migration"), seconds(*took))
+        }
+    })
 }
 
 fn pull(cx: &Context, image: &str) -> Invocation {
@@ -295,13 +300,13 @@ fn down(cx: &Context, volumes: bool, every: bool) -> Invocation {
 }
 
 /// Runs a Compose command whose output is only of interest when it fails.
-fn run_compose(cx: &Context, step: &str, invocation: &Invocation) -> Result<()> {
+fn run_compose(cx: &Locked, step: &str, invocation: &Invocation) -> Result<()> {
     let _progress = cx.out.progress(format!("running `{invocation}`"));
     let result = cx.run_logged(&step.replace(' ', "-"), invocation).map_err(diagnosis::of_engine);
     result.with_context(|| format!("failed to {step}"))
 }
 
-fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
+fn run_pull(cx: &Locked, images: &[String]) -> Result<()> {
     let start = Instant::now();
     for image in images {
         let _progress = cx.out.progress(format!("pulling {image}"));
@@ -315,7 +320,7 @@ fn run_pull(cx: &Context, images: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: impl FnOnce()) -> Result<()> {
+fn run_start_server(cx: &Locked, server: &Service, recreate: bool, meanwhile: impl FnOnce()) -> Result<()> {
     let clock = Instant::now();
     let is_current = |server| convergence::compare(cx, &[server]).map(|work| !work.keep.is_empty());
     if cx.answers(server) && (!recreate || is_current(server)?) {
@@ -337,7 +342,7 @@ fn run_start_server(cx: &Context, server: &Service, recreate: bool, meanwhile: i
 }
 
 fn run_create(
-    cx: &Context,
+    cx: &Locked,
     server: &Service,
     deployments: &[&Deployment],
     may_create: &MayCreate,

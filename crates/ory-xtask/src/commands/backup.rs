@@ -7,7 +7,6 @@ use crate::arguments::{Arguments, Folder, Images, listed, products, switch};
 use crate::backup_first::{earlier, folder, print_dump, tell};
 use ory_ops::backup;
 use ory_ops::context::{Context, Options};
-use ory_ops::lock;
 use ory_ops::replace_rights;
 use ory_ops::replacement::Replacement;
 use ory_ops::server_lock;
@@ -37,9 +36,7 @@ impl Arguments for Backup {
 }
 
 pub fn run(options: &Options, args: &Backup) -> Result<()> {
-    let _lock = lock::acquire(options)?;
-    let cx = super::context(options, &Images { stand_in: None })?;
-    let _project = lock::acquire_project(&cx)?;
+    let cx = super::locked(options, &Images { stand_in: None })?;
     let stores = super::stores(&cx, &super::products(&cx, &args.products)?)?;
     if options.dry_run {
         return stores.iter().try_for_each(|store| print_dump(&cx, store));

@@ -8,7 +8,7 @@ use crate::arguments::{Arguments, switch, yes};
 use crate::plan::{self, Step};
 use ory_facts::next::XTASK;
 use ory_ops::context::{Context, Options};
-use ory_ops::lock;
+use ory_ops::lock::FolderLock;
 use ory_ops::outside;
 use ory_ops::snapshot;
 use ory_ops::store;
@@ -50,8 +50,7 @@ pub fn run(options: &Options, args: &Down) -> Result<()> {
         cx.out.say("nothing was deleted");
         return Ok(());
     }
-    let _lock = lock::acquire(options)?;
-    let _project = lock::acquire_project(&cx)?;
+    let cx = FolderLock::take(options)?.and_project(cx)?;
     // Compose leaves alone what no active profile has.
     let is_inactive = |container: &Listed| !cx.stack.services.contains_key(&container.service);
     let every = !cx.engine.is_v1 && cx.listed()?.iter().any(is_inactive);

@@ -28,6 +28,7 @@ use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_ops::context::{Context, Options};
 use ory_ops::creation::MayCreate;
+use ory_ops::lock::{FolderLock, Locked};
 use ory_ops::services::{self, Stopped};
 use ory_ops::store::{self, Store};
 use ory_runner::failure::{Exit, Failure};
@@ -52,7 +53,7 @@ fn confirm(cx: &Context, yes: bool, what: &str, question: &str, line: &str) -> R
 }
 
 /// Stops the services of products until their databases are replaced, and says which.
-fn stop(cx: &Context, products: &[Instance]) -> Result<Stopped> {
+fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
     let stopped = services::stop(cx, products)?;
     if !stopped.is_empty() {
         cx.out.say(format!("{}: stopped", stopped.names()));
@@ -73,10 +74,20 @@ fn context(options: &Options, images: &Images) -> Result<Context> {
     Context::new(options, stand_in::prepare(&cx, release)?)
 }
 
-/// Runs a plan. Stand-ins are kept in `.env` once all went well, so that later commands, and plain Compose,
-/// use the same images.
-fn execute(cx: &Context, steps: &[Step], images: &Images) -> Result<()> {
+/// What a command begins with that changes something: no other run works on the stack until it is dropped.
+fn locked(options: &Options, images: &Images) -> Result<Locked> {
+    let folder = FolderLock::take(options)?;
+    folder.and_project(context(options, images)?)
+}
+
+/// Runs a plan, and keeps the images that it was for.
+fn execute(cx: &Locked, steps: &[Step], images: &Images) -> Result<()> {
     plan::execute(cx, steps)?;
+    keep_images(cx, images)
+}
+
+/// Keeps stand-ins in `.env` once all went well, so that later commands, and plain Compose, use the same images.
+fn keep_images(cx: &Context, images: &Images) -> Result<()> {
     if images.stand_in.is_some() && !cx.options.dry_run {
         EnvFile::read(&cx.dir)?.set(&cx.settings)?;
     }
@@ -202,7 +213,7 @@ fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec
 }
 
 /// What these products are in, with the servers that are services of the stack started where they don't run.
-fn stores<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
+fn stores<'a>(cx: &'a Locked, products: &[Instance]) -> Result<Vec<Store<'a>>> {
     let stores = store::of(cx, products)?;
     let servers = servers(stores.iter().flat_map(|store| &store.deployments)).into_iter();
     let start = |server| Step::StartServer { server, recreate: false, meanwhile: vec![] };

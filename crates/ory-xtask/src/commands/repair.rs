@@ -6,16 +6,13 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
 use ory_facts::next::XTASK;
-use ory_facts::repair;
 
 use crate::arguments::{Arguments, Images, required, value, yes};
 use crate::plan::{self, Step};
-use ory_ops::context::{Context, Options};
+use ory_ops::context::Options;
 use ory_ops::drift;
-use ory_ops::lock;
-use ory_ops::lost_rows;
-use ory_ops::migrations;
-use ory_ops::postgres;
+use ory_ops::lock::Locked;
+use ory_ops::repair;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::Output;
 use ory_stack::stack::Deployment;
@@ -36,9 +33,7 @@ impl Arguments for Repair {
 }
 
 pub fn run(options: &Options, args: &Repair) -> Result<()> {
-    let _lock = lock::acquire(options)?;
-    let cx = super::context(options, &Images { stand_in: None })?;
-    let _project = lock::acquire_project(&cx)?;
+    let cx = super::locked(options, &Images { stand_in: None })?;
     let deployments = super::deployments(&cx, &super::products(&cx, slice::from_ref(&args.product))?)?;
     for deployment in &deployments {
         let start =
@@ -55,9 +50,9 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
     Ok(())
 }
 
-fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
+fn repair(cx: &Locked, deployment: &Deployment, yes: bool) -> Result<()> {
     let product = deployment.product;
-    let statements = statements(cx, deployment)?;
+    let statements = repair::statements(cx, deployment)?;
     if statements.is_empty() {
         cx.out.say(format!("{product}: nothing to repair"));
         return Ok(());
@@ -70,34 +65,7 @@ fn repair(cx: &Context, deployment: &Deployment, yes: bool) -> Result<()> {
     if !super::confirm(cx, yes, &what, &question, &format!("{XTASK} repair {product} --yes"))? {
         bail!(Failure::new(Exit::Failed, "nothing was repaired").hint(format!("{XTASK} repair {product}")));
     }
-    let place = postgres::running_place(cx, deployment)?;
-    let psql = postgres::change(cx, &place, &deployment.dsn, script);
-    let _progress = cx.out.progress(format!("repairing {product}"));
-    psql.within(cx.options.timeout).read().map_err(|error| {
-        let message = format!("{product} could not be repaired as a whole; what was done stays done");
-        let hint = format!(
-            "mend what PostgreSQL says, then {XTASK} repair {product}; or: {XTASK} restore latest {product}"
-        );
-        error.context(Failure::new(Exit::Failed, message).hint(hint))
-    })?;
+    repair::run(cx, deployment, script)?;
     cx.out.say(format!("{product}: repaired"));
     Ok(())
-}
-
-/// The SQL that repairs, each statement proved by what the image itself makes.
-fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
-    let state = migrations::state(cx, deployment)?;
-    migrations::refuse_ahead(cx, deployment, &state)?;
-    let (expected, actual) = drift::schemas(cx, deployment)?;
-    let pending = expected.versions.difference(&actual.versions).cloned().collect();
-    let product = deployment.product;
-    let mut statements = repair::statements(product.kind, &pending, &expected, &actual).map_err(|other| {
-        let message = format!("{product} isn't as a killed migration leaves it: {other}");
-        let hint = format!("make it as the image makes it, then: {XTASK} repair {product}");
-        Failure::new(Exit::Failed, message).hint(hint)
-    })?;
-    // What was found to be noted needs no closer look.
-    let notes = lost_rows::notes(cx, deployment, &state)?;
-    statements.extend(notes.into_iter().filter(|note| !statements.contains(note)).collect::<Vec<_>>());
-    Ok(statements)
 }

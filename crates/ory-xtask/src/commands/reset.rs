@@ -10,7 +10,7 @@ use ory_facts::next::XTASK;
 use ory_ops::backup::Backup;
 use ory_ops::context::{Context, Options};
 use ory_ops::in_place::{self, Fate};
-use ory_ops::lock;
+use ory_ops::lock::Locked;
 use ory_ops::replacement::Replacement;
 use ory_ops::store::{self, Store};
 
@@ -43,9 +43,7 @@ impl Arguments for Reset {
 }
 
 pub fn run(options: &Options, args: &Reset) -> Result<()> {
-    let _lock = lock::acquire(options)?;
-    let cx = super::context(options, &Images { stand_in: None })?;
-    let _project = lock::acquire_project(&cx)?;
+    let cx = super::locked(options, &Images { stand_in: None })?;
     let products = super::products(&cx, &args.products)?;
     if !args.force {
         store::of(&cx, &products)?.iter().try_for_each(|store| refuse_production(&cx, store))?;
@@ -94,7 +92,7 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
 
 /// A backup of what is there, restored once: one that can't be is none.
 fn back_up(
-    cx: &Context,
+    cx: &Locked,
     stores: &[Store],
     replacements: &[Replacement],
     args: &Reset,

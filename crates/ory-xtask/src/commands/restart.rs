@@ -8,7 +8,6 @@ use clap::{Arg, ArgMatches};
 use crate::arguments::{Arguments, Images, list, listed};
 use crate::plan::Step;
 use ory_ops::context::Options;
-use ory_ops::lock;
 use ory_ops::look::{Extent, look};
 use ory_runner::output::seconds;
 use ory_stack::service::Service;
@@ -30,9 +29,7 @@ impl Arguments for Restart {
 
 pub fn run(options: &Options, args: &Restart) -> Result<()> {
     let start = Instant::now();
-    let _lock = lock::acquire(options)?;
-    let cx = super::context(options, &args.images)?;
-    let _project = lock::acquire_project(&cx)?;
+    let cx = super::locked(options, &args.images)?;
     if cx.stack.services.is_empty() {
         cx.require_products()?;
     }

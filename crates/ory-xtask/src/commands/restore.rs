@@ -14,7 +14,7 @@ use ory_ops::backup::{self, Backup};
 use ory_ops::carried;
 use ory_ops::context::{Context, Options};
 use ory_ops::in_place::{self, Fate};
-use ory_ops::lock;
+use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::others::{self, Tables};
 use ory_ops::replacement::{self, Replacement};
@@ -71,9 +71,7 @@ impl Restore {
 }
 
 pub fn run(options: &Options, args: &Restore) -> Result<()> {
-    let _lock = lock::acquire(options)?;
-    let cx = super::context(options, &Images { stand_in: None })?;
-    let _project = lock::acquire_project(&cx)?;
+    let cx = super::locked(options, &Images { stand_in: None })?;
     let named = super::named(&cx, &args.products)?;
     let backup = open(&cx, &args.backup, &named)?;
     if backup.is_unverified() {
@@ -355,13 +353,7 @@ fn print(store: &Store, dump: &Dump) -> Result<()> {
 }
 
 /// Restores one dump into an empty database that is there already.
-fn into(
-    cx: &Context,
-    backup: &Backup,
-    pairs: &[(&Store, &Dump)],
-    database: &str,
-    is_own: bool,
-) -> Result<()> {
+fn into(cx: &Locked, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str, is_own: bool) -> Result<()> {
     let [(store, dump)] = pairs else {
         let message = "--into takes one product";
         bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));

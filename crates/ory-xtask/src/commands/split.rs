@@ -12,7 +12,7 @@ use ory_facts::next::XTASK;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Way};
 use ory_ops::context::{Context, Options};
-use ory_ops::lock;
+use ory_ops::lock::Locked;
 use ory_ops::new_dsns::{self, NewDsn, Passwords};
 use ory_ops::postgres;
 use ory_ops::server_lock;
@@ -74,11 +74,9 @@ impl Arguments for Split {
 }
 
 pub fn run(options: &Options, args: &Split) -> Result<()> {
-    let _lock = lock::acquire(options)?;
-    let mut cx = super::context(options, &Images { stand_in: None })?;
+    let mut cx = super::locked(options, &Images { stand_in: None })?;
     let mut passwords = Passwords::new(&mut cx)?;
     let cx = cx;
-    let _project = lock::acquire_project(&cx)?;
     let stores = super::stores(&cx, &super::products(&cx, &[])?)?;
     if options.dry_run && stores.iter().any(|store| !runs(&cx, store)) {
         return print_questions(&cx, &stores);
@@ -256,7 +254,7 @@ fn confirm(cx: &Context, plans: &[Plan], args: &Split) -> Result<bool> {
 }
 
 /// Splits a place. After a failure all is as it was, the services among it.
-fn divide(cx: &Context, plan: &Plan) -> Result<()> {
+fn divide(cx: &Locked, plan: &Plan) -> Result<()> {
     let Plan { shared, way, division, dependents, new } = plan;
     new_dsns::write(cx, new)?;
     let stopped = services::stop(cx, &plan.products())?;
@@ -300,7 +298,7 @@ fn divide(cx: &Context, plan: &Plan) -> Result<()> {
 }
 
 /// What a run that was cut off has left to be done for a product whose old DSN stands; with its new one.
-fn go_on(cx: &Context, passwords: &mut Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
+fn go_on(cx: &Locked, passwords: &mut Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
     if way == Way::Databases && split_databases::keeps_role(cx, deployment)? {
         passwords.remove(deployment.product.kind);
     }
@@ -339,7 +337,7 @@ fn tell(cx: &Context, new: &[NewDsn]) -> Result<()> {
 }
 
 /// Migrates and starts the products whose DSN is the new one.
-fn start(cx: &Context, products: &[Instance]) -> Result<()> {
+fn start(cx: &Locked, products: &[Instance]) -> Result<()> {
     if products.is_empty() {
         return Ok(());
     }
@@ -365,7 +363,7 @@ fn print_questions(cx: &Context, stores: &[Store]) -> Result<()> {
     Ok(Output::data("# then looks for tables that are not of one product alone")?)
 }
 
-fn print(cx: &Context, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Instance]) -> Result<()> {
+fn print(cx: &Locked, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Instance]) -> Result<()> {
     for plan in plans {
         let Plan { shared, division, .. } = plan;
         backup_first::print_dump(cx, shared.store)?;

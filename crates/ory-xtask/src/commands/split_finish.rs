@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use ory_ops::context::Context;
+use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::new_dsns;
 use ory_ops::split::{self, State};
@@ -12,7 +12,7 @@ use ory_runner::output::{Output, counted};
 use ory_stack::stack::Deployment;
 
 /// Deletes the old tables, once nobody needs them. `is_answered`: with `--yes`, nobody is asked.
-pub fn run(cx: &Context, stores: &[Store], is_answered: bool) -> Result<()> {
+pub fn run(cx: &Locked, stores: &[Store], is_answered: bool) -> Result<()> {
     let mut old: Vec<(&Deployment, String)> = Vec::new();
     for deployment in stores.iter().flat_map(|store| &store.deployments) {
         let product = deployment.product;
@@ -78,7 +78,7 @@ pub fn run(cx: &Context, stores: &[Store], is_answered: bool) -> Result<()> {
 }
 
 /// The new DSNs are where they belong: what they were handed over in has done its duty.
-fn forget(cx: &Context) -> Result<()> {
+fn forget(cx: &Locked) -> Result<()> {
     if new_dsns::remove(cx)? {
         cx.out.say(format!("{} is kept: the stack reads it", new_dsns::FILE));
     }

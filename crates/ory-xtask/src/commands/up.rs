@@ -11,7 +11,7 @@ use crate::install::{self, Install, Need};
 use crate::new_secrets;
 use crate::plan::Step;
 use ory_ops::context::{Context, Options};
-use ory_ops::lock;
+use ory_ops::lock::FolderLock;
 use ory_ops::look::{Extent, look};
 use ory_runner::output::seconds;
 use ory_stack::service::Service;
@@ -44,10 +44,9 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     let start = Instant::now();
     let need = Need { stand_ins: args.images.stand_in.is_some(), both_composes: false };
     install::engine(options, &args.install, &need)?;
-    let _lock = lock::acquire(options)?;
-    new_secrets::write(options, &args.services)?;
-    let cx = super::context(options, &args.images)?;
-    let _project = lock::acquire_project(&cx)?;
+    let folder = FolderLock::take(options)?;
+    new_secrets::write(&folder, options, &args.services)?;
+    let cx = folder.and_project(super::context(options, &args.images)?)?;
     if args.services.is_empty() || cx.stack.services.is_empty() {
         cx.require_products()?;
     }
