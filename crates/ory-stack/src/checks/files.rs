@@ -206,7 +206,8 @@ pub fn unreadable(_: &Service, _: &[PathBuf], _: &str, _: Option<User>) -> Vec<F
     vec![]
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::super::tests::found;
     use super::*;
