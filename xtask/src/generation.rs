@@ -15,19 +15,19 @@ pub struct Generation {
     words: &'static [&'static str],
     /// How its version begins.
     version: &'static str,
-    /// What is typed where it can't be had.
-    instead: &'static str,
+    /// What leaves its tests out.
+    without: Option<&'static str>,
 }
 
 pub const COMPOSE_V2: Generation =
-    Generation { name: "Compose v2", program: "docker", words: &["compose"], version: "", instead: "" };
+    Generation { name: "Compose v2", program: "docker", words: &["compose"], version: "", without: None };
 
 pub const COMPOSE_V1: Generation = Generation {
     name: "docker-compose 1.29",
     program: "docker-compose",
     words: &[],
     version: "1.",
-    instead: ", or `--no-compose-v1` to leave out its tests",
+    without: Some("--no-compose-v1"),
 };
 
 /// As little as Compose takes for a project.
@@ -36,33 +36,39 @@ const PROJECT: &str = "services: { nothing: { image: nothing } }\n";
 impl Generation {
     /// Fails if the tests can't run under it, with the reason.
     pub fn require(&self, dir: &Path) -> Result<()> {
-        let Some(reason) = self.lacks(dir)? else { return Ok(()) };
+        let Err(reason) = self.check(dir)? else { return Ok(()) };
         let message = format!("the tests can't run under {}: {reason}", self.name);
-        let hint = format!("{XTASK} test --install-docker{}", self.instead);
+        let install = format!("{XTASK} test --install-docker");
+        let hint = match self.without {
+            Some(without) => format!("{install}; or leave these tests out: {XTASK} test {without}"),
+            None => install,
+        };
         bail!(Failure::new(Exit::Missing, message).hint(hint))
     }
 
-    /// What is wrong with it, in words.
-    fn lacks(&self, dir: &Path) -> Result<Option<String>> {
+    /// Whether it is there and gets an answer from the engine, or the reason why not, in words.
+    fn check(&self, dir: &Path) -> Result<Result<(), String>> {
         if process::find(self.program).is_none() {
-            return Ok(Some(format!("{} is not on the PATH", self.program)));
+            return Ok(Err(format!("{} is not on the PATH", self.program)));
         }
         let compose = Invocation::new(self.program, dir).args(self.words.iter().copied());
         let version = compose.clone().args(["version", "--short"]).output()?;
         let found = String::from_utf8_lossy(&version.stdout).trim().to_string();
-        if !version.status.success() || !found.starts_with(self.version) {
-            return Ok(Some(format!(
-                "{} is {}",
-                self.program,
-                if found.is_empty() { "no Compose" } else { &found }
-            )));
+        if !version.status.success() {
+            return Ok(Err(format!("`{compose}` doesn't run")));
         }
-        // It must be the engine that answers: its API can be too new for 1.29.
-        let list =
-            compose.args(["--project-name", "xtask-test", "--file", "-", "ps", "--quiet"]).stdin(PROJECT);
-        let listed = list.output()?;
+        if !found.starts_with(self.version) {
+            return Ok(Err(format!("`{compose}` is version {found}")));
+        }
+        // The engine's API can be too new for it.
+        let list = compose.args(["--project-name", "xtask-test", "--file", "-", "ps", "--quiet"]);
+        let listed = list.stdin(PROJECT).output()?;
+        if listed.status.success() {
+            return Ok(Ok(()));
+        }
         let said = String::from_utf8_lossy(&listed.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it fails").to_string();
-        Ok((!listed.status.success()).then_some(last))
+        let last =
+            said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("the engine doesn't answer it");
+        Ok(Err(last.to_string()))
     }
 }

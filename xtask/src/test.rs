@@ -69,11 +69,21 @@ impl Tests {
         command.args(["test", "--profile", "xtask", "--workspace"]).args(locked).args(args.iter().copied())
     }
 
-    /// What runs them.
+    /// What runs them: all, whatever fails.
     fn command(&self) -> Invocation {
         let skip = [(SECOND_TIER, self.is_full), (UNDER_V1, self.has_v1)];
         let skip = skip.into_iter().filter(|(_, runs)| !runs).flat_map(|(name, _)| ["--skip", name]);
-        self.cargo(&["--", "--include-ignored"]).args(skip).args(self.filter.clone())
+        self.cargo(&["--no-fail-fast", "--", "--include-ignored"]).args(skip).args(self.filter.clone())
+    }
+
+    /// The error where a filter leaves none.
+    fn none(&self, count: &Count) -> Failure {
+        let filter = self.filter.join(" ");
+        let none = Failure::new(Exit::Usage, format!("no test is called `{filter}` here"));
+        match count.second_tier {
+            0 => none,
+            _ => none.hint(format!("{XTASK} test --full {filter}")),
+        }
     }
 
     /// How many there are, once they are built.
@@ -117,14 +127,12 @@ pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
         build_stand_ins(options, &tests.root)?;
     }
     leftovers::remove(options, &tests.root)?;
-    tests.cargo(&["--no-run"]).inherit()?;
-    let count = tests.count()?;
-    if count.run == 0 {
-        let more = format!("--full has {}", count.second_tier);
-        let hint = format!("{XTASK} test --full {}", tests.filter.join(" "));
-        bail!(Failure::new(Exit::Usage, format!("no test is called so in this tier; {more}")).hint(hint));
-    }
     let ended = tests.command().inherit();
+    // What doesn't compile can't be counted.
+    let Ok(count) = tests.count() else { return ended };
+    if count.run == 0 {
+        bail!(tests.none(&count));
+    }
     tell(&options.output, &count);
     ended
 }

@@ -11,8 +11,10 @@ use crate::tiers::scenarios_once;
 scenarios_once! {
     first: [
         doctor_warns_of_nothing_in_the_recommended_stack
-        doctor_names_each_fault_of_a_stack_that_does_not_run
         doctor_names_each_fault_of_a_stack_that_runs
+    ]
+    full: [
+        doctor_names_each_fault_of_a_stack_that_does_not_run
         doctor_finds_in_stacks_of_others_what_is_so
     ]
 }

@@ -11,6 +11,8 @@ use crate::tiers::scenarios_once;
 scenarios_once! {
     first: [
         each_difference_is_named_and_what_its_line_says_to_type_mends_it
+    ]
+    full: [
         nothing_is_left_of_the_database_that_is_made_to_compare_with
     ]
 }

@@ -14,8 +14,10 @@ use crate::tiers::scenarios_once;
 
 scenarios_once! {
     first: [
-        production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says
         a_server_that_can_not_show_who_it_is_is_refused_with_the_cause
+    ]
+    full: [
+        production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says
         two_machines_wait_for_each_other_without_the_maintenance_database
     ]
 }

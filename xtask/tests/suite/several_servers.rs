@@ -7,6 +7,8 @@ use crate::tiers::scenarios_once;
 scenarios_once! {
     first: [
         two_of_a_kind_are_two_products_with_the_names_of_their_services
+    ]
+    full: [
         several_services_on_one_database_are_one_product
     ]
 }

@@ -10,9 +10,11 @@ use crate::tiers::scenarios_once;
 
 scenarios_once! {
     first: [
+        a_migration_that_a_release_brought_late_is_applied
+    ]
+    full: [
         no_row_is_lost_by_a_migration_that_looks_pending
         a_row_lost_before_an_upgrade_is_named_and_the_upgrade_goes_on_after_it_is_put_back
-        a_migration_that_a_release_brought_late_is_applied
     ]
 }
 
