@@ -103,7 +103,9 @@ impl Manifest {
     pub fn read(text: &[u8], sum: &[u8]) -> Result<Self, String> {
         let text = str::from_utf8(text).map_err(|_| format!("{MANIFEST} isn't text"))?;
         if Self::sum(text).as_bytes() != sum {
-            return Err(format!("{MANIFEST} isn't as it was written: its sum is not that of {MANIFEST_SUM}"));
+            return Err(format!(
+                "{MANIFEST} has changed since it was written: its sum is not that of {MANIFEST_SUM}"
+            ));
         }
         let json = jzon::parse(text).map_err(|_| format!("{MANIFEST} isn't JSON"))?;
         if json["format"].as_u64() != Some(FORMAT) {

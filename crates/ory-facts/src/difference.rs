@@ -1,4 +1,4 @@
-//! What a schema has otherwise than its image makes it, in words, with what mends it.
+//! How a schema differs from what its image creates, in words, with what fixes it.
 //!
 //! An application's own tables, and another product's, belong to nobody here. Of what somebody added to a
 //! product's tables, only that counts which can refuse what the server writes.
@@ -16,10 +16,10 @@ pub struct Difference {
     pub remedy: Remedy,
 }
 
-/// What mends a difference without losing data.
+/// What fixes a difference without losing data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// The index is made anew.
+    /// The index is recreated.
     Reindex,
     /// These statements, each on its own.
     Sql(Vec<String>),
@@ -63,8 +63,8 @@ impl Comparison<'_> {
         self.found.push(Difference { text, remedy });
     }
 
-    /// A difference that SQL mends: the administrator has another schema before him than the product has.
-    fn mend(&mut self, text: String, statements: impl IntoIterator<Item = String>) {
+    /// A difference that SQL fixes: the administrator has another schema before him than the product has.
+    fn fix(&mut self, text: String, statements: impl IntoIterator<Item = String>) {
         let schema = Some(&self.actual.schema).filter(|schema| *schema != "public");
         let set = schema.map(|schema| format!("set search_path to {}", identifier(schema)));
         self.add(text, Remedy::Sql(set.into_iter().chain(statements).collect()));
@@ -100,7 +100,7 @@ impl Comparison<'_> {
             if column.not_null && column.default.is_empty() {
                 let text = format!("the column {table}.{name} was added, and nothing fills it");
                 let action = format!("alter column {} drop not null", identifier(name));
-                self.mend(text, [alter(table, action)]);
+                self.fix(text, [alter(table, action)]);
             }
         }
     }
@@ -119,7 +119,7 @@ impl Comparison<'_> {
                 true => ("may be null", "set not null"),
                 false => ("may not be null", "drop not null"),
             };
-            self.mend(format!("{column} {is}"), [change(action)]);
+            self.fix(format!("{column} {is}"), [change(action)]);
         }
         if expected.default != actual.default {
             let [is, was] = [actual, expected].map(|column| match column.default.as_str() {
@@ -131,7 +131,7 @@ impl Comparison<'_> {
                 "" => "drop default".to_string(),
                 default => format!("set default {default}"),
             };
-            self.mend(text, [change(&action)]);
+            self.fix(text, [change(&action)]);
         }
     }
 
@@ -148,14 +148,14 @@ impl Comparison<'_> {
             let drop = alter(table, format!("drop constraint {quoted}"));
             let add = alter(table, format!("add constraint {quoted} {definition}"));
             match actual.constraints.get(&(table.clone(), name.clone())) {
-                None => self.mend(format!("{text} is missing"), [add]),
+                None => self.fix(format!("{text} is missing"), [add]),
                 Some(other) if other.definition == format!("{definition} NOT VALID") => {
                     let validate = alter(table, format!("validate constraint {quoted}"));
-                    self.mend(format!("{text} was never validated"), [validate]);
+                    self.fix(format!("{text} was never validated"), [validate]);
                 }
                 Some(other) if self.differs(&constraint.needs, definition, &other.definition) => {
                     let text = format!("{text} is {}, not {definition}", other.definition);
-                    self.mend(text, [drop, add]);
+                    self.fix(text, [drop, add]);
                 }
                 Some(_) => {}
             }
@@ -163,7 +163,7 @@ impl Comparison<'_> {
         let added = actual.constraints.keys().filter(|key| !expected.constraints.contains_key(*key));
         for (table, name) in added.filter(|(table, _)| has(table)) {
             let drop = alter(table, format!("drop constraint {}", identifier(name)));
-            self.mend(format!("the constraint {table}.{name} was added"), [drop]);
+            self.fix(format!("the constraint {table}.{name} was added"), [drop]);
         }
     }
 
@@ -178,12 +178,12 @@ impl Comparison<'_> {
             }
             match actual.indexes.get(name) {
                 None if of_constraint => {}
-                None => self.mend(format!("the index {name} is missing"), create(index)),
+                None => self.fix(format!("the index {name} is missing"), create(index)),
                 Some(other) if !other.is_valid => self.found.push(invalid_index(name)),
                 Some(_) if of_constraint => {}
                 Some(other) if self.differs(&index.needs, &index.definition, &other.definition) => {
                     let text = format!("the index {name} is {}, not {}", other.definition, index.definition);
-                    self.mend(text, [vec![drop_index(name)], create(index)].concat());
+                    self.fix(text, [vec![drop_index(name)], create(index)].concat());
                 }
                 Some(_) => {}
             }
@@ -194,7 +194,7 @@ impl Comparison<'_> {
             if !index.is_valid {
                 self.found.push(invalid_index(name));
             } else if index.is_unique && !of_constraint {
-                self.mend(format!("the unique index {name} was added"), [drop_index(name)]);
+                self.fix(format!("the unique index {name} was added"), [drop_index(name)]);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a killed migration leaves behind that a re-run doesn't mend, and the SQL that does. Nothing is repaired but
+//! What a killed migration leaves behind that a re-run doesn't fix, and the SQL that does. Nothing is repaired but
 //! what is equal to what the image makes.
 //!
 //! Ory applies a migration and notes it in one transaction, but for those named `.autocommit`. Killed between the
@@ -93,7 +93,7 @@ impl Step {
     }
 }
 
-/// Builds an invalid index anew, beside the old one and without blocking what is written.
+/// Rebuilds an invalid index, next to the old one and without blocking what is written.
 fn rebuild(schema: &str, name: &str, index: &Index, expected: &Catalog) -> Result<String, String> {
     // What a rebuilding that was cut off left beside the index itself.
     // Source: <https://www.postgresql.org/docs/17/sql-reindex.html#SQL-REINDEX-CONCURRENTLY>.
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_index_is_built_anew_if_it_is_the_images() {
+    fn an_invalid_index_is_rebuilt_if_it_is_the_images() {
         let invalid = MADE.replace("(external_id)\tt", "(external_id)\tf");
         assert_eq!(
             repaired(&invalid, &[]),

@@ -350,7 +350,7 @@ impl Engine {
         } else {
             let hint = match told::absent_file(stderr) {
                 Some(file) => absent::got(&file, Kind::File),
-                None => format!("mend the file, then look at it with: {}", self.compose(["config"])),
+                None => format!("fix the file, then look at it with: {}", self.compose(["config"])),
             };
             Failure::new(Exit::Missing, format!("Compose can't read the stack in {dir}")).hint(hint)
         };
@@ -385,7 +385,7 @@ impl Engine {
             let output = self.docker([kind, "inspect", name]).output()?;
             let text = String::from_utf8_lossy(&output.stderr).to_lowercase();
             if !output.status.success() && (text.contains("not found") || text.contains("no such")) {
-                let message = format!("the {kind} {name}, which the stack takes from elsewhere, isn't there");
+                let message = format!("the external {kind} {name} doesn't exist");
                 let hint = format!("docker {kind} create {}", quote(name));
                 return Err(Failure::new(Exit::Missing, message).hint(hint).into());
             }

@@ -56,7 +56,7 @@ impl Context {
                 self.out.say(self.env_files_in_words());
             }
             for name in &self.engine.unset {
-                self.out.warn(format!("the variable {name} is not set: Compose takes it for an empty text"));
+                self.out.warn(format!("the variable {name} is not set: Compose uses an empty string"));
             }
         });
     }
@@ -65,7 +65,7 @@ impl Context {
     pub fn env_files_in_words(&self) -> String {
         let files = &self.engine.env_files;
         format!(
-            "variables come from {}, with which the containers of this stack were made",
+            "variables come from {}, with which the containers of this stack were created",
             variables::in_words(files)
         )
     }

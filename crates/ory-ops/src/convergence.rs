@@ -1,4 +1,4 @@
-//! Which containers are as Compose would make them now: what must be made anew, what only be started.
+//! Which containers are as Compose would make them now: what must be recreated, what only be started.
 //!
 //! Plain `compose up -d` also runs every finished one-shot again, a script that seeds a database among them;
 //! and `--no-deps` changes the hash by which Compose itself tells what changed. So xtask compares before it asks.
@@ -83,7 +83,7 @@ pub fn restart_due(cx: &Context, container: &Container) -> Option<String> {
     }
 }
 
-/// The services that Compose makes anew with those of a work, because these need them and they changed: a database, for one,
+/// The services that Compose recreates with those of a work, because these need them and they changed: a database, for one,
 /// ends its sessions then.
 pub fn made_too<'a>(cx: &'a Context, work: &Work) -> Result<Vec<&'a str>> {
     let names: Vec<_> = work.make.iter().map(ToString::to_string).collect();

@@ -87,7 +87,7 @@ pub fn first_sight(
     deployment: &Deployment,
     session: Option<Session>,
 ) -> Result<(Catalog, Vec<Difference>)> {
-    // The server may have started anew meanwhile.
+    // The server may have restarted meanwhile.
     let told = session.and_then(|mut session| session.ask(catalog::QUERY).ok());
     let actual = match told.and_then(|lines| Catalog::parse(&lines.join("\n"))) {
         Some(catalog) => catalog,

@@ -90,8 +90,7 @@ fn unset(cx: &Context, services: &[&str]) -> Option<Failure> {
     let first = names.first()?;
     let message = format!("{} is not set, which `{}` is given", names.join(", "), services.join("` or `"));
     Some(
-        Failure::new(Exit::Failed, message)
-            .hint(format!("write it to .env: {first}=VALUE, or mend its name")),
+        Failure::new(Exit::Failed, message).hint(format!("write it to .env: {first}=VALUE, or fix its name")),
     )
 }
 

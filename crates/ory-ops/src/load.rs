@@ -76,7 +76,7 @@ impl Load<'_> {
         let mut words = [&postgres::RESTORE[..], &["--no-owner"]].concat();
         let within = store.schema.as_ref().map(|schema| format!("--schema={schema}"));
         let mut left_out = match &within {
-            // Where the schema is there, it isn't made anew.
+            // Where the schema is there, it isn't recreated.
             Some(within) => {
                 let is_there = schema::prepare(cx, place, store, database, &dump.contents.extensions)?;
                 words.extend(is_there.then_some(within.as_str()));
@@ -100,7 +100,7 @@ impl Load<'_> {
             None => postgres::tool(cx, place, &main.dsn, &variables, &words),
             Some(list) => postgres::listed_tool(cx, place, &main.dsn, &variables, &words, &list),
         };
-        let _progress = cx.out.progress(format!("restoring {} beside what is there", store.names(", ")));
+        let _progress = cx.out.progress(format!("restoring {} next to the current data", store.names(", ")));
         let restored = restore.stdin_file(path).read();
         if !taken_back.is_empty() {
             self.administer(database, taken_back)?;

@@ -249,7 +249,7 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
         format!("{product}'s database is ahead of {image}: it has {ahead} that the image doesn't know");
     Err(Failure::new(Exit::Ahead, message)
         .hint(format!(
-            "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore a backup of before: \
+            "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore an earlier backup: \
              {XTASK} restore BACKUP {}",
             deployment.product
         ))

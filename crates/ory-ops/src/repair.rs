@@ -23,7 +23,7 @@ pub fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> 
     let product = deployment.product;
     let mut statements = repair::statements(product.kind, &pending, &expected, &actual).map_err(|other| {
         let message = format!("{product} isn't as a killed migration leaves it: {other}");
-        let hint = format!("make it as the image makes it, then: {XTASK} repair {product}");
+        let hint = format!("change it to what the image creates, then: {XTASK} repair {product}");
         Failure::new(Exit::Failed, message).hint(hint)
     })?;
     // What was found to be noted needs no closer look.
@@ -41,7 +41,7 @@ pub fn run(cx: &Locked, deployment: &Deployment, script: String) -> Result<()> {
     psql.within(cx.options.timeout).read().map_err(|error| {
         let message = format!("{product} could not be repaired as a whole; what was done stays done");
         let hint = format!(
-            "mend what PostgreSQL says, then {XTASK} repair {product}; or: {XTASK} restore latest {product}"
+            "fix what PostgreSQL says, then {XTASK} repair {product}; or: {XTASK} restore latest {product}"
         );
         error.context(Failure::new(Exit::Failed, message).hint(hint))
     })?;

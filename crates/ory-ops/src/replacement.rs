@@ -194,7 +194,7 @@ impl<'a> Replacement<'a> {
             let scratch = deployment.scratch(&self.swap.new);
             one_off::run(self.cx, &scratch).map_err(|error| {
                 diagnosis::of_product(self.cx, deployment, error)
-                    .context(format!("{} could not be migrated beside what is there", deployment.product))
+                    .context(format!("{} could not be migrated next to the current data", deployment.product))
             })?;
         }
         Ok(())

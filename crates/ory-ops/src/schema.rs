@@ -52,7 +52,7 @@ impl<'a> Schema<'a> {
         }
         let (schema, obstacles) = (&self.swap.0.current, obstacles.join(", "));
         let message = format!("the schema {schema} can't be replaced without {obstacles}");
-        let hint = "drop what is named, run this again, and make it anew; or, of one product: \
+        let hint = "drop what is named, run this again, and recreate it; or, of one product: \
                     {XTASK} restore BACKUP PRODUCT --into DATABASE";
         bail!(Failure::new(Exit::Failed, message).hint(hint))
     }
@@ -85,7 +85,7 @@ impl<'a> Schema<'a> {
         let dump = WorkDump::take(cx, new, &self.tool(from, &["pg_dump", "-w", "-Fc", &schema])?)?;
         {
             let _progress =
-                cx.out.progress(format!("bringing {names} into {database}, beside what is there"));
+                cx.out.progress(format!("copying {names} into {database}, next to the current tables"));
             let (into, within) = (format!("--dbname={}", sql::database(database)), format!("--schema={new}"));
             let words = [&postgres::RESTORE[..], &["--no-owner", &into, &within]].concat();
             let restore = self.tool(database, &words)?.stdin_file(dump.path()).read();

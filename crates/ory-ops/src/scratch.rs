@@ -44,7 +44,7 @@ impl<'a> Scratch<'a> {
         Self { cx, place, own, scratch: own.scratch(&name) }
     }
 
-    /// Makes it anew, lets the image migrate it, and returns its catalog. `noted`: versions that the image finds noted as
+    /// Recreates it, lets the image migrate it, and returns its catalog. `noted`: versions that the image finds noted as
     /// applied, and doesn't apply. `lock`: that of the product's own database, where it is held.
     pub fn learn(&self, schema: &str, noted: &BTreeSet<String>, lock: Option<&ServerLock>) -> Result<Made> {
         // Another run would take it away, from whatever machine.

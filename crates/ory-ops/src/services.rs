@@ -129,7 +129,7 @@ impl Stopped {
         self.ids.iter().try_for_each(|id| note(cx, id).map(|note| drop(fs::remove_file(note))))
     }
 
-    /// Starts them again as the stack says: those that changed are made anew.
+    /// Starts them again as the stack says: those that changed are recreated.
     pub fn start_current(&self, cx: &Locked) -> Result<()> {
         if !self.changed.is_empty() {
             let names = self.changed.iter().map(|container| container.service.as_str());
@@ -139,7 +139,7 @@ impl Stopped {
         self.start_unchanged(cx)
     }
 
-    /// Starts them again after [`Stopped::start_current`] failed. Fails where one that was made anew can't be as it was.
+    /// Starts them again after [`Stopped::start_current`] failed. Fails where one that was recreated can't be as it was.
     pub fn start_again(&self, cx: &Locked) -> Result<()> {
         let there = cx.containers()?;
         let is_gone = |container: &&Container| !there.iter().any(|other| other.id == container.id);
@@ -147,7 +147,7 @@ impl Stopped {
         self.start_unchanged(cx)?;
         let Container { service, image, .. } = gone;
         let message =
-            format!("{service} was made anew as the stack says now; what was there is served by {image}");
+            format!("{service} was recreated as the stack says now; the data that is there needs {image}");
         let hint = "name that image again, in .env, and: {XTASK} up";
         Err(Failure::new(Exit::Failed, message).hint(hint).into())
     }

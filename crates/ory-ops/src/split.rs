@@ -70,7 +70,7 @@ pub fn memory_query(cx: &Context, deployment: &Deployment) -> Result<Invocation>
     Ok(postgres::query(cx, &place, &deployment.dsn, MEMORY))
 }
 
-/// A migration there would make the tables anew, empty, beside those that were split off.
+/// A migration there would create the tables again, empty, next to those that were split off.
 pub fn refuse_old_dsn(deployment: &Deployment, memory: Memory) -> Result<()> {
     let note = memory.note.filter(|note| note.products.contains(&deployment.product.kind));
     let Some(note) = note else { return Ok(()) };
@@ -246,7 +246,7 @@ pub fn finish(cx: &Locked, deployment: &Deployment, database: &str, tables: &[St
         if !sqlstate::has(&format!("{error:#}"), &["2BP01"]) {
             return error;
         }
-        let message = format!("in {database} something needs what is to be deleted");
+        let message = format!("something in {database} depends on what would be deleted");
         error.context(
             Failure::new(Exit::Failed, message)
                 .hint("see what, below; drop it, or let it lead to the new tables"),

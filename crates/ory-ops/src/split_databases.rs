@@ -68,7 +68,7 @@ impl Databases<'_> {
     fn hold(&self, session: &mut Session) -> Result<()> {
         let cx = self.cx;
         let limit = cx.options.db_lock_timeout.unwrap_or(cx.options.wait());
-        let _progress = cx.out.progress("waiting until nobody writes any more");
+        let _progress = cx.out.progress("waiting for the last writes to end");
         let hold = self.division.hold(limit);
         session.ask(&hold).map(|_| ()).map_err(|error| self.shared.explain_lock(cx, error))
     }

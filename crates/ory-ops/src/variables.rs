@@ -46,7 +46,7 @@ pub fn made_with(
         [first, ..] => {
             let each: Vec<_> = lists.iter().map(|files| in_words(files)).collect();
             let message = format!(
-                "the containers of this stack were made with different variables: from {}",
+                "the containers of this stack were created with different variables: from {}",
                 each.join("; from ")
             );
             Err(Failure::new(Exit::Missing, message).hint(hint(first)).into())

@@ -97,7 +97,7 @@ fn state(
         Failure::new(Exit::Failed, format!("{product}'s DSN in {origin} {fault}")).hint(hint)
     };
     let database = dsn.database.as_ref().map_err(|fault| {
-        let hint = "mend the DSN: postgres://user:password@host:5432/database";
+        let hint = "fix the DSN: postgres://user:password@host:5432/database";
         failure(format!("can't be used: {fault}"), hint.into())
     })?;
     let is_open = migrate.image.as_deref().is_some_and(image::is_orys);
@@ -111,7 +111,7 @@ fn state(
     if database.server.is_none() && !reach::may_reach(service, &database.written, has_external_network) {
         let known = services.keys().cloned().collect::<Vec<_>>().join(", ");
         let fault = format!("names the server `{}`, no service here", database.written.host);
-        return Err(failure(fault, format!("mend the host (services: {known})")));
+        return Err(failure(fault, format!("fix the host (services: {known})")));
     }
     Ok(State {
         configs,

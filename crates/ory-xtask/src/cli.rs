@@ -27,7 +27,7 @@ fn groups() -> [(&'static str, Vec<(Command, Read)>); 3] {
     let environment = vec![
         command("up", "Bring the environment up, from any state, until it is ready", up::run),
         command("status", "Show each product's migrations, container and readiness", status::run),
-        command("doctor", "Check every prerequisite, each with what mends it", doctor::run),
+        command("doctor", "Check every prerequisite, and say how to fix it", doctor::run),
         command("restart", "Restart services after an update; recreate what changed", restart::run),
         command("down", "Stop and remove the containers; the data stays", down::run),
         command("logs", "Show the services' logs", logs::run),
@@ -46,10 +46,10 @@ fn groups() -> [(&'static str, Vec<(Command, Read)>); 3] {
         command("repair", "Repair what a killed migration left, then migrate on", repair::run),
     ];
     let data = vec![
-        command("backup", "Back the databases up, each as it is at one moment", backup::run),
+        command("backup", "Back up the databases, each from one snapshot", backup::run),
         command("backups", "List the backups", backups::run),
-        command("restore", "Put a backup in the place of the databases", restore::run),
-        command("reset", "Back up, then start anew with empty databases", reset::run),
+        command("restore", "Replace the databases with a backup", restore::run),
+        command("reset", "Back up, then start again with empty databases", reset::run),
         command("split", "Give products that share a schema a place each", split::run),
     ];
     [("Environment", environment), ("Migrations", migrations), ("Data", data)]

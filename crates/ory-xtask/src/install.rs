@@ -81,7 +81,7 @@ pub struct Install {
 impl Arguments for Install {
     fn all() -> Vec<Arg> {
         vec![
-            switch("install-docker", "Install Docker and Compose where missing, and start the daemon"),
+            switch("install-docker", "Install Docker and Compose if missing, and start the daemon"),
             yes().help("Don't ask before that").requires("install-docker"),
         ]
     }

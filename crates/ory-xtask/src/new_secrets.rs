@@ -44,8 +44,8 @@ pub fn refuse_for_old_data(cx: &Context, missing: &str) -> Result<()> {
         places.join(", ")
     );
     let goes = match outside.iter().find(|place| !place.is_removed) {
-        Some(place) => format!("if its data may go, empty the {place}"),
-        None => "where the data may go: {XTASK} down --volumes".into(),
+        Some(place) => format!("if its data may be deleted, empty the {place}"),
+        None => "if the data may be deleted: {XTASK} down --volumes".into(),
     };
     let hint = format!("put the old .env back; or, {goes}");
     bail!(Failure::new(Exit::Missing, message).hint(hint))

@@ -55,9 +55,9 @@ pub enum Step<'a> {
     Migrate { deployment: &'a Deployment<'a>, is_forced: bool, then_start: Vec<&'a Service> },
     /// Stop with exit 3 where migrations are pending.
     RequireMigrated(&'a [Deployment<'a>]),
-    /// Start services, those that changed made anew, and wait until they are ready. Some were started before.
+    /// Start services, those that changed recreated, and wait until they are ready. Some were started before.
     Start { services: Vec<&'a Service>, started: Vec<&'a Service> },
-    /// Make the services anew that changed, restart the others, and wait until they are ready.
+    /// Recreate the services that changed, restart the others, and wait until they are ready.
     Restart(Vec<&'a Service>),
     /// Remove the containers, those of every profile where asked for, and the data where asked for.
     Down { volumes: bool, every: bool },
@@ -146,7 +146,7 @@ impl Step<'_> {
                     count.map_or("an unknown number of migrations".into(), |n| counted(n, "migration"));
                 let migrate = format!("{migrate}  # {count} pending");
                 let start = then_start.iter().map(|service| services::start(cx, &containers, service));
-                let start = start.map(|start| format!("{start}  # beside what follows"));
+                let start = start.map(|start| format!("{start}  # in parallel with what follows"));
                 [has].into_iter().chain(ask).chain([migrate]).chain(start).collect()
             }
             Self::RequireMigrated(deployments) => {

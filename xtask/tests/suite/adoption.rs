@@ -371,7 +371,7 @@ fn an_application_beside_it_and_one_shots_that_must_not_run_again(compose: Compo
         assert_eq!(before[one_shot][2], "exited:0", "{one_shot}");
     }
 
-    // Only what changed is made anew.
+    // Only what changed is recreated.
     for (command, level) in [("up", "debug"), ("restart", "warning")] {
         let before = stack.containers();
         stack.set("KRATOS_LOG_LEVEL", level);

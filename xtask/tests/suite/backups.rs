@@ -326,7 +326,7 @@ fn a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup(co
         ("docker-compose.yml", "serve --config /etc/config/kratos/", "serve --config /etc/config/no/");
     stack.project.replace(file, command, other);
     let failed = stack.run_release(OLD, "--timeout 3 restore latest --yes").exits(1);
-    let failed = failed.says("kratos was made anew as the stack says now; what was there is served by ");
+    let failed = failed.says("kratos was recreated as the stack says now; the data that is there needs ");
     assert_eq!((stack.rows(), stack.container("keto")), (rows, served), "{failed}");
     stack.project.replace(file, other, command);
     stack.run_release(OLD, "up").exits(0);

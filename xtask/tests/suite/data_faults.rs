@@ -296,7 +296,7 @@ impl Bench {
     }
 }
 
-/// Whether a product begins anew: migrated, with hardly a row.
+/// Whether a product starts again: migrated, with hardly a row.
 fn is_empty(tables: &[String]) -> bool {
     let rows =
         |name: &str| tables.iter().find_map(|line| line.strip_prefix(name)?.split(' ').next()?.parse().ok());

@@ -1,4 +1,4 @@
-//! `doctor` on the real engine: nothing to say of a stack that does it right, each fault named with what mends it,
+//! `doctor` on the real engine: nothing to say of a stack that does it right, each fault named with what fixes it,
 //! and nothing left to say after that. And what it says of the stacks of others.
 
 use std::net::TcpListener;
@@ -76,7 +76,7 @@ fn doctor_names_each_fault_of_a_stack_that_does_not_run(compose: Compose) {
     assert!(found.fix.contains("put it back"), "{}", found.fix);
     stack.project.write(file, &text.replace("\nserve:", "\nserve: ["));
     let found = finds(&stack, 1, "kratos", &format!("{file} isn't valid: "));
-    assert!(found.text.contains(" line ") && found.fix.contains("mend"), "{}", found.text);
+    assert!(found.text.contains(" line ") && found.fix.contains("fix"), "{}", found.text);
     stack.project.write(file, &text);
     is_clean(&stack);
 
@@ -275,7 +275,7 @@ fn is_clean(stack: &Stack) -> Outcome {
     said
 }
 
-/// A finding: all that was said, and what mends it.
+/// A finding: all that was said, and what fixes it.
 struct Found {
     text: String,
     fix: String,
@@ -294,7 +294,7 @@ fn finds(stack: &Stack, code: i32, service: &str, message: &str) -> Found {
 }
 
 impl Found {
-    /// Types what mends it, which starts so; an alternative that it names is left out.
+    /// Types what fixes it, which starts so; an alternative that it names is left out.
     #[track_caller]
     fn run_fix(&self, stack: &Stack, start: &str) {
         assert!(self.fix.starts_with(start), "{}", self.fix);

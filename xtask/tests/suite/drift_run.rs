@@ -10,14 +10,14 @@ use crate::tiers::scenarios_once;
 
 scenarios_once! {
     first: [
-        each_difference_is_named_and_what_its_line_says_to_type_mends_it
+        each_difference_is_named_and_what_its_line_says_to_type_fixes_it
     ]
     full: [
         nothing_is_left_of_the_database_that_is_made_to_compare_with
     ]
 }
 
-fn each_difference_is_named_and_what_its_line_says_to_type_mends_it(compose: Compose) {
+fn each_difference_is_named_and_what_its_line_says_to_type_fixes_it(compose: Compose) {
     let stack = Stack::new(compose);
     stack.run_release(OLD, "up").exits(0);
     stack.run("status --drift").exits(1).says("kratos has migrations pending");
@@ -59,7 +59,8 @@ fn each_difference_is_named_and_what_its_line_says_to_type_mends_it(compose: Com
     ] {
         stack.sql(database, sql);
     }
-    let told = stack.run("status --drift").exits(1).says("error: the schema isn't as the image makes it");
+    let told =
+        stack.run("status --drift").exits(1).says("error: the schema differs from what the image creates");
     let differences: Vec<_> = lines(&told).filter(|line| !line.starts_with("  hint: ")).collect();
     let expected = [
         "kratos: the column identities.traits is text, not jsonb",

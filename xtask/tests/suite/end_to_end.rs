@@ -19,7 +19,7 @@ scenarios! {
         a_password_that_does_not_match_the_volume_loses_nothing
         a_typo_in_a_database_name_creates_no_database
         a_service_that_does_not_become_ready_shows_its_last_lines
-        secrets_are_never_made_anew_over_old_data
+        secrets_are_never_recreated_over_old_data
         down_with_volumes_leaves_nothing_behind
         eight_runs_at_once_from_nothing_in_two_clones_all_end_well
     ]
@@ -208,7 +208,7 @@ fn a_typo_in_a_database_name_creates_no_database(compose: Compose) {
         .run("up")
         .exits(1)
         .says("`db` has no database hydro, which hydra's DSN names")
-        .says("hint: mend the DSN");
+        .says("hint: fix the DSN");
     assert_eq!(stack.sql("postgres", "select 1 from pg_database where datname = 'hydro'"), "");
     stack.project.replace("docker-compose.yml", "@db:5432/hydro?", "@db:5432/hydra?");
     stack.run("up").exits(0);
@@ -224,7 +224,7 @@ fn a_service_that_does_not_become_ready_shows_its_last_lines(compose: Compose) {
     stack.run("up").exits(0);
 }
 
-fn secrets_are_never_made_anew_over_old_data(compose: Compose) {
+fn secrets_are_never_recreated_over_old_data(compose: Compose) {
     let stack = Stack::new(compose);
     stack.run("up db").exits(0);
     let env = stack.project.read(".env");

@@ -150,11 +150,11 @@ fn what_is_wrong_with_a_dsn(compose: Compose) {
     let (file, migrate) = ("docker-compose.yml", "migrate-kratos");
     let dsn = "@db:5432/kratos?sslmode=disable";
     for (other, message, hint) in [
-        ("@db:5433/kratos?sslmode=disable", "`db` takes no connections at the port", "mend the port"),
+        ("@db:5433/kratos?sslmode=disable", "`db` takes no connections at the port", "fix the port"),
         ("@db:5432/kratos?sslmode=require", "`db` speaks no TLS", "write sslmode=disable"),
         ("@db:5432/kratos?ssl=true", "kratos's DSN has the parameter ssl", "remove it from the DSN"),
-        ("@dbb:5432/kratos", "names the server `dbb`, no service here", "mend the host"),
-        ("/@db:5432/kratos", "kratos's DSN in the environment of `kratos` can't be used", "mend the DSN"),
+        ("@dbb:5432/kratos", "names the server `dbb`, no service here", "fix the host"),
+        ("/@db:5432/kratos", "kratos's DSN in the environment of `kratos` can't be used", "fix the DSN"),
     ] {
         stack.project.replace(file, dsn, other);
         fails(&stack, migrate, message).hints(hint, |stack| stack.project.replace(file, other, dsn));

@@ -13,13 +13,13 @@ use crate::tiers::{scenarios, scenarios_once};
 
 scenarios_once! {
     first: [
-        a_few_faults_are_mended_by_the_same_command_run_again
+        a_few_faults_are_fixed_by_the_same_command_run_again
     ]
 }
 
 scenarios! {
     full: [
-        a_fault_at_any_moment_is_mended_by_the_same_command_run_again
+        a_fault_at_any_moment_is_fixed_by_the_same_command_run_again
     ]
 }
 
@@ -55,11 +55,11 @@ struct Bench {
     from_nothing: bool,
 }
 
-fn a_few_faults_are_mended_by_the_same_command_run_again(compose: Compose) {
+fn a_few_faults_are_fixed_by_the_same_command_run_again(compose: Compose) {
     try_all(compose, Round::of(compose, 4, INSIDE));
 }
 
-fn a_fault_at_any_moment_is_mended_by_the_same_command_run_again(compose: Compose) {
+fn a_fault_at_any_moment_is_fixed_by_the_same_command_run_again(compose: Compose) {
     try_all(compose, Round::new(compose, 20, 1, INSIDE));
 }
 

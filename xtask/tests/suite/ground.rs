@@ -17,7 +17,7 @@ pub const PRODUCTS: [&str; 3] = ["kratos", "hydra", "keto"];
 
 /// A statement that defines something can be held, Ory's and the stand-ins' alike. The setting `fault.hold` is
 /// `DATABASE APPLIED START NUMBER`: once so many versions are applied there, the next statement waits until the
-/// setting is another, for half a minute at most, unless the server was started anew meanwhile. It waits when it
+/// setting is another, for half a minute at most, unless the server was restarted meanwhile. It waits when it
 /// is done; a concurrent one, which would be in pieces then, before it begins.
 const HOLD: &str = "
     create function public.fault_hold() returns event_trigger language plpgsql as $$

@@ -1,7 +1,7 @@
 //! What both generations of Compose print of each stack in `stacks`, recorded in `fixtures/compose`: it reads as one and
 //! the same stack, so what is seen to work under one of them is known to be asked for under the other.
 //!
-//! UPDATE_GOLDEN=1 records anew.
+//! UPDATE_GOLDEN=1 records again.
 
 use std::path::{Path, PathBuf};
 

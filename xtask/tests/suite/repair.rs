@@ -1,4 +1,4 @@
-//! What a killed migration leaves behind that a re-run doesn't mend: made for real, found, proved, repaired; what only
+//! What a killed migration leaves behind that a re-run doesn't fix: made for real, found, proved, repaired; what only
 //! looks like it is refused.
 
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use crate::tiers::scenarios_once;
 scenarios_once! {
     first: [
         a_step_killed_between_statement_and_note_is_repaired
-        an_index_whose_building_was_cut_off_is_built_anew
+        an_index_whose_building_was_cut_off_is_rebuilt
     ]
 }
 
@@ -62,7 +62,7 @@ fn a_step_killed_between_statement_and_note_is_repaired(compose: Compose) {
     let refused = stack.run("repair kratos --yes").exits(1).says("external_id of the table identities is");
     assert_eq!((refused.stdout.as_str(), stack.applied("kratos")), ("", all - 1));
     // Nothing is gone, so no backup is named.
-    refused.says("hint: make it as the image makes it, then: cargo xtask repair kratos");
+    refused.says("hint: change it to what the image creates, then: cargo xtask repair kratos");
 }
 
 /// Kills the migration's container after a step, before it can note it.
@@ -82,7 +82,7 @@ fn kill_before_note(stack: &Stack, version: &str) {
     stack.sql("kratos", "drop function hold cascade");
 }
 
-fn an_index_whose_building_was_cut_off_is_built_anew(compose: Compose) {
+fn an_index_whose_building_was_cut_off_is_rebuilt(compose: Compose) {
     let stack = Stack::new(compose);
     stack.run("up db").exits(0);
     stack.run("migrate-hydra").exits(0);

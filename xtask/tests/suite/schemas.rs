@@ -204,7 +204,7 @@ fn a_schema_that_can_not_be_restored_stays_as_it_is(compose: Compose) {
         ("docker-compose.yml", "command: serve -c /ory/keto.yml", "entrypoint: [sh, -c, exit 1]");
     stack.project.replace(file, command, other);
     let failed = stack.run(&format!("--timeout 15 {restore}")).exits(1);
-    failed.says("keto was made anew as the stack says now");
+    failed.says("keto was recreated as the stack says now");
     stack.project.replace(file, other, command);
     assert_eq!(of_data(state()), of_data(before));
     stack.run("up").exits(0);

@@ -103,7 +103,7 @@ fn several_services_on_one_database_are_one_product(compose: Compose) {
     assert_eq!(["hydra", "hydra-admin", "keto", "courier"].map(|name| all(name).len()), [1, 1, 2, 1]);
     let shown = stack.run_release(OLD, "status --check").exits(0);
     assert_eq!(shown.stdout.lines().count(), 4, "{shown}");
-    // An update makes all of them anew.
+    // An update recreates all of them.
     stack.run("migrate-all").exits(0);
     stack.run("status").exits(0).says("restart courier").says("restart hydra-admin").says("restart keto");
     stack.run("restart").exits(0);

@@ -43,7 +43,7 @@ fn each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it(compo
     let seen = git(&["status", "--porcelain", "--untracked-files=all"]);
     assert!(seen.contains("docker-compose.yml") && !seen.contains(".env.split"), "{seen}");
 
-    // Until the new DSNs are there, nothing goes on, and nothing is made anew beside the old tables.
+    // Until the new DSNs are there, nothing goes on, and nothing is recreated beside the old tables.
     assert_eq!(shared.stack.run("split").exits(0).stdout, split.stdout);
     let refused = shared.stack.run("migrate-kratos").exits(1);
     refused.says("kratos was split off the database acme, and its DSN is the old one");

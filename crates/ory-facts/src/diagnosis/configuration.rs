@@ -25,7 +25,7 @@ pub const DSN: &[Row] = &[
         any: &["unsupported DSN type", "no dialect provided", "unsupported dialect '*'"],
         stays: true,
         message: "{product}'s DSN doesn't start with postgres://",
-        hint: "mend the DSN: postgres://user:password@host:5432/database",
+        hint: "fix the DSN: postgres://user:password@host:5432/database",
         ..ROW
     },
     Row {
@@ -51,7 +51,7 @@ pub const FILES: &[Row] = &[
             "Unable to instantiate configuration.*message:open *: no such file or directory",
             "unable to initialize config provider:*open *: no such file or directory",
         ],
-        message: "{product} reads {2}, which isn't there",
+        message: "{product} reads {2}, which doesn't exist",
         hint: "put it back: git checkout -- {file}",
         ..ROW
     },
@@ -93,14 +93,14 @@ pub const FILES: &[Row] = &[
             "Unable to instantiate configuration.*message:invalid character *] service_name",
         ],
         message: "a file that {product} reads is malformed: {2}",
-        hint: "mend the line that it names: {config}",
+        hint: "fix the line that it names: {config}",
         ..ROW
     },
     Row {
         id: "file-malformed",
         any: &["Unable to instantiate configuration.*message:unexpected EOF] service_name"],
         message: "a file that {product} reads ends too early: its identity schema, or another one in JSON",
-        hint: "mend the files that it names: {config}",
+        hint: "fix the files that it names: {config}",
         ..ROW
     },
     Row {
@@ -141,7 +141,7 @@ pub const FILES: &[Row] = &[
         id: "setting-unknown",
         any: &["^-- additionalProperties * not allowed", "additionalProperties * not allowed"],
         message: "{product}'s configuration has the setting {1}, which it doesn't know",
-        hint: "remove it, or mend its name: {config}",
+        hint: "remove it, or fix its name: {config}",
         ..ROW
     },
 ];
@@ -163,7 +163,7 @@ pub const LAST: &[Row] = &[
             "The configuration contains values or keys which are invalid",
         ],
         message: "{product}'s configuration is invalid",
-        hint: "mend what its last lines name: {config}",
+        hint: "fix what its last lines name: {config}",
         ..ROW
     },
 ];

@@ -18,7 +18,7 @@ pub const ROWS: &[Row] = &[
         ],
         stays: true,
         message: "`{server}` knows no role {role} with the password of {product}'s DSN",
-        hint: "put the password back that its data was made with, or set the new one: {psql} -c '\\password {role:name}'",
+        hint: "put back the password that its data was created with, or set the new one: {psql} -c '\\password {role:name}'",
         ..ROW
     },
     Row {
@@ -42,7 +42,7 @@ pub const ROWS: &[Row] = &[
         any: &["FATAL:  database \"*\" does not exist", "SQLSTATE 3D000"],
         stays: true,
         message: "`{server}` has no database {database}, which {product}'s DSN names",
-        hint: "mend the DSN, or create the database: {psql} -c 'create database \"{database}\" owner \"{role}\"'",
+        hint: "fix the DSN, or create the database: {psql} -c 'create database \"{database}\" owner \"{role}\"'",
         ..ROW
     },
     Row {
@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
         any: &["server refused TLS connection", "server does not support SSL"],
         stays: true,
         message: "`{server}` speaks no TLS, which sslmode in {product}'s DSN asks for",
-        hint: "write sslmode=disable in the DSN, where nobody else is on that network",
+        hint: "write sslmode=disable in the DSN, if nobody else is on that network",
         ..ROW
     },
     Row {
@@ -121,14 +121,14 @@ pub const ROWS: &[Row] = &[
         id: "host",
         any: &["could not translate host name", "failed to connect to `*no such host"],
         message: "the host in {product}'s DSN is not found",
-        hint: "mend the host in the DSN, or start it: {start}",
+        hint: "fix the host in the DSN, or start it: {start}",
         ..ROW
     },
     Row {
         id: "refused",
         any: &["failed to connect to `*connection refused", "connection to server*Connection refused"],
         message: "`{server}` takes no connections at the port of {product}'s DSN",
-        hint: "mend the port in the DSN, or look at its log: {logs}",
+        hint: "fix the port in the DSN, or look at its log: {logs}",
         ..ROW
     },
     Row {

@@ -7,7 +7,7 @@ pub const ROWS: &[Row] = &[
         id: "port",
         any: &["port is already allocated", "address already in use", "ports are not available"],
         message: "a port that a service publishes is taken{address}",
-        hint: "free it, or publish another one (a *_PORT variable in .env, where the stack has one); then run \
+        hint: "free it, or publish another one (a *_PORT variable in .env, if the stack has one); then run \
                this again",
         ..ROW
     },
@@ -22,7 +22,7 @@ pub const ROWS: &[Row] = &[
         id: "image-platform",
         any: &["exec format error", "no matching manifest for *", "does not match the specified platform"],
         message: "an image is for another architecture than this machine",
-        hint: "name an image for this one (a *_IMAGE variable in .env, where the stack has one): docker image ls",
+        hint: "name an image for this one (a *_IMAGE variable in .env, if the stack has one): docker image ls",
         ..ROW
     },
     Row {
@@ -49,7 +49,7 @@ pub const ROWS: &[Row] = &[
             "Unable to find image",
         ],
         message: "an image is neither here nor to be pulled",
-        hint: "docker login, or name another image (a *_IMAGE variable in .env, where the stack has one)",
+        hint: "docker login, or name another image (a *_IMAGE variable in .env, if the stack has one)",
         ..ROW
     },
     Row {
@@ -63,7 +63,7 @@ pub const ROWS: &[Row] = &[
         id: "program-missing",
         any: &["unable to start container process: exec: \"*\": *"],
         message: "the image has no program {1}",
-        hint: "mend the entrypoint or the image of the service",
+        hint: "fix the entrypoint or the image of the service",
         ..ROW
     },
     Row {
@@ -76,14 +76,14 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "external-network",
         any: &["etwork * declared as external, but could not be found"],
-        message: "the network {1}, which the stack takes from elsewhere, isn't there",
+        message: "the external network {1} doesn't exist",
         hint: "docker network create {1}",
         ..ROW
     },
     Row {
         id: "external-volume",
         any: &["external volume \"*\" not found", "olume * declared as external, but could not be found"],
-        message: "the volume {1}, which the stack takes from elsewhere, isn't there",
+        message: "the external volume {1} doesn't exist",
         hint: "docker volume create {1}",
         ..ROW
     },
@@ -98,7 +98,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "network-gone",
         any: &["network * not found"],
-        message: "a container is of a network that is gone",
+        message: "a container belongs to a network that no longer exists",
         hint: "{XTASK} down && {XTASK} up",
         ..ROW
     },

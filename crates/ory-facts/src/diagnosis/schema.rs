@@ -111,7 +111,7 @@ pub const ROWS: &[Row] = &[
         id: "table-missing",
         any: NO_TABLE,
         when: Some(evidence::is_migrated),
-        message: "the database {database} is migrated, and a table of {product} is gone: networks",
+        message: "the database {database} is migrated, but a table of {product} is missing: networks",
         hint: "{XTASK} restore latest {product}",
         ..ROW
     },
@@ -125,7 +125,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "table-missing",
         any: &["relation \"*\" does not exist (SQLSTATE 42P01)"],
-        message: "a table of {product} is gone from the database {database}: {1}",
+        message: "a table of {product} is missing from the database {database}: {1}",
         hint: "{XTASK} restore latest {product}",
         ..ROW
     },
@@ -212,7 +212,7 @@ pub const ROWS: &[Row] = &[
         id: "statement-timeout",
         any: TIMEOUT,
         message: "a statement of {product} took longer than statement_timeout allows, which the server or {product}'s DSN sets",
-        hint: "{psql} -c 'alter role \"{role}\" set statement_timeout = 0', where the DSN sets none",
+        hint: "{psql} -c 'alter role \"{role}\" set statement_timeout = 0', if the DSN sets none",
         ..ROW
     },
     Row {

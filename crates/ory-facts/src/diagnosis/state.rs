@@ -95,7 +95,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "table-missing",
         any: &["SQLSTATE 42P01"],
-        message: "a table of {product} is gone from the database {database}",
+        message: "a table of {product} is missing from the database {database}",
         hint: "{XTASK} status --drift",
         ..ROW
     },

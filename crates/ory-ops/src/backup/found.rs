@@ -135,7 +135,7 @@ impl Backup {
     pub fn foreign(&self, key: Option<&str>) -> Option<&'static str> {
         match (&self.signature, key) {
             (None, _) => Some("it isn't signed, as one of another program, or of xtask before it signed any"),
-            (Some(_), None) => Some("the key of this stack, .env.backup-key, isn't there to tell"),
+            (Some(_), None) => Some("the key of this stack, .env.backup-key, is missing"),
             (Some(signature), Some(key)) => {
                 let is_own = *signature == Manifest::signature(key, &self.text);
                 (!is_own).then_some("this stack's key didn't sign it: it is of another stack, or was changed")
@@ -170,7 +170,7 @@ impl Backup {
         let opened = plain_file::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (length, mut file) =
             opened.map_err(|error| damaged(&self.folder, format!("{} can't be read: {error}", dump.file)))?;
-        let changed = || damaged(&self.folder, format!("{} isn't as it was written", dump.file));
+        let changed = || damaged(&self.folder, format!("{} has changed since it was written", dump.file));
         if length != dump.bytes {
             return Err(changed());
         }

@@ -33,7 +33,7 @@ pub fn got(path: &Path, kind: Kind) -> String {
     }
     let variable = path.ancestors().skip(1).find_map(|folder| name_behind(folder, path));
     match (variable, kind) {
-        (Some(name), _) => format!("mend {name} in .env, where its path comes from, or put it back"),
+        (Some(name), _) => format!("fix {name} in .env, where its path comes from, or put it back"),
         (None, Kind::Folder) => format!("mkdir -p {shown}"),
         (None, _) => match generator_of(path) {
             Some(script) => format!("{} names it, and may write it: look there", quoted(&script)),

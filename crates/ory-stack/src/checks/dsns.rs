@@ -48,14 +48,14 @@ fn check_service(view: &View, deployed: &Deployed, service: &Service) -> Vec<Fin
     match &own.database {
         Err(fault) => {
             let message = format!("its DSN in {origin} can't be used: {fault}");
-            let fix = "mend it: postgres://user:password@host:5432/database";
+            let fix = "fix it: postgres://user:password@host:5432/database";
             findings.push(Finding::failure(&service.name, message, fix));
         }
         Ok(database) => {
             let (dsn, is_elsewhere) = (&database.written, database.server.is_none());
             if is_elsewhere && !reach::may_reach(service, dsn, view.has_external_network) {
                 let message = format!("its DSN in {origin} names the server `{}`, no service here", dsn.host);
-                findings.push(Finding::failure(&service.name, message, "mend the host in the DSN"));
+                findings.push(Finding::failure(&service.name, message, "fix the host in the DSN"));
             }
             if is_elsewhere && is_far(&dsn.host) && dsn.sslmode() == Some("disable") {
                 let message = format!("what it says to {} isn't encrypted (sslmode=disable)", dsn.host);

@@ -86,7 +86,7 @@ fn invalid(service: &Service, path: &Path) -> Option<Finding> {
     }
     let shown = path.display();
     if path.is_dir() {
-        let message = format!("{shown} is a folder, which Docker made where the file was missing");
+        let message = format!("{shown} is a folder, which Docker created because the file was missing");
         let fix = format!("sudo rmdir {}, then {}", quoted(path), got(path, Kind::File));
         return Some(Finding::missing(&service.name, message, fix));
     }
@@ -107,7 +107,7 @@ fn invalid(service: &Service, path: &Path) -> Option<Finding> {
     };
     // The cause tells where in the file; nothing that is written there.
     let message = format!("{shown} isn't valid: {}", error.root_cause());
-    Some(Finding::failure(&service.name, message, format!("mend {shown} there")))
+    Some(Finding::failure(&service.name, message, format!("fix {shown} there")))
 }
 
 /// A user of a container, as the system numbers it.
@@ -291,7 +291,7 @@ mod tests {
         folder.write("setup.sh", "psql > init.sql\n");
         assert!(fix().ends_with("setup.sh names it, and may write it: look there"), "{}", fix());
         folder.write(".env", "INIT=./init.sql\n");
-        assert!(fix().contains("mend INIT in .env"), "{}", fix());
+        assert!(fix().contains("fix INIT in .env"), "{}", fix());
         folder.write("init.sql.example", "");
         assert!(fix().starts_with("cp /") && fix().contains("init.sql.example "), "{}", fix());
         let git = |args: &[&str]| {

@@ -25,7 +25,7 @@ pub struct Finding {
     pub subject: String,
     /// Lower case, no full stop, never a secret.
     pub message: String,
-    /// What mends it: a command, or what to change where.
+    /// What fixes it: a command, or what to change where.
     pub fix: Option<String>,
 }
 

@@ -119,11 +119,11 @@ fn advice(found: &[Setting]) -> String {
     let kinds: [Kind; 4] = [
         (
             Setting::is_rotated,
-            "put a random one in its place (openssl rand -hex 16); where there is data, before it",
+            "replace it with a random one (openssl rand -hex 16); if there is data, put the new one before it",
         ),
         (
             Setting::is_salt,
-            "where there are pairwise clients, keep the salt, as another one makes other subjects of all; else put a \
+            "if there are pairwise clients, keep the salt, as another one makes other subjects of all; else put a \
              random one there (openssl rand -hex 16)",
         ),
         (
@@ -228,8 +228,8 @@ mod tests {
             let fix = fix(environment).expect("a fix");
             assert!(fix.starts_with(start), "{fix}");
         };
-        starts("SECRETS_COOKIE: change_me_x2345678", "put a random one in its place");
-        starts("X_SALT: change_me_x2345678", "where there are pairwise clients, keep the salt");
+        starts("SECRETS_COOKIE: change_me_x2345678", "replace it with a random one");
+        starts("X_SALT: change_me_x2345678", "if there are pairwise clients, keep the salt");
         starts("X_URI: 'smtp://me:change-me@mail:25'", "give the login another password where it is checked");
         starts("X_CLIENT_SECRET: PLACEHOLDER1", "have another one made where it comes from");
         accepts(check, FROM, "environment: {LOGO_URL: 'https://placeholder.example/insecure.png', ");

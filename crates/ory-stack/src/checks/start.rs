@@ -70,7 +70,7 @@ fn check_smtp(view: &View, deployed: &Deployed) -> Option<Finding> {
     let host = host(&url)?;
     let is_there = view.reached_by(host).is_some() || service.may_reach(host, view.has_external_network);
     let message = format!("its mail goes to the host `{host}`, no service here: nobody gets it");
-    let fix = "mend courier.smtp.connection_uri, or add the service";
+    let fix = "fix courier.smtp.connection_uri, or add the service";
     (!is_there).then(|| Finding::warning(&service.name, message, fix))
 }
 

@@ -1,4 +1,4 @@
-//! `doctor`: every prerequisite, each ok, a warning or a failure, with what mends it. It changes nothing.
+//! `doctor`: every prerequisite, each ok, a warning or a failure, with what fixes it. It changes nothing.
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
@@ -46,8 +46,7 @@ pub fn run(options: &Options, args: &Doctor) -> Result<()> {
     let is_missing = failures.iter().any(|finding| finding.level == Level::Missing);
     let exit = if is_missing { Exit::Missing } else { Exit::Failed };
     bail!(
-        Failure::new(exit, counted(failures.len(), "failure"))
-            .hint("mend the first one, then run this again")
+        Failure::new(exit, counted(failures.len(), "failure")).hint("fix the first one, then run this again")
     )
 }
 
@@ -59,7 +58,7 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// A line each, and what mends it on another one.
+/// A line each, and what fixes it on another one.
 fn print(findings: &[Finding]) -> Result<()> {
     let row = |finding: &Finding| {
         vec![word(finding.level).to_string(), finding.subject.clone(), doctor::shown(&finding.message)]

@@ -128,7 +128,7 @@ fn refuse_leftovers(cx: &Context) -> Result<()> {
         return Ok(());
     }
     let names = left.join(", ");
-    let message = format!("{names}: still running, of services that the stack hasn't got (any more)");
+    let message = format!("{names}: still running, but not, or no longer, in the stack");
     let hint = cx.engine.compose(["down", "--remove-orphans"]).to_string();
     bail!(Failure::new(Exit::Failed, message).hint(hint))
 }

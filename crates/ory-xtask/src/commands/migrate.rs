@@ -27,7 +27,7 @@ pub struct Migrate {
 
 impl Arguments for Migrate {
     fn all() -> Vec<Arg> {
-        let force = switch("force", "Run Ory's command even where nothing is pending");
+        let force = switch("force", "Run Ory's command even if nothing is pending");
         [Images::all(), Databases::all(), vec![force]].concat()
     }
 
@@ -48,7 +48,7 @@ pub struct One {
 
 impl Arguments for One {
     fn all() -> Vec<Arg> {
-        let services = list("SERVICE", "Only what these services serve, where the stack has several");
+        let services = list("SERVICE", "Only what these services serve, if the stack has several");
         [vec![services], Migrate::all()].concat()
     }
 

@@ -1,4 +1,4 @@
-//! `repair`: what a killed migration left behind that a re-run doesn't mend, and lost rows of `schema_migration`.
+//! `repair`: what a killed migration left behind that a re-run doesn't fix, and lost rows of `schema_migration`.
 
 use std::slice;
 

@@ -1,4 +1,4 @@
-//! `reset`: backs up, and starts anew with an empty database that the images migrate.
+//! `reset`: backs up, and starts again with an empty database that the images migrate.
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgMatches};
@@ -123,7 +123,7 @@ fn refuse_production(cx: &Context, store: &Store) -> Result<()> {
     };
     let message = format!("{names} could be in production: {why}");
     let line = format!("{XTASK} reset {} --force", store.names(" "));
-    bail!(Failure::new(Exit::Failed, message).hint(format!("where it may be emptied all the same: {line}")))
+    bail!(Failure::new(Exit::Failed, message).hint(format!("if it may be emptied all the same: {line}")))
 }
 
 /// What isn't the product's isn't lost with it.
@@ -160,9 +160,9 @@ fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<b
 fn print(cx: &Context, store: &Store) -> Result<()> {
     backup_first::print_dump(cx, store)?;
     let name = store.in_words();
-    Output::data(format!("# makes a new database beside {name}, and lets the image migrate it"))?;
+    Output::data(format!("# creates a new database next to {name}, and lets the image migrate it"))?;
     let names = store.names(", ");
     Ok(Output::data(format!(
-        "# then, with {names} stopped, puts it in the place of {name}, which is deleted"
+        "# then, with {names} stopped, replaces {name} with it, and deletes the old one"
     ))?)
 }

@@ -221,7 +221,7 @@ fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(
                 "{} had a place of their own, and in this stack it is divided otherwise",
                 dump.names()
             );
-            let hint = "restore it in a stack as it was then, with the Compose file of then";
+            let hint = "restore it into a stack with the Compose file of that time";
             bail!(Failure::new(Exit::Failed, message).hint(hint));
         };
         Ok((store, *dump))
@@ -257,7 +257,7 @@ fn refuse_unreadable(
                 continue;
             }
             let hint = format!(
-                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: {}",
+                "append the old value to the current one (NEW,OLD) and run this again; or restore all the same: {}",
                 args.line(backup, "--force")
             );
             bail!(Failure::new(Exit::Missing, message).hint(hint));
@@ -294,8 +294,7 @@ fn refuse_others(
     }
     let into = format!("{XTASK} restore {} {} --into DATABASE", quote(&backup.name()), store.names(" "));
     let line = args.line(backup, "--force");
-    let hint =
-        format!("beside what is there, into an empty database: {into}; where they may go back too: {line}");
+    let hint = format!("restore into an empty database: {into}; or, if they may be replaced too: {line}");
     bail!(Failure::new(Exit::Failed, message).hint(hint))
 }
 
@@ -342,14 +341,14 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
 fn print(store: &Store, dump: &Dump) -> Result<()> {
     let (name, size) = (store.in_words(), size(dump.bytes));
     Output::data(format!(
-        "# restores {} ({size}) into a new database beside {name}, and compares it",
+        "# restores {} ({size}) into a new database next to {name}, and compares it",
         dump.file
     ))?;
     if store.schema.is_some() {
-        Output::data(format!("# brings it from there, beside {name}, and compares it"))?;
+        Output::data(format!("# copies it from there, next to {name}, and compares it"))?;
     }
     let names = store.names(", ");
-    Ok(Output::data(format!("# then, with {names} stopped, puts it in the place of {name}, which is kept"))?)
+    Ok(Output::data(format!("# then, with {names} stopped, replaces {name} with it, and keeps the old one"))?)
 }
 
 /// Restores one dump into an empty database that is there already.
@@ -360,7 +359,7 @@ fn into(cx: &Locked, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str,
     };
     replacement::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
     cx.out.say(format!(
-        "{}: restored {} into {database}; where the DSN names it, {} is served from it",
+        "{}: restored {} into {database}; once the DSN names it, {} is served from it",
         dump.names(),
         counted(dump.contents.total() as usize, "row"),
         dump.names()

@@ -106,7 +106,7 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         }
     }
     if plans.is_empty() && waiting.is_empty() && moved.is_empty() {
-        cx.out.say("nothing is to be split: each product has a place of its own");
+        cx.out.say("nothing to split: each product has a place of its own");
         return Ok(());
     }
     if options.dry_run {
@@ -208,7 +208,7 @@ fn refuse_on_product(dependents: &[Dependent]) -> Result<()> {
     let message = format!("{} can't be in a database of its own with its table", dependent.text);
     bail!(
         Failure::new(Exit::Failed, message)
-            .hint("drop it first; or, where it lives on: {XTASK} split --in-place")
+            .hint("drop it first; or, if it stays in use: {XTASK} split --in-place")
     )
 }
 
@@ -283,7 +283,7 @@ fn divide(cx: &Locked, plan: &Plan) -> Result<()> {
     Err(match undone {
         Ok(true) => {
             let message = format!("nothing was split: {from} as before");
-            error.context(Failure::new(exit, message).hint("mend what is said below, then run this again"))
+            error.context(Failure::new(exit, message).hint("fix what is said below, then run this again"))
         }
         Ok(false) => {
             let message = format!("{from} is split, and not all that follows is done");

@@ -57,7 +57,7 @@ impl Arguments for Status {
     fn all() -> Vec<Arg> {
         vec![
             products("Only these products [default: all of the stack]"),
-            switch("check", "Exit with 3 where migrations are pending, 4 where a database is ahead"),
+            switch("check", "Exit with 3 if migrations are pending, 4 if a database is ahead"),
             switch("drift", "Compare each schema with what its image makes; exit with 1 where they differ"),
             switch("sql", "Print the SQL of what is pending").conflicts_with_all(["json", "drift"]),
             switch("json", "Print one JSON document"),
@@ -256,7 +256,7 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
     if let Some(row) = rows.iter().filter(is_alone).find(|row| some(row, 2)) {
         let message = format!("{}'s database is ahead of {}", row.deployment.product, row.image());
         bail!(Failure::new(Exit::Ahead, message).hint(format!(
-            "name the newer image, or restore a backup of before: {XTASK} restore BACKUP {}",
+            "name the newer image, or restore an earlier backup: {XTASK} restore BACKUP {}",
             row.deployment.product
         )));
     }
@@ -298,6 +298,6 @@ fn check_drift(cx: &Context, rows: Vec<Row>) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    let message = format!("the schema isn't as the image makes it: {}", found.join(", "));
+    let message = format!("the schema differs from what the image creates: {}", found.join(", "));
     bail!(Failure::new(Exit::Failed, message).hint("each difference above has its own"));
 }

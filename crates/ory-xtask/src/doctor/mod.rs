@@ -124,8 +124,8 @@ impl Report {
     fn stack(&mut self, cx: &Context) {
         self.project = Some(cx.stack.project.clone());
         let unset = cx.engine.unset.iter().map(|name| {
-            let message = "it is not set: Compose takes it for an empty text";
-            Finding::warning(name, message, format!("write it to .env: {name}=VALUE, or mend its name"))
+            let message = "it is not set: Compose uses an empty string";
+            Finding::warning(name, message, format!("write it to .env: {name}=VALUE, or fix its name"))
         });
         let read = if cx.engine.env_files.is_empty() {
             "each that the stack names is set".into()

@@ -247,7 +247,7 @@ fn a_backup_that_this_stack_did_not_make_is_shown_and_needs_force(compose: Compo
     // The key is lost, or the stack is another one.
     let named = format!("restore {} --yes", kept.display());
     fs::remove_file(&key).expect("removed");
-    stack.run(&named).exits(1).says(".env.backup-key, isn't there to tell");
+    stack.run(&named).exits(1).says(".env.backup-key, is missing");
     stack.run("backup keto").exits(0);
     stack.run(&named).exits(1).says("this stack's key didn't sign it");
     let canary = "select count(*) from pg_proc where proname = 'canary'";
