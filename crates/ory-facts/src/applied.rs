@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jzon::JsonValue;
+use serde_json::Value;
 
 use crate::dsn::Dsn;
 use crate::instance::Instance;
@@ -69,8 +69,8 @@ pub fn of_one(rows: &str) -> BTreeSet<String> {
 
 /// What psql printed of several. A product is left out where psql doesn't tell that it was in its database.
 pub fn of_each(rows: &str) -> BTreeMap<Instance, BTreeSet<String>> {
-    let text = |version: &JsonValue| version.as_str().map(String::from);
-    let read = |(product, json): (Instance, JsonValue)| {
+    let text = |version: &Value| version.as_str().map(String::from);
+    let read = |(product, json): (Instance, Value)| {
         Some((product, json["versions"].as_array()?.iter().map(text).collect::<Option<_>>()?))
     };
     answers(rows).filter_map(read).collect()
@@ -81,9 +81,9 @@ pub fn unfinished(rows: &str) -> BTreeMap<Instance, String> {
     answers(rows).filter_map(|(product, json)| Some((product, json["unfinished"].as_str()?.into()))).collect()
 }
 
-fn answers(rows: &str) -> impl Iterator<Item = (Instance, JsonValue)> {
+fn answers(rows: &str) -> impl Iterator<Item = (Instance, Value)> {
     rows.lines().filter_map(|line| {
-        let json = jzon::parse(line).ok()?;
+        let json: Value = serde_json::from_str(line).ok()?;
         let kind = Product::named(json["product"].as_str()?)?;
         Some((Instance::named(kind, json["name"].as_str()?), json))
     })

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jzon::{JsonValue, object};
+use serde_json::{Value, json};
 
 use crate::contents::Contents;
 use crate::digest;
@@ -82,11 +82,10 @@ impl Manifest {
     /// The manifest's text.
     pub fn write(&self) -> String {
         let dumps: Vec<_> = self.dumps.iter().map(write_dump).collect();
-        let json = object! {
-            "format": FORMAT, "time": self.time.as_str(), "project": self.project.as_str(),
-            "salt": self.salt.as_str(), "dumps": dumps,
-        };
-        json.pretty(2) + "\n"
+        let Self { time, project, salt, .. } = self;
+        let json =
+            json!({ "format": FORMAT, "time": time, "project": project, "salt": salt, "dumps": dumps });
+        format!("{json:#}\n")
     }
 
     /// The text of the file with the manifest's sum.
@@ -107,7 +106,7 @@ impl Manifest {
                 "{MANIFEST} has changed since it was written: its sum is not that of {MANIFEST_SUM}"
             ));
         }
-        let json = jzon::parse(text).map_err(|_| format!("{MANIFEST} isn't JSON"))?;
+        let json: Value = serde_json::from_str(text).map_err(|_| format!("{MANIFEST} isn't JSON"))?;
         if json["format"].as_u64() != Some(FORMAT) {
             return Err(format!("{MANIFEST} has a format that this xtask doesn't know"));
         }
@@ -162,28 +161,27 @@ pub fn is_time(text: &str) -> bool {
     text.len() == SHAPE.len() && text.chars().zip(SHAPE.chars()).all(fits)
 }
 
-fn write_dump(dump: &Dump) -> JsonValue {
+fn write_dump(dump: &Dump) -> Value {
     let Contents { postgres, versions, rows, extensions, owners, owned, beyond, outside, .. } =
         &dump.contents;
     let content = |content: &Content| {
         let Content { product, image, secrets } = content;
-        object! { "product": product.kind.name(), "name": product.name(), "image": image.as_str(), "secrets": secrets.clone() }
+        json!({ "product": product.kind.name(), "name": product.name(), "image": image, "secrets": secrets })
     };
-    let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
-    object! {
-        "file": dump.file.as_str(), "sha256": dump.sha256.as_str(), "bytes": dump.bytes,
-        "database": dump.database.as_str(), "schema": dump.schema.clone(), "postgres": postgres.as_str(),
+    json!({
+        "file": dump.file, "sha256": dump.sha256, "bytes": dump.bytes,
+        "database": dump.database, "schema": dump.schema, "postgres": postgres,
         "products": dump.products.iter().map(content).collect::<Vec<_>>(),
-        "owners": list(owners), "owned": owned.clone(), "beyond": beyond.clone(), "outside": list(outside),
-        "extensions": extensions.clone(), "rows": rows.clone(), "versions": list(versions),
-    }
+        "owners": owners, "owned": owned, "beyond": beyond, "outside": outside,
+        "extensions": extensions, "rows": rows, "versions": versions,
+    })
 }
 
-fn read_dump(json: &JsonValue) -> Option<Dump> {
-    let content = |json: &JsonValue| {
-        let strings = |(name, values): (&str, &JsonValue)| {
+fn read_dump(json: &Value) -> Option<Dump> {
+    let content = |json: &Value| {
+        let strings = |(name, values): (&String, &Value)| {
             let values = values.as_array()?.iter().map(string).collect::<Option<_>>()?;
-            Some((name.to_string(), values))
+            Some((name.clone(), values))
         };
         Some(Content {
             product: instance(json)?,
@@ -195,7 +193,7 @@ fn read_dump(json: &JsonValue) -> Option<Dump> {
     let contents = Contents {
         postgres: string(&json["postgres"])?,
         versions: set("versions")?,
-        rows: pairs(&json["rows"], JsonValue::as_u64)?,
+        rows: pairs(&json["rows"], Value::as_u64)?,
         extensions: pairs(&json["extensions"], string)?,
         owners: set("owners")?,
         // Older backups don't have them.
@@ -216,18 +214,18 @@ fn read_dump(json: &JsonValue) -> Option<Dump> {
 }
 
 /// Backups of before several of a kind could be in a stack have no name.
-fn instance(json: &JsonValue) -> Option<Instance> {
+fn instance(json: &Value) -> Option<Instance> {
     let kind = Product::named(json["product"].as_str()?)?;
     Some(json["name"].as_str().map_or(kind.into(), |name| Instance::named(kind, name)))
 }
 
-fn string(json: &JsonValue) -> Option<String> {
+fn string(json: &Value) -> Option<String> {
     json.as_str().map(String::from)
 }
 
-fn pairs<T>(json: &JsonValue, read: impl Fn(&JsonValue) -> Option<T>) -> Option<BTreeMap<String, T>> {
+fn pairs<T>(json: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let pairs = json.as_object()?.iter();
-    pairs.map(|(name, value)| Some((name.to_string(), read(value)?))).collect()
+    pairs.map(|(name, value)| Some((name.clone(), read(value)?))).collect()
 }
 
 #[cfg(test)]
@@ -280,6 +278,61 @@ mod tests {
         }
         assert!(Manifest::read(&text.as_bytes()[..text.len() - 1], sum.as_bytes()).is_err());
         assert!(Manifest::read(text.as_bytes(), b"").is_err());
+    }
+
+    #[test]
+    fn the_keys_of_a_manifest_stand_in_the_order_in_which_it_is_read_by_people() {
+        let text = manifest().write();
+        let keys = text.lines().filter_map(|line| line.trim().split_once("\": ").map(|(key, _)| key));
+        let keys: Vec<_> = keys.map(|key| key.trim_start_matches('"')).collect();
+        let expected = "format time project salt dumps file sha256 bytes database schema postgres products product name \
+                        image secrets SECRETS_CIPHER owners owned table public.orders beyond outside extensions pg_trgm \
+                        rows public.identities public.networks versions";
+        assert_eq!(keys.join(" "), expected);
+    }
+
+    #[test]
+    fn a_manifest_of_before_is_read_and_one_of_another_format_or_without_a_part_is_refused() {
+        let text = manifest().write();
+        let without = |key: &str| {
+            let mut json: Value = serde_json::from_str(&text).expect("JSON");
+            let dump = &mut json["dumps"][0];
+            let removed = match key {
+                "name" => dump["products"][0].as_object_mut().expect("a product").remove(key),
+                _ => dump.as_object_mut().expect("a dump").remove(key),
+            };
+            assert!(removed.is_some(), "{key}");
+            read(json.to_string().as_bytes())
+        };
+        for key in ["name", "owned", "beyond", "outside", "schema"] {
+            assert!(without(key).is_ok(), "{key}");
+        }
+        for key in [
+            "file",
+            "sha256",
+            "bytes",
+            "database",
+            "postgres",
+            "rows",
+            "versions",
+            "extensions",
+            "owners",
+            "products",
+        ] {
+            assert_eq!(without(key), Err(format!("{MANIFEST} lacks something")), "{key}");
+        }
+        let other = read(text.replace("\"format\": 1", "\"format\": 2").as_bytes());
+        assert_eq!(other, Err(format!("{MANIFEST} has a format that this xtask doesn't know")));
+    }
+
+    #[test]
+    fn a_product_is_found_in_the_dump_that_has_its_tables() {
+        let manifest = manifest();
+        let file = |product: Instance| manifest.dump_of(product).map(|dump| dump.file.as_str());
+        assert_eq!(file(Product::Kratos.into()), Some("kratos.dump"));
+        assert_eq!(file(Instance::named(Product::Kratos, "customers")), None);
+        assert_eq!(file(Product::Hydra.into()), None);
+        assert_eq!((manifest.dumps[0].names().as_str(), manifest.bytes()), ("kratos", 88_000));
     }
 
     #[test]

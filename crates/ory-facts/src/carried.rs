@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jzon::JsonValue;
+use serde_json::Value;
 
 /// A migration of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +26,17 @@ pub type Carried = BTreeMap<String, Migration>;
 
 /// A cache that can't be read is as good as none.
 pub fn read_cache(text: &str) -> Option<Option<Carried>> {
-    let json = jzon::parse(text).ok()?;
+    let json: Value = serde_json::from_str(text).ok()?;
     match json.get("carried")? {
-        JsonValue::Null => Some(None),
+        Value::Null => Some(None),
         rows => read_rows(rows).map(Some),
     }
 }
 
 /// The rows that the status command prints. None where one isn't as it should be, or there are none.
-pub fn read_rows(rows: &JsonValue) -> Option<Carried> {
-    let text = |value: &JsonValue| value.as_str().map(String::from);
-    let row = |row: &JsonValue| {
+pub fn read_rows(rows: &Value) -> Option<Carried> {
+    let text = |value: &Value| value.as_str().map(String::from);
+    let row = |row: &Value| {
         let sql = text(&row["content"]).unwrap_or_default();
         Some((text(&row["version"])?, Migration { name: text(&row["name"]).unwrap_or_default(), sql }))
     };
@@ -168,6 +168,17 @@ pub(crate) mod tests {
     fn pending_and_ahead_are_sets_and_not_a_maximum() {
         let state = state(&["1", "5", "9"], &["1", "3", "5"]);
         assert_eq!((state.pending(), state.ahead()), (Some(1), 1));
+    }
+
+    #[test]
+    fn what_is_pending_is_all_that_is_carried_and_not_applied_in_order() {
+        let pending = |applied: &[&str], carried: &[&str]| {
+            let state = state(applied, carried);
+            state.pending_migrations().map(|(version, _)| version.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(pending(&[], &["2", "1"]), ["1", "2"]);
+        assert_eq!(pending(&["2"], &["3", "2", "1"]), ["1", "3"]);
+        assert_eq!(pending(&["1", "2", "9"], &["1", "2"]), [""; 0]);
     }
 
     #[test]

@@ -211,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_counts_on_is_no_difference() {
+        let expected = contents();
+        let mut actual = expected.clone();
+        (actual.postgres, actual.moment) = ("18".into(), "later".into());
+        actual.estimates.clear();
+        actual.owners.insert("another".into());
+        actual.extensions.insert("one_more".into(), "public".into());
+        assert_eq!(differences(&expected, &actual), Vec::<String>::new());
+    }
+
+    #[test]
     fn every_row_that_is_missing_shows() {
         let expected = contents();
         assert_eq!(differences(&expected, &expected), Vec::<String>::new());

@@ -3,7 +3,7 @@
 //!
 //! Source: <https://www.postgresql.org/docs/17/functions-info.html#FUNCTIONS-INFO-OBJECT>.
 
-use jzon::{JsonValue, object};
+use serde_json::{Value, json};
 
 use crate::sql::{block, literal};
 
@@ -101,10 +101,11 @@ pub fn query(schema: Option<&str>, role: &str) -> String {
 
 /// Reads what psql printed.
 pub fn read(text: &str) -> Option<Vec<Object>> {
-    let json = jzon::parse(text.trim()).ok()?;
-    let object = |row: &JsonValue| {
+    let json: Value = serde_json::from_str(text.trim()).ok()?;
+    let object = |row: &Value| {
         let [kind, identity, owner, code] = [0, 1, 2, 3].map(|at| row[at].as_str().map(String::from));
-        let rights = row[4].members().filter_map(|right| right.as_str().map(String::from)).collect();
+        let rights = row[4].as_array().into_iter().flatten();
+        let rights = rights.filter_map(|right| right.as_str().map(String::from)).collect();
         Some(Object { kind: kind?, identity: identity?, owner: owner?, code: code?, rights })
     };
     json[1].as_array()?.iter().map(object).collect()
@@ -113,11 +114,10 @@ pub fn read(text: &str) -> Option<Vec<Object>> {
 /// Gives objects of this database their owners, run by who may do so: whatever is named here is found by the server, which
 /// makes the statements. What runs with its owner's rights goes only to who owns the very same code already.
 pub fn give(schema: Option<&str>, owners: &[Object]) -> String {
-    let rows = owners.iter().map(|own| {
-        object! { "kind": own.kind.as_str(), "identity": own.identity.as_str(), "owner": own.owner.as_str(),
-        "code": own.code.as_str(), "rights": own.rights.clone() }
+    let rows = owners.iter().map(|Object { kind, identity, owner, code, rights }| {
+        json!({ "kind": kind, "identity": identity, "owner": owner, "code": code, "rights": rights })
     });
-    let rows = JsonValue::Array(rows.collect()).dump();
+    let rows = Value::Array(rows.collect()).to_string();
     block(&format!(
         "declare one record; own_right text; begin for one in
            select own.kind, own.identity, given.owner, given.rights from ({}) own

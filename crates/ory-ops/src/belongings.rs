@@ -1,7 +1,7 @@
 //! What the engine has beside containers: volumes, and the names that hosts have in networks.
 
 use anyhow::Result;
-use jzon::JsonValue;
+use serde_json::Value;
 
 use crate::compose::{Engine, printed};
 
@@ -21,9 +21,10 @@ impl Engine {
             return Ok(vec![]);
         }
         let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids.split_whitespace())))?;
-        let names = |one: &JsonValue| {
+        let names = |one: &Value| {
             let own = one["Name"].as_str().map(|name| name.trim_start_matches('/').to_string());
-            let aliases = one["NetworkSettings"]["Networks"][network]["Aliases"].members();
+            let aliases = &one["NetworkSettings"]["Networks"][network]["Aliases"];
+            let aliases = aliases.as_array().into_iter().flatten();
             own.into_iter()
                 .chain(aliases.filter_map(|name| name.as_str().map(String::from)))
                 .collect::<Vec<_>>()

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use jzon::{JsonValue, object};
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::folders::work_file;
@@ -109,9 +109,9 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
         true => ask(cx, deployment)?,
-        false => JsonValue::Null,
+        false => Value::Null,
     };
-    let cache = object! { "image": name, "carried": rows }.dump();
+    let cache = json!({ "image": name, "carried": rows }).to_string();
     let carried = read_cache(&cache).with_context(|| format!("{name} lists no migrations"))?;
     keep(cx, deployment, "json", &cache)?;
     // What its first run has shown stays known.
@@ -142,13 +142,12 @@ fn status(cx: &Context, deployment: &Deployment) -> Invocation {
         .args(arguments)
 }
 
-fn ask(cx: &Context, deployment: &Deployment) -> Result<JsonValue> {
+fn ask(cx: &Context, deployment: &Deployment) -> Result<Value> {
     let status = status(cx, deployment).within(cx.options.wait());
     let text = status.read()?;
-    let rows = jzon::parse(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
-    let keep = |row: &JsonValue| {
-        let [version, name, content] = ["version", "name", "content"].map(|name| row[name].clone());
-        object! { "version": version, "name": name, "content": content }
-    };
-    Ok(rows.members().map(keep).collect::<Vec<_>>().into())
+    let rows: Value =
+        serde_json::from_str(text.trim()).with_context(|| format!("failed to read `{status}`"))?;
+    let keep =
+        |row: &Value| json!({ "version": row["version"], "name": row["name"], "content": row["content"] });
+    Ok(rows.as_array().into_iter().flatten().map(keep).collect::<Vec<_>>().into())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jzon::Array;
+use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::cache::Cache;
@@ -448,11 +448,13 @@ fn candidates() -> impl Iterator<Item = Vec<String>> {
 }
 
 /// The elements of the array that an inspection prints, whether all was found or not.
-pub(crate) fn printed(inspect: &Invocation) -> Result<Array> {
+pub(crate) fn printed(inspect: &Invocation) -> Result<Vec<Value>> {
     let output = inspect.output()?;
-    let json = jzon::parse(&String::from_utf8_lossy(&output.stdout));
-    let mut json = json.with_context(|| format!("failed to read what `{inspect}` printed"))?;
-    Ok(json.as_array_mut().map(std::mem::take).unwrap_or_default())
+    let json = serde_json::from_str(&String::from_utf8_lossy(&output.stdout));
+    match json.with_context(|| format!("failed to read what `{inspect}` printed"))? {
+        Value::Array(all) => Ok(all),
+        _ => Ok(vec![]),
+    }
 }
 
 /// Makes the containers of services that have none.

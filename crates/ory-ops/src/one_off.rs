@@ -23,6 +23,7 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;
 use ory_stack::private_file::private_file;
 use ory_stack::stack::Deployment;
+use serde_json::Value;
 
 /// A migration that says nothing for this long may have lost its server.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -79,7 +80,7 @@ impl DsnFile {
         let Some(path) = dsn_file(cx, deployment) else { return Ok(None) };
         // Keto looks for namespaces, and needs none.
         let namespaces = "namespaces: [{id: 0, name: xtask}]";
-        let text = format!("dsn: {}\n", jzon::stringify(deployment.dsn.url()));
+        let text = format!("dsn: {}\n", Value::from(deployment.dsn.url()));
         let text =
             if deployment.product.kind == Product::Keto { format!("{text}{namespaces}\n") } else { text };
         let write = || -> std::io::Result<()> {

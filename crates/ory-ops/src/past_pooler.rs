@@ -3,6 +3,7 @@
 
 use ory_stack::container::Container;
 use ory_stack::stack::Deployment;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::pooler::is_pooler;
@@ -22,8 +23,9 @@ pub fn direct<'a>(cx: &'a Context, deployment: &Deployment<'a>) -> Option<Deploy
     const ASK: &str =
         "select json_build_array(host(inet_server_addr()), inet_server_port(), current_database());\n";
     let said = postgres::as_product(cx, deployment, &[]).ok()?.stdin(ASK).read().ok()?;
-    let said = jzon::parse(said.trim()).ok()?;
-    let (address, port, database) = (said[0].as_str()?, said[1].as_u16()?, said[2].as_str()?);
+    let said: Value = serde_json::from_str(said.trim()).ok()?;
+    let (address, port, database) =
+        (said[0].as_str()?, said[1].as_u64()?.try_into().ok()?, said[2].as_str()?);
     let containers = cx.containers().ok()?;
     let is_its = |c: &&Container| c.is_running() && c.addresses.iter().any(|own| own == address);
     let service = cx.stack.services.get(&containers.iter().find(is_its)?.service)?;

@@ -1,7 +1,6 @@
 //! Containers and images, as the engine describes them.
 
-use jzon::JsonValue;
-use jzon::object::Object;
+use serde_json::Value;
 
 /// A container as the engine's list has it, of whatever project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +74,13 @@ pub struct Container {
     pub data: Data,
 }
 
-fn data_folder(json: &JsonValue) -> Option<&str> {
-    let mut variables = json["Config"]["Env"].members().filter_map(JsonValue::as_str);
+/// The elements of an array; of what is none, nothing.
+fn list(json: &Value) -> impl Iterator<Item = &Value> {
+    json.as_array().into_iter().flatten()
+}
+
+fn data_folder(json: &Value) -> Option<&str> {
+    let mut variables = list(&json["Config"]["Env"]).filter_map(Value::as_str);
     variables.find_map(|variable| variable.strip_prefix("PGDATA="))
 }
 
@@ -94,13 +98,13 @@ pub enum Data {
 }
 
 impl Data {
-    fn read(json: &JsonValue) -> Self {
+    fn read(json: &Value) -> Self {
         let folder = data_folder(json).unwrap_or("/var/lib/postgresql/data").trim_end_matches('/');
         let depth = |target: &str| {
             let rest = folder.strip_prefix(target.trim_end_matches('/'))?;
             (rest.is_empty() || rest.starts_with('/')).then_some(target.trim_end_matches('/').len())
         };
-        let mounts = json["Mounts"].members().filter_map(|mount| {
+        let mounts = list(&json["Mounts"]).filter_map(|mount| {
             // The engine names what has no name by a digest.
             let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
             let kind = match (mount["Type"].as_str()?, mount["Name"].as_str()) {
@@ -110,7 +114,7 @@ impl Data {
             };
             Some((depth(mount["Destination"].as_str()?)?, kind))
         });
-        let in_memory = json["HostConfig"]["Tmpfs"].entries();
+        let in_memory = json["HostConfig"]["Tmpfs"].as_object().into_iter().flatten();
         let in_memory = in_memory.filter_map(|(target, _)| Some((depth(target)?, Self::Memory)));
         mounts.chain(in_memory).max_by_key(|(depth, _)| *depth).map_or(Self::Own, |(_, kind)| kind)
     }
@@ -123,25 +127,24 @@ impl Data {
 
 impl Container {
     /// Reads one of what `docker container inspect` prints.
-    pub fn read(json: &JsonValue) -> Self {
-        let text = |value: &JsonValue| value.as_str().unwrap_or_default().to_string();
-        let published = |(port, addresses): (&str, &JsonValue)| {
+    pub fn read(json: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+        let published = |(port, addresses): (&String, &Value)| {
             let port: u16 = port.strip_suffix("/tcp")?.parse().ok()?;
-            let first = addresses.as_array()?.first().filter(|first| !first["HostPort"].is_empty())?;
+            let first = addresses.as_array()?.first()?;
+            let published = first["HostPort"].as_str().filter(|port| !port.is_empty())?;
             let host = match first["HostIp"].as_str()? {
                 "0.0.0.0" | "" | "::" => "127.0.0.1".to_string(),
                 ip if ip.contains(':') => format!("[{ip}]"),
                 ip => ip.to_string(),
             };
-            Some((port, format!("{host}:{}", first["HostPort"].as_str()?)))
+            Some((port, format!("{host}:{published}")))
         };
         // A container between two restarts has no ports of its own, only those it asked for.
         let asked = json["HostConfig"]["PortBindings"].as_object();
         let networks = json["NetworkSettings"]["Networks"].as_object();
-        let addresses = networks
-            .into_iter()
-            .flat_map(Object::iter)
-            .filter_map(|(_, network)| network["IPAddress"].as_str());
+        let addresses =
+            networks.into_iter().flatten().filter_map(|(_, network)| network["IPAddress"].as_str());
         let ports = json["NetworkSettings"]["Ports"].as_object().filter(|ports| !ports.is_empty()).or(asked);
         Self {
             id: text(&json["Id"]),
@@ -156,7 +159,7 @@ impl Container {
             health: json["State"]["Health"]["Status"].as_str().map(String::from),
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
-            ports: ports.into_iter().flat_map(Object::iter).filter_map(published).collect(),
+            ports: ports.into_iter().flatten().filter_map(published).collect(),
             addresses: addresses.filter(|address| !address.is_empty()).map(String::from).collect(),
             is_on_host: json["HostConfig"]["NetworkMode"] == "host",
             is_postgres: data_folder(json).is_some(),
@@ -192,13 +195,13 @@ pub struct Image {
     pub folder: String,
 }
 
-fn words(json: &JsonValue) -> Vec<String> {
-    json.members().filter_map(|word| Some(word.as_str()?.into())).collect()
+fn words(json: &Value) -> Vec<String> {
+    list(json).filter_map(|word| Some(word.as_str()?.into())).collect()
 }
 
 impl Image {
     /// Reads one of what `docker image inspect` prints.
-    pub fn read(name: &str, json: &JsonValue) -> Option<Self> {
+    pub fn read(name: &str, json: &Value) -> Option<Self> {
         let config = &json["Config"];
         Some(Self {
             name: name.into(),
@@ -230,7 +233,7 @@ mod tests {
             let text = format!(
                 r#"{{"Config": {{"Env": ["A=b"{env}]}}, "Mounts": [{mounts}], "HostConfig": {{"Tmpfs": {tmpfs}}}}}"#
             );
-            Data::read(&jzon::parse(&text).expect("JSON"))
+            Data::read(&serde_json::from_str(&text).expect("JSON"))
         };
         let mount = |kind: &str, name: &str, target: &str| {
             format!(r#"{{"Type": "{kind}", "Name": "{name}", "Destination": "{target}"}}"#)

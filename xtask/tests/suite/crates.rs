@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::project::{outcome, workspace};
 
 #[test]
@@ -10,9 +12,9 @@ fn no_dependency_needs_a_newer_rust_than_the_crate_says() {
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host").to_string();
     let args = ["metadata", "--format-version=1", "--locked", "--filter-platform", &host];
     let metadata = outcome(Command::new(env!("CARGO")).args(args).current_dir(workspace())).exits(0).stdout;
-    let metadata = jzon::parse(&metadata).expect("JSON");
+    let metadata: Value = serde_json::from_str(&metadata).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
-    let needs = |package: &jzon::JsonValue| {
+    let needs = |package: &Value| {
         let text = package["rust_version"].as_str().unwrap_or("1.0");
         let parts: Vec<u32> = text.split('.').map(|part| part.parse().expect("a number")).collect();
         (parts[0], parts.get(1).copied().unwrap_or(0))

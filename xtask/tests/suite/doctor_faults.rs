@@ -4,6 +4,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::project::{Outcome, outcome};
 use crate::stack::{Compose, Stack, docker};
 use crate::tiers::scenarios_once;
@@ -253,10 +255,10 @@ fn doctor_finds_in_stacks_of_others_what_is_so(compose: Compose) {
         stack.folder = (name == "several-files").then_some("deploy");
         let files = stack.project.files();
         let said = stack.run("doctor --json");
-        let document = jzon::parse(&said.stdout).expect("JSON");
+        let document: Value = serde_json::from_str(&said.stdout).expect("JSON");
         let findings = document["findings"].as_array().expect("findings").iter();
         let findings = findings.filter(|finding| finding["level"] != "ok");
-        let text = |finding: &jzon::JsonValue, name: &str| finding[name].as_str().expect("text").to_string();
+        let text = |finding: &Value, name: &str| finding[name].as_str().expect("text").to_string();
         let findings = findings.map(|finding| (text(finding, "check"), text(finding, "subject")));
         let findings = findings.filter(|(check, _)| CHECKS.contains(&check.as_str()));
         let findings: Vec<_> = findings.map(|(check, subject)| format!("{check} {subject}")).collect();

@@ -143,7 +143,10 @@ fn a_network_from_elsewhere_that_is_not_there_is_named_with_what_makes_it() {
     let fake = fake.answers("docker compose config", &with);
     let fake = fake.fails("docker network inspect nowhere", 1, "Error: No such network: nowhere\n");
     for command in ["up", "migrate-all", "restart"] {
-        fake.run(command).exits(5).says("the external network nowhere").says("hint: docker network create nowhere");
+        fake.run(command)
+            .exits(5)
+            .says("the external network nowhere")
+            .says("hint: docker network create nowhere");
     }
 }
 

@@ -165,3 +165,62 @@ pub fn names(product: Product, user: &str) -> String {
         literal(ROLE),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    fn division(tables: &[&str]) -> Division {
+        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let part = Part {
+            product: Product::Keto,
+            tables: set(tables),
+            versions: set(&["1"]),
+            networked: set(&[]),
+            version_columns: set(&["version"]),
+            extensions: BTreeMap::from([("pg_trgm".to_string(), "public".to_string())]),
+        };
+        Division { schema: "ory".into(), parts: vec![part], others: set(&[]), keeps_shared: false }
+    }
+
+    #[test]
+    fn only_tables_that_are_there_are_held_and_dumped() {
+        let there = division(&["networks", "schema_migration", "keto_relation_tuples"]);
+        let held = there.hold(Duration::from_secs(3));
+        assert!(held.contains("set lock_timeout = '3s'"), "{held}");
+        let lock = "lock table \"ory\".\"keto_relation_tuples\", \"ory\".\"networks\", \"ory\".\"schema_migration\" in exclusive mode";
+        assert!(held.ends_with(lock), "{held}");
+        assert_eq!(
+            there.dump(&there.parts[0]),
+            [
+                "--table=\"ory\".\"keto_relation_tuples\"",
+                "--table=\"ory\".\"networks\"",
+                "--table=\"ory\".\"schema_migration\"",
+                "--exclude-table-data=\"ory\".\"schema_migration\"",
+            ]
+        );
+        let absent = division(&[]);
+        assert!(absent.hold(Duration::from_secs(3)).ends_with("begin;\n"));
+    }
+
+    #[test]
+    fn a_copy_has_the_extensions_of_what_is_there() {
+        let prepared = |tables: &[&str]| {
+            let division = division(tables);
+            division.prepare(&division.parts[0])
+        };
+        assert_eq!(prepared(&[]), "create schema if not exists \"ory\";\n");
+        let with = prepared(&["keto_relation_tuples"]);
+        assert!(with.ends_with("create extension if not exists \"pg_trgm\" schema \"public\";\n"), "{with}");
+    }
+
+    #[test]
+    fn what_was_put_away_is_dropped_by_name_and_nothing_that_needs_it() {
+        assert_eq!(Division::finish(&[]), "begin;\ndrop schema split_old;\ncommit;\n");
+        let dropped = Division::finish(&["a".into(), "o\"b".into()]);
+        let tables = "drop table \"split_old\".\"a\", \"split_old\".\"o\"\"b\";\n";
+        assert_eq!(dropped, format!("begin;\n{tables}drop schema split_old;\ncommit;\n"));
+    }
+}

@@ -329,6 +329,86 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_away_is_told_by_the_way_and_by_who_needs_the_shared_tables() {
+        let tables = ["networks", "schema_migration", "identities", "hydra_client"];
+        let division = divide(&tables, &["1", "2", "3", "4"]).expect("a division");
+        let away = |name: &str| format!("alter table \"public\".\"{name}\" set schema split_old;\n");
+        let databases = division.put_away(Way::Databases, &["identities", "hydra_client"]);
+        assert!(databases.contains("'cargo xtask split, into databases: kratos hydra'"), "{databases}");
+        for name in tables {
+            assert!(databases.contains(&away(name)), "{name}: {databases}");
+        }
+        let schemas = division.put_away(Way::Schemas, &[]);
+        assert!(schemas.contains("'cargo xtask split, into schemas: kratos hydra'"), "{schemas}");
+        assert!(schemas.contains(&away("networks")) && !schemas.contains(&away("identities")), "{schemas}");
+        // Where nobody has tables there, nothing but the note is left.
+        let nothing = divide(&[], &[]).expect("a division").put_away(Way::Databases, &[]);
+        assert!(nothing.contains("create schema split_old") && !nothing.contains("alter table"), "{nothing}");
+    }
+
+    #[test]
+    fn a_product_alone_shares_with_nobody_and_with_an_application_it_does() {
+        let kratos = catalog(&["networks", "schema_migration", "identities"], &["1", "2"]);
+        let is_shared = |tables: &[&str]| {
+            let division = Division::of(&catalog(tables, &["1", "2"]), &[(Product::Kratos, &kratos)]);
+            division.expect("a division").is_shared()
+        };
+        assert!(!is_shared(&["networks", "schema_migration", "identities"]));
+        assert!(is_shared(&["networks", "schema_migration", "identities", "orders"]));
+    }
+
+    #[test]
+    fn a_table_of_another_by_the_same_name_is_none_of_what_was_never_migrated() {
+        let hydra = catalog(&["networks", "schema_migration", "hydra_client", "hydra_jwk"], &["3", "4"]);
+        let divide = |tables: &[&str], versions: &[&str]| {
+            let tables = [&["networks", "schema_migration"], tables].concat();
+            Division::of(&catalog(&tables, versions), &[(Product::Hydra, &hydra)])
+        };
+        let of_another = divide(&["hydra_client"], &["3"]).expect("a division");
+        assert_eq!((of_another.there().count(), of_another.others), (0, set(&["hydra_client"])));
+        // With its versions it is its own, and half gone.
+        let half = divide(&["hydra_client"], &["3", "4"]);
+        assert_eq!(half, Err(Fault::Missing(Product::Hydra, "hydra_jwk".into())));
+    }
+
+    #[test]
+    fn the_rows_of_shared_tables_are_those_of_the_product_that_goes() {
+        let mut division =
+            divide(&["networks", "schema_migration", "identities"], &["1", "2"]).expect("a division");
+        let rows = |division: &Division, name: &str| division.rows(&division.parts[0], name, "kratos");
+        assert_eq!(rows(&division, "identities"), "");
+        assert_eq!(rows(&division, "networks"), "", "no table of it names one");
+        assert_eq!(rows(&division, "schema_migration"), " where format('%s', version) in ('1', '2')");
+        division.parts[0].networked = set(&["identities"]);
+        let used =
+            |of: &str| format!("exists (select from \"kratos\".\"identities\" r where r.nid = {of}.id)");
+        let expected = format!(
+            " where {} or not exists (select from \"public\".\"networks\" n where {})",
+            used("of_row"),
+            used("n")
+        );
+        assert_eq!(rows(&division, "networks"), expected);
+        assert_eq!(division.rows(&division.parts[1], "schema_migration", "hydra"), " where false");
+    }
+
+    #[test]
+    fn a_database_remembers_what_went_and_where_what_it_has_came_from() {
+        let memory = Memory::read(
+            "old\tcargo xtask split, into databases: kratos\nfrom\tcargo xtask split, from a b\n",
+        );
+        let note = Note { way: Way::Databases, products: vec![Product::Kratos] };
+        assert_eq!(memory, Memory { note: Some(note), from: Some("a b".into()) });
+        for odd in [
+            "",
+            "old\tcargo xtask split, into places: kratos\n",
+            "old\tcargo xtask split, into schemas: kratoz\n",
+            "from\tmine\n",
+        ] {
+            assert_eq!(Memory::read(odd), Memory::default(), "{odd}");
+        }
+    }
+
+    #[test]
     fn a_note_is_read_as_it_was_written() {
         let note = Note { way: Way::Schemas, products: vec![Product::Kratos, Product::Keto] };
         assert_eq!(Note::read(&note.text()), Some(note));

@@ -123,3 +123,32 @@ impl Division {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::product::Product;
+
+    #[test]
+    fn a_search_path_is_the_own_schema_then_those_of_extensions_each_once() {
+        let path = |extensions: &[(&str, &str)]| {
+            let extensions = extensions.iter().map(|(name, schema)| (name.to_string(), schema.to_string()));
+            Division::search_path(&Part {
+                product: Product::Kratos,
+                tables: Default::default(),
+                versions: Default::default(),
+                networked: Default::default(),
+                version_columns: Default::default(),
+                extensions: extensions.collect::<BTreeMap<_, _>>(),
+            })
+        };
+        assert_eq!(path(&[]), "kratos");
+        assert_eq!(
+            path(&[("plpgsql", "pg_catalog"), ("pg_trgm", "public"), ("uuid-ossp", "public")]),
+            "kratos,public"
+        );
+        assert_eq!(path(&[("btree_gin", "Odd,one"), ("pg_trgm", "kratos")]), "kratos,\"Odd,one\"");
+    }
+}

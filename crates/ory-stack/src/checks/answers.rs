@@ -86,7 +86,7 @@ pub fn state(container: &Container, is_ready: impl FnOnce() -> bool, logs: Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jzon::object;
+    use serde_json::json;
     use yaml_rust2::{Yaml, YamlLoader};
 
     #[test]
@@ -155,8 +155,8 @@ mod tests {
     #[test]
     fn a_container_that_is_not_well_is_found_and_a_stopped_one_is_not() {
         let found = |status: &str, code: i64, health: &str, is_ready: bool| {
-            let state = object! { "Status": status, "ExitCode": code, "Health": { "Status": health } };
-            state_of(&Container::read(&object! { "Name": "/c", "State": state }), is_ready)
+            let state = json!({ "Status": status, "ExitCode": code, "Health": { "Status": health } });
+            state_of(&Container::read(&json!({ "Name": "/c", "State": state })), is_ready)
         };
         for (status, code, health) in
             [("running", 0, "healthy"), ("exited", 0, ""), ("exited", 137, ""), ("created", 0, "")]

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
-use jzon::{JsonValue, object};
+use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, switch};
 use crate::doctor::{self, Report};
@@ -35,7 +35,7 @@ pub fn run(options: &Options, args: &Doctor) -> Result<()> {
         return report.commands.iter().try_for_each(Output::data).map_err(Into::into);
     }
     if args.json {
-        Output::data(document(&report).pretty(2))?;
+        Output::data(format!("{:#}", document(&report)))?;
     } else {
         print(&report.findings)?;
     }
@@ -74,16 +74,16 @@ fn print(findings: &[Finding]) -> Result<()> {
 }
 
 /// The shape is documented in the guide, and kept by a test.
-fn document(report: &Report) -> JsonValue {
+fn document(report: &Report) -> Value {
     let finding = |finding: &Finding| {
-        object! {
+        json!({
             "level": word(finding.level),
             "check": finding.check,
-            "subject": finding.subject.as_str(),
-            "message": finding.message.as_str(),
-            "fix": finding.fix.as_deref(),
-        }
+            "subject": finding.subject,
+            "message": finding.message,
+            "fix": finding.fix,
+        })
     };
     let findings: Vec<_> = report.findings.iter().map(finding).collect();
-    object! { "project": report.project.as_deref(), "findings": findings }
+    json!({ "project": report.project, "findings": findings })
 }

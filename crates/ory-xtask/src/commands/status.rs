@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
-use jzon::{JsonValue, object};
+use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, listed, products, switch};
 use ory_facts::carried::State;
@@ -92,7 +92,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
         options.interrupt.check()?;
     }
     match (args.json, args.sql) {
-        (true, _) => Output::data(document(&cx, &rows).pretty(2))?,
+        (true, _) => Output::data(format!("{:#}", document(&cx, &rows)))?,
         (_, true) => rows.iter_mut().try_for_each(|row| print_sql(&cx, row))?,
         _ => print_table(&cx, &rows)?,
     }
@@ -193,32 +193,30 @@ fn print_drift(cx: &Context, row: &Row) -> Result<()> {
 }
 
 /// The shape is documented in the guide, and kept by a test.
-fn document(cx: &Context, rows: &[Row]) -> JsonValue {
+fn document(cx: &Context, rows: &[Row]) -> Value {
     let product = |row: &Row| {
         let [applied, pending, ahead] = row.counts();
-        let difference = |one: &Difference| {
-            object! { "difference": one.text.as_str(), "hint": cx.out.named(&drift::hint(cx, &row.deployment, one)) }
-        };
+        let difference = |one: &Difference| json!({ "difference": one.text, "hint": cx.out.named(&drift::hint(cx, &row.deployment, one)) });
         let drift = row.drift.as_ref().and_then(|drift| drift.as_ref().ok());
         let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
-        object! {
+        json!({
             "product": row.deployment.product.kind.name(),
             "name": row.deployment.product.name(),
             "image": row.image(),
-            "runs": row.runs.as_deref(),
+            "runs": row.runs,
             "restart_is_due": !row.restart_due.is_empty(),
             "applied": applied,
             "pending": pending,
             "ahead": ahead,
-            "state": row.state.as_str(),
+            "state": row.state,
             "ready": row.is_ready,
-            "urls": row.urls.clone(),
+            "urls": row.urls,
             "drift": drift.map(|found| found.iter().map(difference).collect::<Vec<_>>()),
             "problem": problem.map(|error| cx.out.named(&error.to_string())),
-        }
+        })
     };
     let products: Vec<_> = rows.iter().map(product).collect();
-    object! { "project": cx.stack.project.as_str(), "products": products }
+    json!({ "project": cx.stack.project, "products": products })
 }
 
 /// The SQL of what is pending, in order.
