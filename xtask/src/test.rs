@@ -74,9 +74,10 @@ impl Tests {
     fn command(&self) -> Invocation {
         // They wait for containers as long as they compute.
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get()) + 1;
+        let threads = format!("--test-threads={threads}");
         let skip = [(SECOND_TIER, self.is_full), (UNDER_V1, self.has_v1)];
         let skip = skip.into_iter().filter(|(_, runs)| !runs).flat_map(|(name, _)| ["--skip", name]);
-        let all = ["--no-fail-fast", "--", "--include-ignored", "--test-threads", &threads.to_string()];
+        let all = ["--no-fail-fast", "--", "--include-ignored", &threads];
         self.cargo(&all).args(skip).args(self.filter.clone())
     }
 
@@ -188,7 +189,7 @@ mod tests {
     fn what_is_left_out_is_skipped() {
         let args = |is_full, has_v1| {
             let command = tests(is_full, has_v1).command().to_string();
-            let (_, args) = command.split_once("--test-threads ").expect("arguments");
+            let (_, args) = command.split_once("--test-threads=").expect("arguments");
             args.split_once(' ').expect("a number").1.to_string()
         };
         assert_eq!(args(true, true), "up");
