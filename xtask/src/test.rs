@@ -71,9 +71,13 @@ impl Tests {
 
     /// What runs them: all, whatever fails.
     fn command(&self) -> Invocation {
+        // They wait for containers as long as they compute.
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get()) + 1;
+        let threads = format!("--test-threads={threads}");
         let skip = [(SECOND_TIER, self.is_full), (UNDER_V1, self.has_v1)];
         let skip = skip.into_iter().filter(|(_, runs)| !runs).flat_map(|(name, _)| ["--skip", name]);
-        self.cargo(&["--no-fail-fast", "--", "--include-ignored"]).args(skip).args(self.filter.clone())
+        let all = ["--no-fail-fast", "--", "--include-ignored", &threads];
+        self.cargo(&all).args(skip).args(self.filter.clone())
     }
 
     /// The error where a filter leaves none.
@@ -184,7 +188,8 @@ mod tests {
     fn what_is_left_out_is_skipped() {
         let args = |is_full, has_v1| {
             let command = tests(is_full, has_v1).command().to_string();
-            command.split_once("--include-ignored ").expect("arguments").1.to_string()
+            let (_, args) = command.split_once("--test-threads=").expect("arguments");
+            args.split_once(' ').expect("a number").1.to_string()
         };
         assert_eq!(args(true, true), "up");
         assert_eq!(args(false, true), "--skip _full:: up");

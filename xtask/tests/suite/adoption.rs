@@ -33,8 +33,8 @@ macro_rules! stacks {
 stacks! {
     whole: [
         one_database_with_hydra_in_it_is_refused_before_anything_runs
-        passwords_with_dollars_and_percent_encoding
-        one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights
+        hydra_in_a_schema_of_its_own
+        entrypoints_that_are_a_shell
         several_files_profiles_and_env_files_in_a_folder_below
         an_application_beside_it_and_one_shots_that_must_not_run_again
     ]
@@ -42,9 +42,9 @@ stacks! {
         one_server_whose_databases_an_init_script_makes
         a_server_a_product
         kratos_beside_keto_in_one_database_is_warned_of_and_works
-        hydra_in_a_schema_of_its_own
         a_dsn_only_in_the_configuration_file_yaml_json_or_toml
-        entrypoints_that_are_a_shell
+        passwords_with_dollars_and_percent_encoding
+        one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights
         built_images_without_entrypoint
         kratos_alone
         no_published_ports

@@ -16,13 +16,13 @@ scenarios_once! {
         a_backup_is_restored_row_for_row_and_what_was_there_is_kept
         a_backup_that_is_damaged_or_unreadable_changes_nothing
         a_reset_backs_up_and_starts_empty
-        a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
     ]
     full: [
         a_backup_of_which_any_byte_has_changed_is_refused
         a_backup_that_cannot_be_written_to_its_end_leaves_nothing
         what_is_an_applications_goes_back_only_where_that_is_asked_for
         a_role_that_has_rights_and_owns_nothing_has_them_afterwards
+        a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
     ]
 }
 

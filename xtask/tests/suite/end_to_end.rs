@@ -9,9 +9,9 @@ use crate::tiers::scenarios;
 scenarios! {
     smoke: [
         up_from_nothing_then_again_then_after_down
-        an_update_is_migrated_and_then_restarted
     ]
     first: [
+        an_update_is_migrated_and_then_restarted
         a_failing_middle_product_stops_migrate_all_and_a_re_run_goes_on
         two_projects_live_side_by_side
         migrate_all_alone_starts_the_database_it_needs

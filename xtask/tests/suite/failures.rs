@@ -10,13 +10,13 @@ use crate::tiers::scenarios_once;
 scenarios_once! {
     first: [
         a_service_that_does_not_start
-        a_server_that_serves_before_it_is_migrated
         a_server_that_speaks_french_has_the_same_causes
     ]
     full: [
         what_is_wrong_with_a_role_or_a_database
         what_is_wrong_with_a_dsn
         five_causes_of_already_exists
+        a_server_that_serves_before_it_is_migrated
     ]
 }
 

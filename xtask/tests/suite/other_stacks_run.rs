@@ -8,10 +8,10 @@ scenarios_once! {
     first: [
         the_rows_of_a_database_that_nothing_keeps_are_counted_and_asked_for
         only_the_ports_that_orys_settings_name_are_asked_and_from_the_inside_where_none_leads_there
-        what_runs_is_shown_until_it_is_restarted
     ]
     full: [
         rows_of_the_first_releases_are_no_migrations_ahead
+        what_runs_is_shown_until_it_is_restarted
     ]
 }
 

@@ -78,7 +78,16 @@ fn of_logs() {
 
 #[test]
 fn of_test() {
-    golden("plan_test", &Fake::new().run("test --dry-run migrate"));
+    let cores = std::thread::available_parallelism().expect("a number").get();
+    for (name, command) in [
+        ("plan_test", "test --dry-run migrate"),
+        ("plan_test_full", "test --full --dry-run"),
+        ("plan_test_no_compose_v1", "test --no-compose-v1 --dry-run"),
+    ] {
+        let mut plan = Fake::new().run(command);
+        plan.stdout = plan.stdout.replace(&format!("--test-threads={}", cores + 1), "--test-threads=N");
+        golden(name, &plan);
+    }
 }
 
 #[test]

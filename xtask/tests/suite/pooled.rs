@@ -4,7 +4,7 @@ use crate::stack::{Compose, Stack};
 use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    first: [
+    full: [
         past_a_pooler_backups_are_verified_and_restored_and_locks_are_held
     ]
 }

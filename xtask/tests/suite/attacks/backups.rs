@@ -15,10 +15,8 @@ use crate::stack::{Compose, NEW, Stack};
 use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    first: [
-        a_backup_that_this_stack_did_not_make_is_shown_and_needs_force
-    ]
     full: [
+        a_backup_that_this_stack_did_not_make_is_shown_and_needs_force
         a_backup_of_somebody_else_is_listed_without_a_service_to_ask
         a_backup_whose_verification_failed_is_not_the_latest
     ]

@@ -9,10 +9,8 @@ use crate::stack::{Compose, NEW, Stack, docker};
 use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    first: [
-        a_folder_that_several_projects_back_up_into_keeps_what_is_of_others
-    ]
     full: [
+        a_folder_that_several_projects_back_up_into_keeps_what_is_of_others
         an_interrupted_backup_ends_no_session_of_another_run
     ]
 }

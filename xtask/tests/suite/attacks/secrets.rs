@@ -18,6 +18,8 @@ scenarios_once! {
     first: [
         a_password_is_in_no_log_of_postgresql
         new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others
+    ]
+    full: [
         what_is_in_files_is_in_no_inspection_of_a_container
     ]
 }
