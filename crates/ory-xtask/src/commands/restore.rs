@@ -18,6 +18,8 @@ use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::others::{self, Tables};
 use ory_ops::replacement::{self, Replacement};
+use ory_ops::restore::{self, Objection};
+use ory_ops::standing::Standing;
 use ory_ops::store::Store;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, size};
@@ -166,13 +168,9 @@ fn open(cx: &Context, backup: &PathBuf, products: &[Instance]) -> Result<Backup>
     backup::open(if named.is_dir() { &named } else { backup })
 }
 
-/// A dump is a program: what it was made to do is done with the rights of the role that loads it. One that this stack
-/// hasn't made is shown, and loaded only where that is asked for.
-/// Returns whether this stack has made it.
+/// One that this stack hasn't made is shown, and loaded only where that is asked for. Returns whether this stack has made it.
 fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args: &Restore) -> Result<bool> {
     let Some(why) = backup.foreign(backup_key::key(&cx.dir)?.as_deref()) else { return Ok(true) };
-    let message =
-        format!("this stack did not make the backup {}, as far as can be told: {why}", backup.name());
     for (store, dump) in pairs {
         let file = &dump.file;
         if cx.options.dry_run {
@@ -183,39 +181,38 @@ fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args
         cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
         objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
     }
-    if args.force {
-        cx.out.warn(message);
-        return Ok(false);
+    refuse(cx, args, [restore::foreign(&backup.name(), &why, &args.line(backup, "--force"))])?;
+    Ok(false)
+}
+
+/// Fails with the first of some objections; where forced, says each.
+fn refuse(cx: &Context, args: &Restore, objections: impl IntoIterator<Item = Objection>) -> Result<()> {
+    for objection in objections {
+        if !args.force {
+            bail!(Failure::from(objection));
+        }
+        cx.out.warn(objection.message);
     }
-    let line = args.line(backup, "--force");
-    let hint = format!("a dump can do what the role may do that loads it; if you trust who made it: {line}");
-    bail!(Failure::new(Exit::Failed, message).hint(hint))
+    Ok(())
 }
 
 /// What of the backup is to be restored.
 fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Instance]) -> Result<Vec<&'a Dump>> {
     let all = &backup.manifest.dumps;
     cx.require_products()?;
-    for product in products {
-        if backup.manifest.dump_of(*product).is_none() {
-            let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
-            let message = format!("the backup {} has no {product}", backup.name());
-            bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
-        }
+    if let Some(product) = restore::missing(all, products) {
+        let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
+        let message = format!("the backup {} has no {product}", backup.name());
+        bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
     }
-    let has = |dump: &Dump, product| dump.products.iter().any(|content| content.product == product);
-    let is_asked = |dump: &&Dump| products.is_empty() || products.iter().any(|product| has(dump, *product));
-    Ok(all.iter().filter(is_asked).collect())
+    Ok(restore::of_products(all, products))
 }
 
 /// Each dump with the database that it goes to: one with the same products.
 fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(&'s Store<'c>, &'d Dump)>> {
     let goes = |dump: &&'d Dump| {
-        let products: Vec<_> = dump.products.iter().map(|content| content.product).collect();
-        let is_its = |store: &&Store| {
-            store.deployments.iter().map(|deployment| deployment.product).eq(products.iter().copied())
-                && store.schema == dump.schema
-        };
+        let products = |store: &Store| -> Vec<_> { store.deployments.iter().map(|d| d.product).collect() };
+        let is_its = |store: &&Store| restore::is_of(dump, products(store), store.schema.as_deref());
         let Some(store) = stores.iter().find(is_its) else {
             let message = format!(
                 "{} had a place of their own, and in this stack it is divided otherwise",
@@ -242,26 +239,8 @@ fn refuse_unreadable(
             continue;
         };
         let known = backup::fingerprints(cx, deployment, &backup.manifest.salt);
-        let known: Vec<_> = known.values().flatten().collect();
-        for (place, fingerprints) in &content.secrets {
-            if fingerprints.iter().all(|fingerprint| known.contains(&fingerprint)) {
-                continue;
-            }
-            let product = content.product;
-            let message = format!(
-                "what {product} encrypted could not be read: {place} has another value than on {}",
-                backup.manifest.time
-            );
-            if args.force {
-                cx.out.warn(message);
-                continue;
-            }
-            let hint = format!(
-                "put the value of then behind the one of now (NEW,OLD) and run this again; or restore all the same: {}",
-                args.line(backup, "--force")
-            );
-            bail!(Failure::new(Exit::Missing, message).hint(hint));
-        }
+        let forced = args.line(backup, "--force");
+        refuse(cx, args, restore::unreadable(content, &known, &backup.manifest.time, &forced))?;
     }
     Ok(())
 }
@@ -275,28 +254,10 @@ fn refuse_others(
     tables: &Tables,
     args: &Restore,
 ) -> Result<()> {
-    if tables.is_empty() {
-        return Ok(());
-    }
-    let each = tables.iter().map(|(name, rows)| {
-        let then = dump.contents.rows.get(name);
-        let then = then.map_or("none in the backup".into(), |then| format!("{then} in the backup"));
-        format!("{name} ({}, {then})", counted(*rows as usize, "row"))
-    });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let (place, names, time) = (store.in_words(), store.names(", "), &backup.manifest.time);
-    let message = format!(
-        "{place} has tables that the images of {names} don't make, and they would be again as on {time}: {each}"
-    );
-    if args.force {
-        cx.out.warn(message);
-        return Ok(());
-    }
     let into = format!("{XTASK} restore {} {} --into DATABASE", quote(&backup.name()), store.names(" "));
-    let line = args.line(backup, "--force");
-    let hint =
-        format!("beside what is there, into an empty database: {into}; where they may go back too: {line}");
-    bail!(Failure::new(Exit::Failed, message).hint(hint))
+    let lines = (into.as_str(), &*args.line(backup, "--force"));
+    let replaced = (&*store.in_words(), &*store.names(", "));
+    refuse(cx, args, restore::tables_of_others(replaced, tables, (dump, &backup.manifest.time), lines))
 }
 
 /// An image that can't be asked is no reason to lose what may be somebody else's.
@@ -316,8 +277,7 @@ fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
     let mut is_behind = false;
     for deployment in &store.deployments {
         let state = State::new(dump.contents.versions.clone(), carried::of(cx, deployment)?);
-        migrations::refuse_ahead(cx, deployment, &state)?;
-        is_behind |= state.pending() != Some(0);
+        is_behind |= migrations::refuse_ahead(cx, deployment, &state)? != Standing::UpToDate;
     }
     Ok(is_behind)
 }
