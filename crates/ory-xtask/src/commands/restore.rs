@@ -6,6 +6,7 @@ use anyhow::{Error, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
+use crate::replace::{self, Fill, New};
 use ory_facts::backup::Dump;
 use ory_facts::carried::State;
 use ory_facts::instance::Instance;
@@ -93,14 +94,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         refuse_unreadable(&cx, &backup, store, dump, args)?;
     }
     if options.dry_run {
-        for (store, dump) in pairs.iter().filter(|_| args.into.is_none()) {
-            match others::at_first_sight(&cx, store) {
-                Ok(tables) => refuse_others(&cx, &backup, store, dump, &tables, args)?,
-                // The server needn't run for this.
-                Err(_) => print_unknown(store)?,
-            }
-        }
-        return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
+        return print(&cx, &backup, &pairs, args, is_own);
     }
     for (_, dump) in &pairs {
         backup.check(&cx, dump)?;
@@ -119,25 +113,19 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         let tables = tables.map_err(|error| untold(&backup, store, args, error))?;
         refuse_others(&cx, &backup, store, dump, &tables, args)?;
     }
-    let behind = pairs.iter().map(|(store, dump)| is_behind(&cx, store, dump)).collect::<Result<Vec<_>>>()?;
+    let is_behind = |(store, dump): &(&Store, &Dump)| is_behind(&cx, store, dump).map(Some);
+    let all = new(&backup, &pairs, is_own, is_behind)?;
     if !confirm(&cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
         return Ok(());
     }
-    for (((_, dump), is_behind), replacement) in pairs.iter().zip(behind).zip(&mut replacements) {
-        replacement.make()?;
-        replacement.restore(dump, &backup.path(dump), is_own)?;
-        if is_behind {
-            replacement.migrate()?;
-        }
-    }
+    all.iter().zip(&mut replacements).try_for_each(|(new, replacement)| new.make(replacement))?;
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
-    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
-    let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), is_own)).collect();
     in_place::bring(&replacements)?;
-    let stopped = super::stop(&cx, &products)?;
-    in_place::put(&cx, replacements, &dumps, Fate::Kept, &stopped)?;
+    let stopped = super::stop(&cx, &replace::products(&all))?;
+    let sources: Vec<_> = all.iter().map(New::source).collect();
+    in_place::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
         cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
@@ -299,25 +287,73 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     super::confirm(cx, args.yes, &what, &question, &args.line(backup, flags))
 }
 
-fn print(store: &Store, dump: &Dump) -> Result<()> {
-    let (name, size) = (store.in_words(), size(dump.bytes));
-    Output::data(format!(
-        "# restores {} ({size}) into a new database beside {name}, and compares it",
-        dump.file
-    ))?;
-    if store.schema.is_some() {
-        Output::data(format!("# brings it from there, beside {name}, and compares it"))?;
+/// Prints what is done. The images are not asked what they carry, nor the server started.
+fn print(
+    cx: &Context,
+    backup: &Backup,
+    pairs: &[(&Store, &Dump)],
+    args: &Restore,
+    is_own: bool,
+) -> Result<()> {
+    if let Some(database) = &args.into {
+        let (_, dump) = only(pairs)?;
+        let size = size(dump.bytes);
+        let line =
+            format!("# restores {} ({size}) into the empty database {database}, and compares it", dump.file);
+        return Ok(Output::data(line)?);
     }
-    let names = store.names(", ");
-    Ok(Output::data(format!("# then, with {names} stopped, puts it in the place of {name}, which is kept"))?)
+    for (store, dump) in pairs {
+        match others::at_first_sight(cx, store) {
+            Ok(tables) => refuse_others(cx, backup, store, dump, &tables, args)?,
+            // The server needn't run for this.
+            Err(_) => print_unknown(store)?,
+        }
+    }
+    let is_behind = |(store, dump): &(&Store, &Dump)| {
+        let mut each = store.deployments.iter().map(|deployment| {
+            Some(
+                State::new(dump.contents.versions.clone(), carried::kept(cx, deployment)?).pending()
+                    != Some(0),
+            )
+        });
+        Ok(each.try_fold(false, |is_behind, one| Some(is_behind | one?)))
+    };
+    let all = new(backup, pairs, is_own, is_behind)?;
+    let lines = replace::lines(cx, &all, vec![], "kept until the next restore")?;
+    lines.iter().try_for_each(Output::data).map_err(Into::into)
+}
+
+/// What takes the places. `is_behind`: whether the images carry more than a dump has, if that is known.
+fn new<'a>(
+    backup: &Backup,
+    pairs: &[(&'a Store<'a>, &'a Dump)],
+    is_own: bool,
+    is_behind: impl Fn(&(&Store, &Dump)) -> Result<Option<bool>>,
+) -> Result<Vec<New<'a>>> {
+    let each = pairs.iter().map(|pair| {
+        let (store, dump) = *pair;
+        let mut fills = vec![Fill::Dump { dump, path: backup.path(dump), is_own }];
+        match is_behind(pair)? {
+            Some(false) => {}
+            known => fills.push(Fill::Migrations { are_known: known.is_some() }),
+        }
+        Ok(New { store, fills })
+    });
+    each.collect()
+}
+
+/// The one that is restored into a database of another name.
+fn only<'a>(pairs: &[(&'a Store<'a>, &'a Dump)]) -> Result<(&'a Store<'a>, &'a Dump)> {
+    let [pair] = pairs else {
+        let message = "--into takes one product";
+        bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));
+    };
+    Ok(*pair)
 }
 
 /// Restores one dump into an empty database that is there already.
 fn into(cx: &Locked, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str, is_own: bool) -> Result<()> {
-    let [(store, dump)] = pairs else {
-        let message = "--into takes one product";
-        bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));
-    };
+    let (store, dump) = only(pairs)?;
     replacement::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
     cx.out.say(format!(
         "{}: restored {} into {database}; where the DSN names it, {} is served from it",
