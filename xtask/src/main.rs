@@ -1,6 +1,8 @@
 //! `cargo xtask`: the tool, and the tasks that only this repository has.
 
 mod archive;
+mod generation;
+mod leftovers;
 mod test;
 
 use std::path::Path;

@@ -57,6 +57,8 @@ pub struct Dsn {
     pub port: u16,
     /// The others, which are tried after it.
     more: Vec<(String, u16)>,
+    /// Which server it leads to, where that is known by one name, whatever its address here is.
+    server: Option<(String, u16)>,
     pub user: String,
     pub password: String,
     pub database: String,
@@ -159,7 +161,7 @@ impl Dsn {
         if database.is_empty() {
             database.clone_from(&user);
         }
-        Ok(Self { host, port, more, user, password, database, parameters, text: text.into() })
+        Ok(Self { host, port, more, server: None, user, password, database, parameters, text: text.into() })
     }
 
     /// With what the driver takes from the environment of its container, where the DSN doesn't have it.
@@ -210,13 +212,18 @@ impl Dsn {
         Self { host: host.into(), port, more: vec![], ..self.clone() }
     }
 
+    /// The same, known to lead to this server: of two that do, the places are one, by whatever addresses.
+    pub fn on_server(self, name: &str, port: u16) -> Self {
+        Self { server: Some((name.into(), port)), ..self }
+    }
+
     /// The same database and login at another server, for Ory to read too.
     pub fn at(&self, host: &str, port: u16) -> Self {
         let text = without(&self.text, &["host", "port"]);
         let (start, end) = (text.find("://").map_or(0, |at| at + 3), end_of_authority(&text));
         let login = text[start..end].rfind('@').map_or("", |at| &text[start..=start + at]);
         let text = format!("{}{login}{host}:{port}{}", &text[..start], &text[end..]);
-        Self { text, ..self.seen_at(host, port) }
+        Self { text, server: None, ..self.seen_at(host, port) }
     }
 
     /// The parameters of it that only Ory's enterprise builds read.
@@ -310,10 +317,18 @@ impl Dsn {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// By the one name that is known, else by their addresses.
+    fn known_servers(&self) -> Vec<(&str, u16)> {
+        match &self.server {
+            Some((name, port)) => vec![(name, *port)],
+            None => self.servers().collect(),
+        }
+    }
+
     /// Where the tables are. PostgreSQL's default search_path is `public` to all of them.
     pub fn place(&self) -> Place<'_> {
         Place {
-            servers: self.servers().collect(),
+            servers: self.known_servers(),
             database: &self.database,
             schema: self.schema().unwrap_or_else(|| "public".into()),
         }
@@ -321,7 +336,7 @@ impl Dsn {
 
     /// Whether the tables are in the same database, whatever the schema.
     pub fn is_database_of(&self, other: &Self) -> bool {
-        let [own, other] = [self, other].map(|dsn| (dsn.servers().collect::<Vec<_>>(), &dsn.database));
+        let [own, other] = [self, other].map(|dsn| (dsn.known_servers(), &dsn.database));
         own == other
     }
 

@@ -55,6 +55,12 @@ const ABOUT: [&str; 26] = [
 /// Words of what is never a secret, whatever it is of.
 const OF_NONE: [&str; 4] = ["ttl", "lifespan", "strategies", "rotation"];
 
+/// Parts of names of addresses, which may have a password in them, and of what else may be secret as a whole.
+const BESIDE: [&str; 2] = ["dsn", "private"];
+
+/// Words of names of addresses.
+const ADDRESS: [&str; 2] = ["url", "uri"];
+
 /// How sure a name makes it that its value is a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sureness {
@@ -91,7 +97,19 @@ pub fn sureness(name: &str) -> Sureness {
     }
 }
 
-/// The same of a place in a configuration file, from the outermost key to the innermost.
+/// Whether a value may have a secret in it by its name alone: rather too often, for a text that nobody has understood.
+pub fn may_have(name: &str) -> bool {
+    let words = words(name);
+    let joined = words.concat();
+    // Within a word, what is as short as `pw` and `pin` is mostly something else.
+    let long = LIKELY.iter().filter(|word| word.len() > 2 && **word != "pin");
+    let is_address = |word: &String| ADDRESS.iter().any(|end| word.ends_with(end));
+    words.last().is_none_or(|last| last != "file")
+        && (SURE.iter().chain(&BESIDE).chain(long).any(|part| joined.contains(part))
+            || words.iter().any(|word| LIKELY.contains(&word.as_str()) || is_address(word)))
+}
+
+/// How sure it is of a place in a configuration file, from the outermost key to the innermost.
 pub fn sureness_of_path(path: &[String]) -> Sureness {
     let Some((last, parents)) = path.split_last() else { return Sureness::No };
     if path.iter().any(|key| key == "secrets") {
@@ -181,6 +199,34 @@ mod tests {
             "log_level",
         ] {
             assert_eq!(sureness(name), Sureness::No, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_text_that_nobody_has_understood_is_of_a_secret_rather_too_often() {
+        for name in [
+            "DB_PASSWORD",
+            "DBPWD",
+            "MYKEY",
+            "KRATOS_DSN",
+            "DATABASE_URL",
+            "DATABASEURL",
+            "SMTP_CONNECTION_URI",
+            "PRIVATE_PEM",
+            "HASHSALT",
+            "SECRET_IMAGE",
+            "KEY_ID",
+            "DB_PW",
+            "COOKIES_DOMAIN",
+            "X_CREDENTIALS",
+            "CIPHERS",
+        ] {
+            assert!(may_have(name), "{name}");
+        }
+        for name in
+            ["KEY_FILE", "SECRETS_FILE", "IMAGE", "PORT", "SHIPPING", "SECURITY_LEVEL", "POSTGRES_USER", ""]
+        {
+            assert!(!may_have(name), "{name}");
         }
     }
 

@@ -115,6 +115,17 @@ fn two_products_share_a_place_when_server_database_and_schema_are_equal() {
 }
 
 #[test]
+fn a_server_that_is_known_is_one_place_by_whatever_address() {
+    let on = |text: &str| parse(text).on_server("db", 5432);
+    let (by_alias, by_port) = (on("postgres://kratos:a@pg/ory"), on("postgres://keto:b@localhost:5434/ory"));
+    assert_eq!(by_alias.place(), by_port.place());
+    assert!(by_alias.is_database_of(&by_port.with_schemas(&["keto"])));
+    assert_eq!(by_alias.place(), parse("postgres://pg/ory").at("db", 5432).place());
+    assert_ne!(by_alias.at("other", 5432).place(), by_port.place());
+    assert_eq!((by_alias.host.as_str(), by_alias.url()), ("pg", "postgres://kratos:a@pg/ory"));
+}
+
+#[test]
 fn each_fault_of_a_dsn_is_named_without_its_password() {
     for (text, fault) in [
         ("memory", "memory"),

@@ -101,3 +101,43 @@ fn nearest_stack(here: &Path) -> Result<PathBuf> {
 fn current_folder() -> Result<PathBuf> {
     std::env::current_dir().context("the current folder is gone")
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_folder_upwards_with_a_compose_file_is_the_stacks() {
+        let shell = xshell::Shell::new().expect("a shell");
+        let temporary = shell.create_temp_dir().expect("a temporary folder");
+        let (stack, below) = (temporary.path().join("stack"), temporary.path().join("stack/a/b"));
+        std::fs::create_dir_all(&below).expect("folders");
+        let nearest = || nearest_stack(&below).expect("a folder");
+        assert_eq!(nearest(), below, "of nothing Compose tells what it lacks");
+        std::fs::write(stack.join("compose.yml"), "").expect("a file");
+        assert_eq!(nearest(), stack);
+        std::fs::write(stack.join("a/.env"), "COMPOSE_FILE=deploy/stack.yml\n").expect("a file");
+        assert_eq!(nearest(), stack.join("a"));
+    }
+
+    #[test]
+    fn a_compose_file_that_another_user_has_put_above_is_refused() {
+        let shell = xshell::Shell::new().expect("a shell");
+        let temporary = shell.create_temp_dir().expect("a temporary folder");
+        let below = temporary.path().join("mine");
+        std::fs::create_dir_all(&below).expect("folders");
+        let file = temporary.path().join("compose.yaml");
+        std::fs::write(&file, "").expect("a file");
+        // Only the administrator can give a file away.
+        if std::os::unix::fs::chown(&file, Some(12345), None).is_err() {
+            return;
+        }
+        let refused = nearest_stack(&below).expect_err("it is another user's");
+        assert!(refused.to_string().ends_with("compose.yaml, is another user's"), "{refused}");
+        assert_eq!(
+            nearest_stack(temporary.path()).expect("a folder"),
+            temporary.path(),
+            "here it was asked for"
+        );
+    }
+}

@@ -26,7 +26,7 @@ pub enum Exit {
 }
 
 /// An error with its exit code and, where there is one, the next command to type.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     pub exit: Exit,
     message: String,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ory_facts::product::Product;
 
 use crate::checks::{Deployed, secrets};
-use crate::service::scalar;
 use crate::settings;
+use crate::text::scalar;
 
 /// Where each secret of a product is set that encrypts rows, and its values: the first encrypts, each decrypts.
 /// They are secrets.

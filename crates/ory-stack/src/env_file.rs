@@ -13,7 +13,7 @@ use crate::asked;
 use crate::ignored;
 use crate::private_file::{self, Readers};
 use crate::random::random;
-use crate::service::Service;
+use crate::text;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::quote;
 
@@ -77,8 +77,8 @@ impl EnvFile {
 
     /// The same file with what Compose made of [`EnvFile::question`].
     pub fn told(self, resolved: &Yaml) -> Self {
-        let values = Service::read("xtask", &resolved["services"]["xtask"]).environment;
-        let values: BTreeMap<_, _> = values.into_iter().filter(|(_, value)| value != UNSET).collect();
+        let values = text::map(&resolved["services"]["xtask"]["environment"]).into_iter();
+        let values: BTreeMap<_, _> = values.filter(|(_, value)| value != UNSET).collect();
         asked::keep(self.path.parent().unwrap_or(Path::new("")), values.clone());
         Self { told: Some(values), ..self }
     }

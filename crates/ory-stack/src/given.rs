@@ -9,8 +9,9 @@ use ory_facts::secrets;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::env_file;
-use crate::service::{Service, scalar};
+use crate::service::Service;
 use crate::settings;
+use crate::text::scalar;
 
 /// A file that is longer than this is no secret's.
 const LONGEST: u64 = 16 * 1024;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use yaml_rust2::Yaml;
 
-use crate::service::scalar;
+use crate::text::scalar;
 
 /// Where Compose mounts secrets.
 const SECRETS: &str = "/run/secrets";

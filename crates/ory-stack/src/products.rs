@@ -1,117 +1,108 @@
-//! Which services are which product's: those that serve, the one that migrates, and whether the stack has several of the
-//! same product of Ory's, each on a database of its own.
+//! The products of a stack: each with its services, its database, and those that share it.
+
+use std::collections::BTreeSet;
 
 use anyhow::Result;
-use ory_facts::dsn::Dsn;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use yaml_rust2::Yaml;
 
-use crate::checks::{Deployed, View, dsns};
-use crate::image;
-use crate::reach;
+use crate::checks::{Deployed, View};
+use crate::deployment::Deployment;
+use crate::dsns::Dsns;
+use crate::members::{self, Members};
+use crate::resolved::Known;
 use crate::service::Service;
 use crate::stack::Stack;
-use ory_runner::failure::{Exit, Failure};
-
-/// A product of a stack, and its services.
-pub struct Members<'a> {
-    pub product: Instance,
-    /// Those that serve: replicas apart, each API can have a service of its own.
-    pub serve: Vec<&'a Service>,
-    /// A one-shot where there is one, else the first that serves.
-    pub migrate: &'a Service,
-}
 
 impl Stack {
-    /// The services that belong to a product: by the name of their image, else by their own name or program.
-    pub(crate) fn services_of(&self, product: Product) -> impl Iterator<Item = &Service> {
-        let name = product.name();
-        self.services.values().filter(move |service| {
-            let by_name = || match service.image.as_deref().map(image::name) {
-                Some(image) if Product::named(image).is_some() => image == name,
-                // A database may have the name of who uses it, and a one-shot that is built here that of who it is for.
-                _ => {
-                    let is_database = service.environment.keys().any(|key| key.starts_with("POSTGRES_"));
-                    let is_for = || service.name.split(['-', '_', '.']).any(|part| part == name);
-                    (service.name == name && !is_database)
-                        || service.words().any(|word| word == name)
-                        || (service.is_built && service.is_migration() && is_for())
-                }
-            };
-            service.is_told(product).unwrap_or_else(by_name)
-        })
-    }
-
-    /// The services that serve one of Ory's products, whatever their databases.
-    fn servers_of(&self, product: Product) -> Result<Vec<&Service>> {
-        let candidates: Vec<_> = self.services_of(product).filter(|s| !s.is_migration()).collect();
-        // Without a command it is the image's own, which serves.
-        let serves = |s: &&&Service| s.words().next().is_none() || s.words().any(|word| word == "serve");
-        let is_named = |service: &&&Service| service.name == product.name();
-        let found: Vec<_> = candidates.iter().filter(|s| serves(s) || is_named(s)).copied().collect();
-        match (found.as_slice(), candidates.as_slice()) {
-            ([], []) => Ok(vec![]),
-            ([], [service]) => Ok(vec![*service]),
-            ([], several) => {
-                let names = several.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-                let message = format!("several services could be {product}'s: {names}");
-                let hint = format!("name the one that serves `{product}`, or give one the command `serve`");
-                Err(Failure::new(Exit::Failed, message).hint(hint).into())
-            }
-            _ => Ok(found),
-        }
-    }
-
-    /// Who is there of one of Ory's products: those that serve from one database are one, by the order of their names.
+    /// Who is there of one of Ory's products.
     pub fn members(&self, kind: Product) -> Result<Vec<Members<'_>>> {
-        let servers = self.servers_of(kind)?;
-        let one_shots: Vec<_> = self.services_of(kind).filter(|service| service.is_migration()).collect();
-        let place = |service: &Service| self.place_of(kind, service);
-        let is_same = |one: &Option<Dsn>, other: &Option<Dsn>| match (one, other) {
-            (Some(one), Some(other)) => one.place() == other.place(),
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        let mut groups: Vec<(Option<Dsn>, Vec<&Service>)> = vec![];
-        for service in servers.iter().copied() {
-            // Only of several it must be known.
-            let own = if servers.len() > 1 { place(service) } else { None };
-            match groups.iter_mut().find(|(known, _)| is_same(known, &own)) {
-                Some((_, serve)) => serve.push(service),
-                None => groups.push((own, vec![service])),
-            }
+        match self.resolved().kinds.get(&kind) {
+            Some(Ok(known)) => Ok(known.iter().filter_map(|known| self.named(known)).collect()),
+            Some(Err(failure)) => Err(failure.clone().into()),
+            None => Ok(vec![]),
         }
-        let is_only = groups.len() == 1;
-        let members = groups.into_iter().filter_map(|(own, serve)| {
-            let first = *serve.iter().find(|service| service.name == kind.name()).or(serve.first())?;
-            let product = if is_only { kind.into() } else { Instance::named(kind, &first.name) };
-            let is_own = |service: &&&Service| match one_shots.len() {
-                1 if is_only => true,
-                _ => is_same(&place(service), &own.clone().or_else(|| place(first))),
-            };
-            let own_one_shot = one_shots.iter().find(is_own).or(one_shots.first().filter(|_| is_only));
-            Some(Members { product, migrate: own_one_shot.copied().unwrap_or(first), serve })
-        });
-        let mut members: Vec<_> = members.collect();
-        members.sort_by_key(|members| members.product);
-        Ok(members)
     }
 
-    /// The DSN of a service, its host by the name of the service that it is: an alias is the same place.
-    fn place_of(&self, kind: Product, service: &Service) -> Option<Dsn> {
-        let dsn = dsns::of_service(kind, service)?;
-        let found = reach::server(&self.services, service, &dsn);
-        Some(found.map(|(server, own)| own.seen_at(&server.name, own.port)).unwrap_or(dsn))
+    /// A product with its services themselves.
+    fn named(&self, known: &Known) -> Option<Members<'_>> {
+        let serve = known.serve.iter().filter_map(|name| self.services.get(name)).collect();
+        Some(Members { product: known.product, serve, migrate: self.services.get(&known.migrate)? })
     }
 
     /// Every product with its services, in the order of the migrations; none of a kind that can't be told.
-    pub(crate) fn told(&self) -> impl Iterator<Item = Members<'_>> {
-        Product::ALL.into_iter().flat_map(|kind| self.members(kind).unwrap_or_default())
+    fn told(&self) -> impl Iterator<Item = Members<'_>> {
+        self.resolved().products().filter_map(|known| self.named(known))
+    }
+
+    /// Everything about a product, none where the stack hasn't got it. Fails where its DSN is missing,
+    /// malformed, or names a server that isn't here.
+    pub fn deployment(&self, product: Instance) -> Result<Option<Deployment<'_>>> {
+        // Of a kind that can't be told apart the reason is told.
+        self.members(product.kind)?;
+        let known = self.resolved().products().find(|known| known.product == product);
+        known.map_or(Ok(None), |known| self.deployed(known))
+    }
+
+    fn deployed(&self, known: &Known) -> Result<Option<Deployment<'_>>> {
+        let state = known.state.as_ref().map_err(Clone::clone)?;
+        let Some(migrate) = self.services.get(&known.migrate) else { return Ok(None) };
+        Ok(Some(Deployment {
+            product: known.product,
+            migrate,
+            configs: state.configs.clone(),
+            dsn_in_config: state.dsn_in_config,
+            dsn: state.dsn.clone(),
+            server: state.server.as_ref().and_then(|name| self.services.get(name)),
+            is_scratch: false,
+        }))
+    }
+
+    /// The products whose DSN can be read; any other is reported when it is its turn.
+    pub fn readable(&self) -> impl Iterator<Item = Deployment<'_>> {
+        self.resolved().products().filter_map(|known| self.deployed(known).ok().flatten())
+    }
+
+    /// The services that are a database server of some product, each once.
+    pub fn servers(&self) -> Vec<&Service> {
+        let states = self.resolved().products().filter_map(|known| known.state.as_ref().ok());
+        let names: BTreeSet<_> = states.filter_map(|state| state.server.as_ref()).collect();
+        names.into_iter().filter_map(|name| self.services.get(name)).collect()
+    }
+
+    /// The products whose tables would be in one schema with this one's.
+    pub fn sharing(&self, deployment: &Deployment) -> Vec<Instance> {
+        let others = self.readable().filter(|other| other.product != deployment.product);
+        let others = others.filter(|other| other.dsn.place() == deployment.dsn.place());
+        others.map(|other| other.product).collect()
+    }
+
+    /// Why a product isn't in the stack, in words: what was looked at, and an inactive profile that has it.
+    /// `every` is what Compose prints of all profiles.
+    pub fn absence(&self, product: Product, every: &Yaml) -> String {
+        let services = Service::all(every, |_| None);
+        let members = members::of(&services, &Dsns::read(&services), product).unwrap_or_default();
+        match members.iter().flat_map(|members| &members.serve).next() {
+            Some(service) if service.profiles.is_empty() => format!(
+                "{product}: not in this stack; the image of `{}` doesn't tell a version as Ory's do (if it is one: \
+                 labels: {{xtask.product: {product}}})",
+                service.name
+            ),
+            Some(service) => format!(
+                "{product}: not in this stack; its service `{}` is in the inactive profile {}",
+                service.name,
+                service.profiles.join(", ")
+            ),
+            _ => format!(
+                "{product}: not in this stack (no service has an image, name, command or label of that name)"
+            ),
+        }
     }
 
     /// The services that serve a product.
     pub fn serving(&self, product: Instance) -> Vec<&Service> {
-        let own = self.members(product.kind).unwrap_or_default().into_iter();
-        own.filter(|members| members.product == product).flat_map(|members| members.serve).collect()
+        self.told().filter(|members| members.product == product).flat_map(|members| members.serve).collect()
     }
 
     /// The product that a service serves.
@@ -146,15 +137,15 @@ impl Stack {
 
     /// The services that run a product's image beside those that serve it and those that migrate it, as a courier.
     pub fn companions(&self, product: Instance) -> Vec<&Service> {
-        let place = |service: &Service| self.place_of(product.kind, service);
-        let serving = self.serving(product);
-        let own = serving.first().and_then(|service| place(service));
-        let is_own = |service: &&Service| match (place(service), &own) {
-            (Some(dsn), Some(own)) => dsn.place() == own.place(),
+        let database = |service: &Service| self.resolved().dsns.database(product.kind, service);
+        let own = self.serving(product).first().and_then(|service| database(service));
+        let is_own = |service: &&Service| match (database(service), own) {
+            (Some(theirs), Some(own)) => theirs.dsn.place() == own.dsn.place(),
             _ => true,
         };
         let is_served = |service: &Service| self.product_of(service).is_some();
-        let others = self.services_of(product.kind).filter(|s| !s.is_migration() && !is_served(s));
+        let all = self.services.values().filter(|service| service.is_of(product.kind));
+        let others = all.filter(|service| !service.is_migration() && !is_served(service));
         others.filter(is_own).collect()
     }
 
@@ -165,8 +156,9 @@ impl Stack {
 
     /// What the checks look at.
     pub fn view(&self) -> View<'_> {
+        let dsns = &self.resolved().dsns;
         let each = self.told().flat_map(|Members { product, serve, migrate }| {
-            serve.into_iter().map(move |serve| Deployed { product, serve, migrate })
+            serve.into_iter().map(move |serve| Deployed { product, serve, migrate, dsns })
         });
         View {
             services: &self.services,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::command;
-use crate::learned::replicas;
 pub use crate::mount::{Mount, Port};
+pub use crate::text::scalar;
+use crate::text::{keys, list, map, texts, words};
 use ory_facts::product::Product;
 use yaml_rust2::Yaml;
 
@@ -115,6 +116,18 @@ impl Service {
         }
     }
 
+    /// The services of a configuration; `variable` has what a file of theirs is the value of.
+    pub(crate) fn all(config: &Yaml, variable: impl Fn(&str) -> Option<String>) -> BTreeMap<String, Self> {
+        let services = config["services"].as_hash().into_iter().flatten();
+        let services = services.filter_map(|(name, yaml)| Some((scalar(name)?, yaml)));
+        let read = |(name, yaml): (String, &Yaml)| {
+            let mut service = Self::read(&name, yaml);
+            service.mounts.extend(Mount::granted(yaml, config, &variable));
+            (name, service)
+        };
+        services.map(read).collect()
+    }
+
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         let image =
@@ -209,6 +222,12 @@ fn split_link(link: &str) -> (String, String) {
     (service.into(), name.into())
 }
 
+/// How many containers Compose makes of a service, as it prints either of its two settings.
+fn replicas(yaml: &Yaml) -> usize {
+    let number = [&yaml["deploy"]["replicas"], &yaml["scale"]].into_iter().find_map(Yaml::as_i64);
+    number.and_then(|number| number.try_into().ok()).unwrap_or(1)
+}
+
 /// A list: of names, which wait for nothing but a start, or a map with conditions.
 fn depends_on(yaml: &Yaml) -> BTreeMap<String, String> {
     let condition = |name: &str| scalar(&yaml[name]["condition"]).unwrap_or("service_started".into());
@@ -223,45 +242,6 @@ fn healthcheck(yaml: &Yaml) -> Vec<String> {
     };
     let is_off = yaml["disable"].as_bool() == Some(true) || test.first().is_some_and(|word| word == "NONE");
     if is_off { vec![] } else { test }
-}
-
-/// A scalar as text, however YAML typed it.
-pub fn scalar(yaml: &Yaml) -> Option<String> {
-    match yaml {
-        Yaml::String(text) | Yaml::Real(text) => Some(text.clone()),
-        Yaml::Integer(number) => Some(number.to_string()),
-        Yaml::Boolean(value) => Some(value.to_string()),
-        _ => None,
-    }
-}
-
-/// One text, or a list of them.
-fn texts(yaml: &Yaml) -> Vec<String> {
-    scalar(yaml).map_or_else(|| list(yaml), |text| vec![text])
-}
-
-fn list(yaml: &Yaml) -> Vec<String> {
-    yaml.as_vec().into_iter().flatten().filter_map(scalar).collect()
-}
-
-/// A command: a list in v2, one string of shell words in 1.29.
-fn words(yaml: &Yaml) -> Vec<String> {
-    match scalar(yaml) {
-        Some(text) => shlex::split(&text).unwrap_or_else(|| vec![text]),
-        None => list(yaml),
-    }
-}
-
-fn map(yaml: &Yaml) -> BTreeMap<String, String> {
-    let pairs = yaml.as_hash().into_iter().flatten();
-    pairs.filter_map(|(key, value)| Some((scalar(key)?, scalar(value).unwrap_or_default()))).collect()
-}
-
-fn keys(yaml: &Yaml) -> Vec<String> {
-    match yaml.as_hash() {
-        Some(hash) => hash.keys().filter_map(scalar).collect(),
-        None => list(yaml),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use toml_span::value::ValueInner;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::service::{Service, scalar};
+use crate::service::Service;
+use crate::text::scalar;
 use ory_facts::product::Product;
 
 /// Reads a file that the container of a service names.

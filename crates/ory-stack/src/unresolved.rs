@@ -6,23 +6,8 @@ use std::path::Path;
 
 use crate::env_file;
 use ory_facts::dsn::Dsn;
+use ory_facts::secret_names;
 use ory_facts::secrets::Secrets;
-
-/// What a name has that stands for a secret.
-const NAMES: [&str; 12] = [
-    "SECRET",
-    "PASS",
-    "PWD",
-    "DSN",
-    "TOKEN",
-    "KEY",
-    "CREDENTIAL",
-    "SALT",
-    "CIPHER",
-    "COOKIE",
-    "PRIVATE",
-    "_URL",
-];
 
 /// The files that Compose looks for where none are named.
 const COMPOSE_FILES: [&str; 8] = [
@@ -105,14 +90,12 @@ fn env_files(dir: &Path) -> impl Iterator<Item = String> {
 
 /// Adds what may be printed of a value, if it may be a secret.
 fn add(secrets: &mut Secrets, name: &str, value: &str) {
-    let upper = name.to_uppercase();
     let value = value.trim();
-    let is_named = NAMES.iter().any(|word| upper.contains(word)) && !upper.ends_with("_FILE");
     let plain = value.trim_matches(['"', '\'']);
     if let Ok(dsn) = Dsn::parse(plain) {
         secrets.add(&dsn.password);
     }
-    if !is_named && !looks_random(plain) {
+    if !secret_names::may_have(name) && !looks_random(plain) {
         return;
     }
     // As it is, as it is quoted, and what is left of it where it has what Compose takes for a variable, or a default.

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         // Returns only where there is no shell; then signals are lost and nothing else.
         let _ = shell.args(["-c", INIT, &program_name]).args(&typed).env("CODE", code).exec();
     }
-    match run(&Program::new(product, &arguments), &arguments) {
+    match run(&Program::new(product, &arguments.words), &arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Exit(code)) => ExitCode::from(code),
     }

@@ -1,7 +1,5 @@
 //! What differs between Kratos, Hydra and Keto, and what each says about itself.
 
-use crate::arguments::Arguments;
-
 /// The exit code of a failure that has been reported.
 pub struct Exit(pub u8);
 
@@ -67,10 +65,10 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn new(product: Product, arguments: &Arguments) -> Self {
+    pub fn new(product: Product, typed: &[String]) -> Self {
         let version = std::env::var("STAND_IN_VERSION").unwrap_or_else(|_| "v26.2.0".into());
         // A positional DSN is no part of the command, and mustn't be printed.
-        let words = arguments.words.iter().filter(|word| !word.contains("://"));
+        let words = typed.iter().filter(|word| !word.contains("://"));
         let command = words.fold(product.name().to_owned(), |command, word| command + " " + word);
         Self { product, version, command }
     }

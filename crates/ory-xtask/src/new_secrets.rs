@@ -2,9 +2,33 @@
 
 use anyhow::{Result, bail};
 
-use ory_ops::context::Context;
+use ory_ops::compose::Engine;
+use ory_ops::context::{Context, Options};
+use ory_ops::folders::stack_directory;
+use ory_ops::lock::FolderLock;
 use ory_ops::outside;
 use ory_runner::failure::{Exit, Failure};
+use ory_runner::output::{Output, counted};
+
+/// Writes the secrets of a new environment, in which these services are asked for. Nothing is started before.
+pub fn write(_folder: &FolderLock, options: &Options, services: &[String]) -> Result<()> {
+    let env = Engine::env_file(options, &stack_directory(options)?)?;
+    let missing = env.missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(", ");
+    if options.dry_run {
+        return Ok(Output::data(format!("# writes {names} to .env"))?);
+    }
+    let cx = Context::with_placeholders(options, vec![])?;
+    cx.stack.services(services)?;
+    refuse_for_old_data(&cx, &names)?;
+    let mode = env.write_missing()?;
+    let secrets = counted(missing.len(), "new random secret");
+    cx.out.say(format!(".env: written, with {secrets} (mode {mode:04o})"));
+    Ok(())
+}
 
 /// What was encrypted with the old secrets can't be read with new ones.
 pub fn refuse_for_old_data(cx: &Context, missing: &str) -> Result<()> {

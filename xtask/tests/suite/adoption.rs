@@ -7,24 +7,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use crate::project::Outcome;
-use crate::stack::{Compose, Stack, ports, scenarios};
+use crate::stack::{Compose, Stack, ports};
+use crate::tiers::{first, full};
 
-scenarios! {
-    one_server_whose_databases_an_init_script_makes
-    a_server_a_product
-    one_database_with_hydra_in_it_is_refused_before_anything_runs
-    kratos_beside_keto_in_one_database_is_warned_of_and_works
-    hydra_in_a_schema_of_its_own
-    a_dsn_only_in_the_configuration_file_yaml_json_or_toml
-    passwords_with_dollars_and_percent_encoding
-    one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights
-    entrypoints_that_are_a_shell
-    built_images_without_entrypoint
-    several_files_profiles_and_env_files_in_a_folder_below
-    kratos_alone
-    no_published_ports
-    random_ports
-    an_application_beside_it_and_one_shots_that_must_not_run_again
+/// How much of the circle a stack goes through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Circle {
+    /// All of it.
+    Whole,
+    /// Up, and nothing to do afterwards.
+    Short,
+}
+
+/// Each stack goes through the whole circle under both generations of Compose: those that differ most in the first tier,
+/// under v2. The others come up there in short.
+macro_rules! stacks {
+    (whole: [$($whole:ident)*] short: [$($short:ident)*]) => {
+        first! { compose_v2, [$($whole)*], (super::Compose::V2, super::Circle::Whole) }
+        first! { compose_v2_in_short, [$($short)*], (super::Compose::V2, super::Circle::Short) }
+        full! { compose_v2_full, [$($short)*], (super::Compose::V2, super::Circle::Whole) }
+        full! { compose_v1_full, [$($whole)* $($short)*], (super::Compose::V1, super::Circle::Whole) }
+    };
+}
+
+stacks! {
+    whole: [
+        one_database_with_hydra_in_it_is_refused_before_anything_runs
+        passwords_with_dollars_and_percent_encoding
+        one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights
+        several_files_profiles_and_env_files_in_a_folder_below
+        an_application_beside_it_and_one_shots_that_must_not_run_again
+    ]
+    short: [
+        one_server_whose_databases_an_init_script_makes
+        a_server_a_product
+        kratos_beside_keto_in_one_database_is_warned_of_and_works
+        hydra_in_a_schema_of_its_own
+        a_dsn_only_in_the_configuration_file_yaml_json_or_toml
+        entrypoints_that_are_a_shell
+        built_images_without_entrypoint
+        kratos_alone
+        no_published_ports
+        random_ports
+    ]
 }
 
 /// A server of Ory's, and where it keeps its data.
@@ -53,13 +78,14 @@ impl Server {
 struct Adopted<'a> {
     stack: &'a Stack,
     servers: &'a [Server],
+    circle: Circle,
     files: BTreeMap<std::path::PathBuf, String>,
     rows: Vec<String>,
 }
 
-/// What every stack must go through: up from nothing, again, migrate-all, restart.
+/// What every stack must go through: up from nothing, again, migrate-all, and in the whole circle restart.
 #[track_caller]
-fn adopt<'a>(stack: &'a Stack, servers: &'a [Server]) -> Adopted<'a> {
+fn adopt<'a>(stack: &'a Stack, servers: &'a [Server], circle: Circle) -> Adopted<'a> {
     let files = stack.project.files();
     let first = stack.run("up").exits(0);
     for server in servers {
@@ -72,11 +98,14 @@ fn adopt<'a>(stack: &'a Stack, servers: &'a [Server]) -> Adopted<'a> {
     }
     let rows: Vec<_> = servers.iter().map(|server| server.rows(stack)).collect();
     assert!(rows.iter().all(|rows| rows.lines().count() >= 1), "a row was not inserted: {rows:?}");
-    let adopted = Adopted { stack, servers, files, rows };
+    let adopted = Adopted { stack, servers, circle, files, rows };
     adopted.holds(&first);
 
     adopted.changes_nothing("up");
     adopted.changes_nothing("migrate-all");
+    if circle == Circle::Short {
+        return adopted;
+    }
     let before = stack.containers();
     let restarted = stack.run("restart").exits(0);
     adopted.holds(&restarted);
@@ -109,9 +138,12 @@ impl Adopted<'_> {
         outcome
     }
 
-    /// What the images make is learned in the way of this stack, and nothing of that is left behind.
+    /// In the whole circle: what the images make is learned in the way of this stack, and nothing of that is left behind.
     #[track_caller]
     fn learns_its_schemas(&self) {
+        if self.circle == Circle::Short {
+            return;
+        }
         let outcome = crate::project::outcome(&mut self.stack.forgetful("status --drift")).exits(0);
         for server in self.servers {
             let text = format!("{}: no drift", server.product);
@@ -122,9 +154,12 @@ impl Adopted<'_> {
         self.holds(&outcome);
     }
 
-    /// A backup is put in the place of what was written after it, and of what a reset has emptied.
+    /// In the whole circle: a backup is put in the place of what was written after it, and of what a reset has emptied.
     #[track_caller]
     fn backs_up_and_restores(&self) {
+        if self.circle == Circle::Short {
+            return;
+        }
         let folder = self.stack.project.dir.with_file_name("backups");
         let made = self.stack.run(&format!("backup --verify --output {}", folder.display())).exits(0);
         let restore = format!("restore {} --yes", made.stdout.trim());
@@ -162,27 +197,27 @@ impl Adopted<'_> {
     }
 }
 
-fn one_server_whose_databases_an_init_script_makes(compose: Compose) {
+fn one_server_whose_databases_an_init_script_makes(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("one-server", compose);
     let servers = [
         server("kratos", "postgres", "kratos"),
         server("hydra", "postgres", "hydra"),
         server("keto", "postgres", "keto"),
     ];
-    adopt(&stack, &servers);
+    adopt(&stack, &servers, circle);
 }
 
-fn a_server_a_product(compose: Compose) {
+fn a_server_a_product(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("server-each", compose);
     let servers = [
         server("kratos", "kratos-db", "accounts"),
         server("hydra", "hydra-db", "postgres"),
         server("keto", "keto-db", "keto"),
     ];
-    adopt(&stack, &servers).backs_up_and_restores();
+    adopt(&stack, &servers, circle).backs_up_and_restores();
 }
 
-fn one_database_with_hydra_in_it_is_refused_before_anything_runs(compose: Compose) {
+fn one_database_with_hydra_in_it_is_refused_before_anything_runs(compose: Compose, _: Circle) {
     let stack = Stack::of_others("shared-with-hydra", compose);
     let files = stack.project.files();
     for command in ["migrate-all", "up", "migrate-hydra"] {
@@ -196,10 +231,10 @@ fn one_database_with_hydra_in_it_is_refused_before_anything_runs(compose: Compos
     assert_eq!(stack.project.files(), files);
 }
 
-fn kratos_beside_keto_in_one_database_is_warned_of_and_works(compose: Compose) {
+fn kratos_beside_keto_in_one_database_is_warned_of_and_works(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("kratos-beside-keto", compose);
     let servers = [server("kratos", "db", "identity"), server("keto", "db", "identity")];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.learns_its_schemas();
     stack.run("status --check --drift").exits(0);
     for command in ["up", "migrate-all"] {
@@ -209,48 +244,48 @@ fn kratos_beside_keto_in_one_database_is_warned_of_and_works(compose: Compose) {
     }
 }
 
-fn hydra_in_a_schema_of_its_own(compose: Compose) {
+fn hydra_in_a_schema_of_its_own(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("schema-of-its-own", compose);
     let servers = [
         server("kratos", "database", "platform"),
         server("hydra", "database", "dbname=platform options=-csearch_path=hydra"),
     ];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.learns_its_schemas();
     assert_ne!(adopted.rows[0], adopted.rows[1], "both read one schema");
     assert!(!adopted.changes_nothing("migrate-all").stderr.contains("warning"));
 }
 
-fn a_dsn_only_in_the_configuration_file_yaml_json_or_toml(compose: Compose) {
+fn a_dsn_only_in_the_configuration_file_yaml_json_or_toml(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("dsn-in-files", compose);
     let servers = [
         server("kratos", "database", "kratos"),
         server("hydra", "database", "hydra"),
         server("keto", "database", "keto"),
     ];
-    adopt(&stack, &servers).learns_its_schemas();
+    adopt(&stack, &servers, circle).learns_its_schemas();
 }
 
-fn passwords_with_dollars_and_percent_encoding(compose: Compose) {
+fn passwords_with_dollars_and_percent_encoding(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("odd-passwords", compose);
     let servers = [
         server("kratos", "postgres", "kratos"),
         server("hydra", "postgres", "hydra"),
         server("keto", "postgres", "keto"),
     ];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.learns_its_schemas();
     adopted.backs_up_and_restores();
 }
 
-fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose: Compose) {
+fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("one-shots", compose);
     let servers = [
         server("kratos", "postgresd", "kratos"),
         server("hydra", "postgresd", "hydra"),
         server("keto", "postgresd", "keto"),
     ];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.learns_its_schemas();
     for server in &servers {
         let owner = "select distinct tableowner from pg_tables where schemaname = 'public'";
@@ -261,28 +296,29 @@ fn one_shots_that_migrate_as_an_owner_while_the_servers_have_few_rights(compose:
     adopted.backs_up_and_restores();
 }
 
-fn entrypoints_that_are_a_shell(compose: Compose) {
+fn entrypoints_that_are_a_shell(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("shell-entrypoints", compose);
     adopt(
         &stack,
         &[server("kratos", "db", "kratos"), server("hydra", "db", "hydra"), server("keto", "db", "keto")],
+        circle,
     )
     .learns_its_schemas();
 }
 
-fn built_images_without_entrypoint(compose: Compose) {
+fn built_images_without_entrypoint(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("no-entrypoint", compose);
     let servers = [server("kratos", "postgres", "kratos"), server("keto", "keto-postgres", "keto")];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.learns_its_schemas();
     adopted.backs_up_and_restores();
 }
 
-fn several_files_profiles_and_env_files_in_a_folder_below(compose: Compose) {
+fn several_files_profiles_and_env_files_in_a_folder_below(compose: Compose, circle: Circle) {
     let mut stack = Stack::of_others("several-files", compose);
     stack.folder = Some("deploy");
     let servers = [server("kratos", "db", "kratos"), server("hydra", "db", "hydra")];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.learns_its_schemas();
     adopted
         .changes_nothing("migrate-all")
@@ -291,29 +327,31 @@ fn several_files_profiles_and_env_files_in_a_folder_below(compose: Compose) {
     assert_eq!(services, BTreeSet::from(["db", "hydra", "kratos", "web"].map(String::from)));
 }
 
-fn kratos_alone(compose: Compose) {
+fn kratos_alone(compose: Compose, circle: Circle) {
     let mut stack = Stack::of_others("kratos-alone", compose);
     stack.set("CONTAINER_PREFIX", &stack.name.clone());
     let servers = [Server { service: "auth", ..server("kratos", "db", "kratos") }];
-    let adopted = adopt(&stack, &servers);
+    let adopted = adopt(&stack, &servers, circle);
     adopted.changes_nothing("migrate-all").says("hydra: not in this stack").says("keto: not in this stack");
     adopted.changes_nothing("migrate-kratos");
     stack.run("migrate-hydra").exits(2).says("hint: the services of this stack are auth, db");
 }
 
-fn no_published_ports(compose: Compose) {
+fn no_published_ports(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("unpublished", compose);
     adopt(
         &stack,
         &[server("kratos", "db", "kratos"), server("hydra", "db", "hydra"), server("keto", "db", "keto")],
+        circle,
     );
 }
 
-fn random_ports(compose: Compose) {
+fn random_ports(compose: Compose, circle: Circle) {
     let stack = Stack::of_others("random-ports", compose);
     adopt(
         &stack,
         &[server("kratos", "db", "kratos"), server("hydra", "db", "hydra"), server("keto", "db", "keto")],
+        circle,
     );
     let shown = stack.run("up").exits(0).stdout;
     let urls: Vec<_> = shown.split_whitespace().filter(|word| word.starts_with("http://")).collect();
@@ -324,10 +362,10 @@ fn random_ports(compose: Compose) {
     }
 }
 
-fn an_application_beside_it_and_one_shots_that_must_not_run_again(compose: Compose) {
+fn an_application_beside_it_and_one_shots_that_must_not_run_again(compose: Compose, circle: Circle) {
     let mut stack = Stack::of_others("beside-an-application", compose);
     let servers = [server("kratos", "db", "kratos")];
-    adopt(&stack, &servers);
+    adopt(&stack, &servers, circle);
     let before = stack.containers();
     for one_shot in ["seed", "permissions"] {
         assert_eq!(before[one_shot][2], "exited:0", "{one_shot}");

@@ -11,9 +11,14 @@ use std::thread::JoinHandle;
 use crate::end_to_end::rows_of_a_user;
 use crate::project::outcome;
 use crate::shared::{Shared, own_database};
-use crate::stack::{Compose, Stack, docker, scenarios_once};
+use crate::stack::{Compose, Stack, docker};
+use crate::tiers::scenarios_once;
 
-scenarios_once! { no_secret_is_in_an_argument_a_log_or_a_backup }
+scenarios_once! {
+    first: [
+        no_secret_is_in_an_argument_a_log_or_a_backup
+    ]
+}
 
 /// Who reads the arguments of all processes of this machine, as fast as it can.
 struct Watch {

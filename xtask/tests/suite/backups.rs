@@ -8,17 +8,22 @@ use ory_ops::backup;
 use crate::end_to_end::rows_of_a_user;
 use crate::project::outcome;
 use crate::random::Random;
-use crate::stack::{Compose, NEW, OLD, Stack, scenarios_once};
+use crate::stack::{Compose, NEW, OLD, Stack};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_backup_is_restored_row_for_row_and_what_was_there_is_kept
-    a_backup_that_is_damaged_or_unreadable_changes_nothing
-    a_backup_of_which_any_byte_has_changed_is_refused
-    a_backup_that_cannot_be_written_to_its_end_leaves_nothing
-    a_reset_backs_up_and_starts_empty
-    what_is_an_applications_goes_back_only_where_that_is_asked_for
-    a_role_that_has_rights_and_owns_nothing_has_them_afterwards
-    a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
+    first: [
+        a_backup_is_restored_row_for_row_and_what_was_there_is_kept
+        a_backup_that_is_damaged_or_unreadable_changes_nothing
+        a_reset_backs_up_and_starts_empty
+        a_migration_that_is_to_back_up_first_changes_nothing_without_a_good_backup
+    ]
+    full: [
+        a_backup_of_which_any_byte_has_changed_is_refused
+        a_backup_that_cannot_be_written_to_its_end_leaves_nothing
+        what_is_an_applications_goes_back_only_where_that_is_asked_for
+        a_role_that_has_rights_and_owns_nothing_has_them_afterwards
+    ]
 }
 
 /// The name of the newest backup.

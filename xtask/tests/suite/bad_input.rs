@@ -65,18 +65,21 @@ fn an_unknown_service_is_told_before_secrets_are_written() {
 }
 
 #[test]
-fn a_missing_secret_outside_of_up() {
+fn a_missing_secret_is_told_by_what_neither_starts_nor_migrates() {
     let fake = Fake::new();
     fake.project.remove(".env");
-    golden("secret_missing", &fake.run("migrate-all"));
+    golden("secret_missing", &fake.run("status"));
 }
 
 #[test]
 fn new_secrets_are_refused_where_there_is_old_data() {
     let fake = Fake::new().answers("docker volume ls *", "stack_db\n");
     fake.project.remove(".env");
-    fake.run("up").exits(5).says("this stack has data (volume stack_db)").says("hint: put the old .env back");
-    assert!(!fake.project.dir.join(".env").exists());
+    for command in ["up", "migrate-all", "migrate-keto"] {
+        let refused = fake.run(command).exits(5).says("this stack has data (volume stack_db)");
+        refused.says("hint: put the old .env back");
+        assert!(!fake.project.dir.join(".env").exists());
+    }
 }
 
 #[test]

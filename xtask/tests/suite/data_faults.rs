@@ -17,9 +17,23 @@ use crate::end_to_end::rows_of_a_user;
 use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
 use crate::round::{FAULTS, Fault, Report, Round};
-use crate::stack::{Compose, Stack, docker, ports, scenarios};
+use crate::stack::{Compose, Stack, docker, ports};
+use crate::tiers::{scenarios, scenarios_once};
 
-scenarios! { a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing }
+scenarios_once! {
+    first: [
+        a_few_faults_of_backup_restore_or_reset_lose_nothing
+    ]
+}
+
+scenarios! {
+    full: [
+        a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing
+    ]
+}
+
+/// What the faults are to hit.
+const INSIDE: &str = "inside a command";
 
 /// By default, how many are tried here and in `split_faults`, and in how many parts.
 pub const BY_DEFAULT: u64 = 10;
@@ -38,8 +52,15 @@ struct Bench {
     took: BTreeMap<&'static str, Duration>,
 }
 
+fn a_few_faults_of_backup_restore_or_reset_lose_nothing(compose: Compose) {
+    try_all(compose, Round::of(compose, 2, INSIDE));
+}
+
 fn a_fault_at_any_moment_of_backup_restore_or_reset_loses_nothing(compose: Compose) {
-    let mut round = Round::new(compose, BY_DEFAULT, SHARES, "inside a command");
+    try_all(compose, Round::new(compose, BY_DEFAULT, SHARES, INSIDE));
+}
+
+fn try_all(compose: Compose, mut round: Round) {
     let mut bench = Bench::new(compose, round.random());
     let mut left = vec![];
     for number in 0..round.count {

@@ -5,13 +5,18 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, Stack, docker, scenarios_once};
+use crate::stack::{Compose, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    doctor_warns_of_nothing_in_the_recommended_stack
-    doctor_names_each_fault_of_a_stack_that_does_not_run
-    doctor_names_each_fault_of_a_stack_that_runs
-    doctor_finds_in_stacks_of_others_what_is_so
+    first: [
+        doctor_warns_of_nothing_in_the_recommended_stack
+        doctor_names_each_fault_of_a_stack_that_runs
+    ]
+    full: [
+        doctor_names_each_fault_of_a_stack_that_does_not_run
+        doctor_finds_in_stacks_of_others_what_is_so
+    ]
 }
 
 fn doctor_warns_of_nothing_in_the_recommended_stack(compose: Compose) {

@@ -5,11 +5,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, OLD, Stack, docker, scenarios_once};
+use crate::stack::{Compose, OLD, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    each_difference_is_named_and_what_its_line_says_to_type_mends_it
-    nothing_is_left_of_the_database_that_is_made_to_compare_with
+    first: [
+        each_difference_is_named_and_what_its_line_says_to_type_mends_it
+    ]
+    full: [
+        nothing_is_left_of_the_database_that_is_made_to_compare_with
+    ]
 }
 
 fn each_difference_is_named_and_what_its_line_says_to_type_mends_it(compose: Compose) {

@@ -2,15 +2,20 @@
 
 use crate::managed::Managed;
 use crate::project::Outcome;
-use crate::stack::{Compose, Stack, scenarios_once};
+use crate::stack::{Compose, Stack};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_server_elsewhere_is_asked_through_a_client_container
-    a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at
-    a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other
-    a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_databases
-    drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases
-    a_schema_on_a_server_elsewhere_is_replaced_by_a_role_that_owns_it_and_may_create_databases
+    first: [
+        a_server_elsewhere_is_asked_through_a_client_container
+        a_backup_of_a_server_elsewhere_needs_no_right_and_a_restore_that_to_create_databases
+    ]
+    full: [
+        a_fault_of_a_server_elsewhere_is_told_without_a_service_to_look_at
+        a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_other
+        drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases
+        a_schema_on_a_server_elsewhere_is_replaced_by_a_role_that_owns_it_and_may_create_databases
+    ]
 }
 
 /// A server with the database of the stack, which joins its network.

@@ -4,15 +4,20 @@
 use std::time::{Duration, Instant};
 
 use crate::project::Outcome;
-use crate::stack::{Compose, NEW, Stack, docker, is_real, scenarios_once};
+use crate::stack::{Compose, NEW, Stack, docker, is_real};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    what_is_wrong_with_a_role_or_a_database
-    what_is_wrong_with_a_dsn
-    five_causes_of_already_exists
-    a_service_that_does_not_start
-    a_server_that_serves_before_it_is_migrated
-    a_server_that_speaks_french_has_the_same_causes
+    first: [
+        a_service_that_does_not_start
+        a_server_that_serves_before_it_is_migrated
+        a_server_that_speaks_french_has_the_same_causes
+    ]
+    full: [
+        what_is_wrong_with_a_role_or_a_database
+        what_is_wrong_with_a_dsn
+        five_causes_of_already_exists
+    ]
 }
 
 /// A failure of a command, and what its hint says.

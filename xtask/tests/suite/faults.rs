@@ -7,10 +7,24 @@ use crate::ground::{Ended, Ground, PRODUCTS, Run, unpause};
 use crate::project::outcome;
 use crate::random::Random;
 use crate::round::{self, Report, Round, say};
-use crate::stack::{Compose, NEW, docker, scenarios};
+use crate::stack::{Compose, NEW, docker};
 use crate::templates::{Start, Templates, remove_services};
+use crate::tiers::{scenarios, scenarios_once};
 
-scenarios! { a_fault_at_any_moment_is_mended_by_the_same_command_run_again }
+scenarios_once! {
+    first: [
+        a_few_faults_are_mended_by_the_same_command_run_again
+    ]
+}
+
+scenarios! {
+    full: [
+        a_fault_at_any_moment_is_mended_by_the_same_command_run_again
+    ]
+}
+
+/// What the faults are to hit.
+const INSIDE: &str = "inside a migration";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
@@ -41,8 +55,15 @@ struct Bench {
     from_nothing: bool,
 }
 
+fn a_few_faults_are_mended_by_the_same_command_run_again(compose: Compose) {
+    try_all(compose, Round::of(compose, 4, INSIDE));
+}
+
 fn a_fault_at_any_moment_is_mended_by_the_same_command_run_again(compose: Compose) {
-    let mut round = Round::new(compose, 20, 1, "inside a migration");
+    try_all(compose, Round::new(compose, 20, 1, INSIDE));
+}
+
+fn try_all(compose: Compose, mut round: Round) {
     let ground = Ground::new(compose);
     let templates = Templates::new(&ground);
     let from_nothing = std::env::var("XTASK_TEST_START").is_ok_and(|start| start == "nothing");

@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use crate::data_ground::{Holder, wait_until_ready};
 use crate::ground::{Ground, PRODUCTS, Run};
 use crate::project::outcome;
-use crate::stack::{Compose, NEW, OLD, SERVERS, Stack, docker, scenarios};
+use crate::stack::{Compose, NEW, OLD, SERVERS, Stack, docker};
+use crate::tiers::scenarios;
 
 scenarios! {
-    a_signal_ends_a_migration_in_order_and_the_state_is_told
-    a_second_ctrl_c_ends_at_once
-    what_a_killed_run_left_is_named_and_waited_for
-    another_machine_waits_for_the_database_and_says_who_holds_it
-    a_lock_that_is_not_given_is_given_up_and_its_holder_is_named
-    a_frozen_database_ends_each_migration_in_seconds
-    a_restore_that_is_ended_while_it_swaps_swaps_nothing_later
+    first: [
+        a_signal_ends_a_migration_in_order_and_the_state_is_told
+        a_second_ctrl_c_ends_at_once
+        a_lock_that_is_not_given_is_given_up_and_its_holder_is_named
+        a_restore_that_is_ended_while_it_swaps_swaps_nothing_later
+    ]
+    full: [
+        what_a_killed_run_left_is_named_and_waited_for
+        another_machine_waits_for_the_database_and_says_who_holds_it
+        a_frozen_database_ends_each_migration_in_seconds
+    ]
 }
 
 const NOTHING: [&str; 0] = [];

@@ -1,7 +1,7 @@
 //! The tests of `cargo xtask` as it is used: from the command line, on a fake engine and on a real one.
 //!
 //! Those on a real engine are marked `ignore`: `cargo test` says that it left them out, `cargo xtask test`
-//! runs them.
+//! runs them, or with `--full` all of them (`tiers`).
 
 mod adoption;
 mod backups;
@@ -12,12 +12,14 @@ mod end_to_end;
 mod managed;
 mod project;
 mod random;
+mod recorded;
 mod repair;
 mod schemas;
 mod several_servers;
 mod shared;
 mod split;
 mod stack;
+mod tiers;
 
 // Linux's `/proc` tells the arguments of all processes.
 #[cfg(target_os = "linux")]

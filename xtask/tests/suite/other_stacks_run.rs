@@ -1,13 +1,18 @@
 //! The same on a real engine: what only containers can tell of stacks that aren't like ours.
 
 use crate::project::outcome;
-use crate::stack::{Compose, NEW, OLD, Stack, scenarios_once};
+use crate::stack::{Compose, NEW, OLD, Stack};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    the_rows_of_a_database_that_nothing_keeps_are_counted_and_asked_for
-    only_the_ports_that_orys_settings_name_are_asked_and_from_the_inside_where_none_leads_there
-    rows_of_the_first_releases_are_no_migrations_ahead
-    what_runs_is_shown_until_it_is_restarted
+    first: [
+        the_rows_of_a_database_that_nothing_keeps_are_counted_and_asked_for
+        only_the_ports_that_orys_settings_name_are_asked_and_from_the_inside_where_none_leads_there
+        what_runs_is_shown_until_it_is_restarted
+    ]
+    full: [
+        rows_of_the_first_releases_are_no_migrations_ahead
+    ]
 }
 
 fn the_rows_of_a_database_that_nothing_keeps_are_counted_and_asked_for(compose: Compose) {

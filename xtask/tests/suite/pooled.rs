@@ -1,8 +1,13 @@
 //! A pooler between the products and PostgreSQL, as PgBouncer is: its image has no psql, and it forwards what it is told.
 
-use crate::stack::{Compose, Stack, scenarios_once};
+use crate::stack::{Compose, Stack};
+use crate::tiers::scenarios_once;
 
-scenarios_once! { past_a_pooler_backups_are_verified_and_restored_and_locks_are_held }
+scenarios_once! {
+    first: [
+        past_a_pooler_backups_are_verified_and_restored_and_locks_are_held
+    ]
+}
 
 /// Without psql. It forwards connections, which is all that a pooler in session mode does that can be told from outside.
 const DOCKERFILE: &str = r#"ARG IMAGE

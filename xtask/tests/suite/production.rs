@@ -9,12 +9,17 @@ use std::process::Command;
 use crate::ground::{PRODUCTS, Run};
 use crate::managed::{Authority, HOST, Managed, OTHER_HOST};
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, NEW, OLD, SERVERS, Stack, docker, is_real, scenarios_once};
+use crate::stack::{Compose, NEW, OLD, SERVERS, Stack, docker, is_real};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says
-    a_server_that_can_not_show_who_it_is_is_refused_with_the_cause
-    two_machines_wait_for_each_other_without_the_maintenance_database
+    first: [
+        a_server_that_can_not_show_who_it_is_is_refused_with_the_cause
+    ]
+    full: [
+        production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says
+        two_machines_wait_for_each_other_without_the_maintenance_database
+    ]
 }
 
 /// The command lines of the guide's chapter, in their order: `docs_run` leaves them to the tests here.

@@ -5,11 +5,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::project::Outcome;
-use crate::stack::{Compose, NEW, Stack, docker, is_real, scenarios_once};
+use crate::stack::{Compose, NEW, Stack, docker, is_real};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_step_killed_between_statement_and_note_is_repaired
-    an_index_whose_building_was_cut_off_is_built_anew
+    first: [
+        a_step_killed_between_statement_and_note_is_repaired
+        an_index_whose_building_was_cut_off_is_built_anew
+    ]
 }
 
 /// Kratos's step that adds a column. Its index, in a later step, goes with the column.

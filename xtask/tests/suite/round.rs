@@ -95,14 +95,18 @@ pub struct Round {
 impl Round {
     /// A share of the faults of a suite, which has so many by default. `inside` is what they are to hit.
     pub fn new(compose: Compose, by_default: u64, shares: usize, inside: &'static str) -> Self {
-        let setting = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs();
-        let seed = setting("XTASK_TEST_SEED").unwrap_or(now);
         let both = setting("XTASK_TEST_FAULTS").unwrap_or(by_default) as usize / shares;
         let count = match compose {
             Compose::V2 => both.div_ceil(2),
             Compose::V1 => both / 2,
         };
+        Self::of(compose, count, inside)
+    }
+
+    /// A number of them, whatever is set: the few of the first tier.
+    pub fn of(compose: Compose, count: usize, inside: &'static str) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs();
+        let seed = setting("XTASK_TEST_SEED").unwrap_or(now);
         say(format!("{compose:?}: {count} faults {inside}, XTASK_TEST_SEED={seed} repeats them"));
         let (clock, bad, times, totals) = (Instant::now(), vec![], vec![], BTreeMap::new());
         Self { compose, seed, count, clock, of_fault: clock, inside, bad, times, totals }
@@ -149,6 +153,11 @@ impl Round {
             "too few converged by the plain re-run: {totals:?}"
         );
     }
+}
+
+/// A number from the environment.
+pub fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
 /// Prints a line that no test runner holds back.

@@ -6,14 +6,19 @@ use std::time::Duration;
 use crate::backups::newest;
 use crate::project::{Outcome, outcome};
 use crate::shared::Shared;
-use crate::stack::{Compose, SERVERS, Stack, docker, is_real, scenarios_once};
+use crate::stack::{Compose, SERVERS, Stack, docker, is_real};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_schema_is_restored_row_for_row_and_the_key_of_others_leads_into_it
-    a_schema_that_can_not_be_restored_stays_as_it_is
-    a_schema_is_reset_and_its_extensions_stay_where_they_are
-    a_schema_that_is_not_there_is_named_and_made_where_that_is_asked_for
-    a_schema_of_the_administrators_is_replaced_again_and_again
+    first: [
+        a_schema_is_restored_row_for_row_and_the_key_of_others_leads_into_it
+    ]
+    full: [
+        a_schema_that_can_not_be_restored_stays_as_it_is
+        a_schema_is_reset_and_its_extensions_stay_where_they_are
+        a_schema_that_is_not_there_is_named_and_made_where_that_is_asked_for
+        a_schema_of_the_administrators_is_replaced_again_and_again
+    ]
 }
 
 fn place(product: &str) -> String {

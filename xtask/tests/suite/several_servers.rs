@@ -1,11 +1,16 @@
 //! Stacks that have a product of Ory's more than once: on databases of their own, as services of one API each, as replicas,
 //! with a courier beside.
 
-use crate::stack::{Compose, OLD, Stack, docker, is_real, scenarios_once};
+use crate::stack::{Compose, OLD, Stack, docker, is_real};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    two_of_a_kind_are_two_products_with_the_names_of_their_services
-    several_services_on_one_database_are_one_product
+    first: [
+        two_of_a_kind_are_two_products_with_the_names_of_their_services
+    ]
+    full: [
+        several_services_on_one_database_are_one_product
+    ]
 }
 
 const EMPLOYEES: &str = "  kratos-employees:

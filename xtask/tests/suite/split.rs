@@ -7,15 +7,20 @@ use std::time::{Duration, Instant};
 
 use crate::project::{Outcome, outcome};
 use crate::shared::{Shared, Writer, own_database};
-use crate::stack::{Compose, Stack, docker, scenarios_once};
+use crate::stack::{Compose, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it
-    each_product_gets_a_schema_and_the_application_keeps_its_key
-    an_application_with_a_role_of_its_own_stays_what_it_is
-    what_is_written_until_the_last_moment_is_there_afterwards
-    a_split_that_is_killed_at_any_moment_is_run_again_to_its_end
-    what_a_split_would_cut_off_or_overwrite_is_refused_before_anything_stops
+    first: [
+        each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it
+        each_product_gets_a_schema_and_the_application_keeps_its_key
+    ]
+    full: [
+        an_application_with_a_role_of_its_own_stays_what_it_is
+        what_is_written_until_the_last_moment_is_there_afterwards
+        a_split_that_is_killed_at_any_moment_is_run_again_to_its_end
+        what_a_split_would_cut_off_or_overwrite_is_refused_before_anything_stops
+    ]
 }
 
 fn each_product_gets_a_database_of_its_own_and_serves_the_old_rows_from_it(compose: Compose) {

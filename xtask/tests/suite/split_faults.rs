@@ -13,9 +13,23 @@ use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
 use crate::round::{FAULTS, Fault, Report, Round};
 use crate::shared::{Shared, Writer, own_database};
-use crate::stack::{Compose, SERVERS, docker, scenarios};
+use crate::stack::{Compose, SERVERS, docker};
+use crate::tiers::{scenarios, scenarios_once};
 
-scenarios! { a_fault_at_any_moment_of_split_loses_nothing }
+scenarios_once! {
+    first: [
+        a_few_faults_of_split_lose_nothing
+    ]
+}
+
+scenarios! {
+    full: [
+        a_fault_at_any_moment_of_split_loses_nothing
+    ]
+}
+
+/// What the faults are to hit.
+const INSIDE: &str = "inside split";
 
 const WAYS: [&str; 2] = ["--drop-foreign-keys", "--in-place"];
 
@@ -37,8 +51,15 @@ struct Bench {
     took: [Duration; 2],
 }
 
+fn a_few_faults_of_split_lose_nothing(compose: Compose) {
+    try_all(compose, Round::of(compose, 2, INSIDE));
+}
+
 fn a_fault_at_any_moment_of_split_loses_nothing(compose: Compose) {
-    let mut round = Round::new(compose, BY_DEFAULT, SHARES, "inside split");
+    try_all(compose, Round::new(compose, BY_DEFAULT, SHARES, INSIDE));
+}
+
+fn try_all(compose: Compose, mut round: Round) {
     let mut bench = Bench::new(compose, round.random());
     let (mut left, mut way) = (vec![], "");
     for number in 0..round.count {

@@ -8,35 +8,6 @@ use std::time::SystemTime;
 
 use crate::project::{Outcome, Project, outcome};
 
-/// Each scenario as two tests, one a Compose generation: where it counts how Compose is called, and how it answers.
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        crate::stack::scenarios_in! { compose_v2, super::Compose::V2, $($name)* }
-        crate::stack::scenarios_in! { compose_v1, super::Compose::V1, $($name)* }
-    };
-}
-pub(crate) use scenarios;
-
-/// Each scenario as one test, under one Compose generation: what PostgreSQL and Ory are asked is the same under both.
-macro_rules! scenarios_once {
-    ($($name:ident)*) => {
-        crate::stack::scenarios_in! { once, super::Compose::chosen(), $($name)* }
-    };
-}
-pub(crate) use scenarios_once;
-
-/// The tests of scenarios under one generation.
-macro_rules! scenarios_in {
-    ($module:ident, $compose:expr, $($name:ident)*) => {
-        mod $module { $(
-            #[test]
-            #[ignore = "needs a Docker engine: cargo xtask test"]
-            fn $name() { super::$name($compose); }
-        )* }
-    };
-}
-pub(crate) use scenarios_in;
-
 /// The release of the recommended stack, and the one before it.
 pub const NEW: &str = "v26.2.0";
 pub const OLD: &str = "v25.4.0";

@@ -4,11 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::project::{Outcome, outcome, workspace};
-use crate::stack::{Compose, NEW, Stack, scenarios_once};
+use crate::stack::{Compose, NEW, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_workspace_takes_the_library_beside_a_task_of_its_own_and_brings_a_stack_up
-    the_installed_program_works_where_no_cargo_is_and_names_itself
+    first: [
+        a_workspace_takes_the_library_beside_a_task_of_its_own_and_brings_a_stack_up
+        the_installed_program_works_where_no_cargo_is_and_names_itself
+        the_archive_runs_on_a_bare_debian
+    ]
+    full: [each_crate_can_be_published]
 }
 
 /// A package with the library by path, as somebody else writes it.
@@ -142,4 +147,46 @@ fn the_installed_program_works_where_no_cargo_is_and_names_itself(compose: Compo
     let mut names: Vec<_> = new.iter().filter_map(|path| path.file_name()?.to_str()).collect();
     names.sort();
     assert_eq!(names, [".env.backup-key", "backups", "some"]);
+}
+
+fn the_archive_runs_on_a_bare_debian(compose: Compose) {
+    let stack = Stack::new(compose);
+    let folder = stack.project.dir.join("archive");
+    let mut archive = stack.project.xtask();
+    archive.args(["archive", "--profile", "xtask", "--output"]).arg(&folder);
+    let made = outcome(archive.current_dir(workspace())).exits(0).stdout;
+    let made = Path::new(made.trim());
+    assert_eq!(made.parent(), Some(folder.as_path()));
+    let name = made.file_name().and_then(|name| name.to_str()).expect("a name");
+    outcome(Command::new("sha256sum").args(["--check", &format!("{name}.sha256")]).current_dir(&folder))
+        .exits(0);
+
+    // PostgreSQL's image is Debian without Rust, stand-in or official; Alpine's has another C library.
+    let image = stack.postgres_image().unwrap_or_else(|| "postgres:17".into());
+    let script = format!(
+        "cd /tmp && tar -xzf /archive/{name} && cd {} && ls && ! command -v cargo rustc && ./ory-xtask --version && \
+         ./ory-xtask status; echo $?",
+        name.trim_end_matches(".tar.gz")
+    );
+    let mount = format!("{}:/archive:ro", folder.display());
+    let said = docker(&["run", "--rm", "--volume", &mount, "--entrypoint", "sh", &image, "-c", &script]);
+    let version = env!("CARGO_PKG_VERSION");
+    // There is no engine in there: exit 5.
+    assert_eq!(said, format!("CHANGELOG.md\nLICENSE\nREADME.md\nory-xtask\nory-xtask {version}\n5\n"));
+}
+
+/// Cargo packs each crate as it would be published, and builds it from its package alone.
+fn each_crate_can_be_published(_: Compose) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "package",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--locked",
+        "--offline",
+        "--allow-dirty",
+    ]);
+    outcome(cargo.current_dir(workspace())).exits(0);
 }

@@ -1,6 +1,6 @@
 //! Failures of what is configured: DSNs, files, secrets.
 
-use super::{ROW, Row};
+use super::row::{ROW, Row};
 
 /// DSNs that can't be used.
 pub const DSN: &[Row] = &[

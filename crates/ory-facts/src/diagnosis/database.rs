@@ -1,6 +1,7 @@
 //! Failures on the way to the database, and of the server itself.
 
-use super::{ROW, Row, evidence};
+use super::evidence;
+use super::row::{ROW, Row};
 
 const READ_ONLY: &[&str] = &["in a read-only transaction", "during recovery", "SQLSTATE 25006"];
 

@@ -1,6 +1,6 @@
 //! Failures of the engine: ports, images, disks, mounts.
 
-use super::{ROW, Row};
+use super::row::{ROW, Row};
 
 pub const ROWS: &[Row] = &[
     Row {
@@ -120,10 +120,3 @@ pub const LAST: &[Row] = &[Row {
     hint: "run this again; if it stays so: docker stats --no-stream",
     ..ROW
 }];
-
-/// The first `127.0.0.1:4433` of a text.
-pub fn address_in(text: &str) -> Option<&str> {
-    let words = text.split_whitespace().map(|word| word.trim_end_matches([':', ',']));
-    let mut addresses = words.filter(|word| word.parse::<std::net::SocketAddr>().is_ok_and(|a| a.port() > 0));
-    addresses.next()
-}

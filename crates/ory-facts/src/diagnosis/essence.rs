@@ -1,7 +1,5 @@
 //! Of all that a program printed, the lines that say what went wrong.
 
-use super::is_noise;
-
 /// The lines of an output that say what went wrong, indented: those about an error, else the last ones.
 /// Of Ory's 230 lines of stack trace none is left.
 pub fn essence(text: &str) -> String {
@@ -27,6 +25,19 @@ pub fn essence(text: &str) -> String {
 pub fn is_detail(line: &str) -> bool {
     let is_frame = !line.contains(char::is_whitespace) && line.contains('.') && !line.starts_with('{');
     is_frame || line.starts_with(['\t', ' ']) && !line.contains("SQLSTATE")
+}
+
+/// Lines that look like failures and are none: the first run on an empty database, and Ory's own advice.
+const NOISE: [&str; 4] = [
+    "relation \"schema_migration\" does not exist",
+    "is deprecated, Please use",
+    "One or more of connection details are specified in database.yml",
+    "HTTPS is disabled. Please ensure",
+];
+
+pub(super) fn is_noise(line: &str) -> bool {
+    let is_first_run = line.contains("schema_migration") && line.contains("SQLSTATE 42P01");
+    is_first_run || NOISE.iter().any(|noise| line.contains(noise))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Failed, Speaker, version};
+use super::failed::{Failed, Speaker, version};
+use super::words;
 use crate::product::Product;
 
 /// What a schema looks like after a failure. Empty where it couldn't be asked.
@@ -92,7 +93,7 @@ impl Evidence {
         let setting = ["statement_timeout", "default_transaction_read_only"].into_iter();
         let mut setting = setting.filter(|name| text.contains(name)).filter_map(|name| self.setting(name));
         let [set, alter] = setting.next().map(Setting::in_words).unwrap_or_default();
-        let text = super::fill(text, "owner", owner).replace("{other}", other);
+        let text = words::fill(text, "owner", owner).replace("{other}", other);
         text.replace("{products}", &products.join(" and "))
             .replace("{setting}", set)
             .replace("{alter}", alter)

@@ -5,87 +5,23 @@ mod database;
 mod engine;
 mod essence;
 mod evidence;
+mod failed;
 #[cfg(test)]
 mod recorded;
+mod row;
 mod schema;
 mod state;
+mod words;
 
 pub use essence::{essence, is_detail};
 pub use evidence::Evidence;
+pub use failed::{Failed, Speaker};
+pub use row::Cause;
+pub use words::{WORDS, fill};
 
 use crate::product::Product;
-use crate::sql::{identifier, name};
-use crate::sqlstate;
 use evidence::Asked;
-
-/// Who printed the text: the same words mean another thing from a server of Ory than from the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
-    /// A server of Ory, or psql that was asked on its behalf.
-    Product(Product),
-    /// `docker` or Compose.
-    Engine,
-    /// PostgreSQL's own log.
-    Database,
-}
-
-/// What a program ended with.
-#[derive(Debug, Clone, Copy)]
-pub struct Failed<'a> {
-    pub speaker: Speaker,
-    pub exit: Option<i64>,
-    pub text: &'a str,
-}
-
-/// Why it failed, and what to type next. The [`WORDS`] in braces stand for the stack's own names and commands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// The cause in a word or two.
-    pub id: &'static str,
-    pub message: String,
-    pub hint: String,
-    /// What stood in the text where the pattern has its last `*`: mostly a file.
-    pub found: Option<String>,
-}
-
-/// What xtask fills in: names, then commands. `psql` is typed as the server's administrator, `inside` in the product's
-/// database; `file` is the one found in the text, `config` the product's own, both as this machine names them.
-pub const WORDS: [&str; 18] = [
-    "product", "migrate", "service", "role", "database", "schema", "server", "psql", "inside", "restore",
-    "dump", "logs", "start", "unpause", "chown", "compose", "file", "config",
-];
-
-/// A row of the table.
-struct Row {
-    id: &'static str,
-    /// Patterns of which one must fit a line. `*` stands for anything; `{1}` in the message and in the hint is
-    /// what the first one stood for.
-    any: &'static [&'static str],
-    /// The exit code it needs.
-    exit: Option<i64>,
-    /// What must be true of the database, where the text fits several causes.
-    when: Option<fn(&Asked) -> bool>,
-    /// No further try changes it, though Ory goes on trying for five minutes.
-    stays: bool,
-    message: &'static str,
-    hint: &'static str,
-}
-
-/// What most rows leave as it is.
-const ROW: Row = Row { id: "", any: &[], exit: None, when: None, stays: false, message: "", hint: "" };
-
-/// Lines that look like failures and are none: the first run on an empty database, and Ory's own advice.
-const NOISE: [&str; 4] = [
-    "relation \"schema_migration\" does not exist",
-    "is deprecated, Please use",
-    "One or more of connection details are specified in database.yml",
-    "HTTPS is disabled. Please ensure",
-];
-
-fn is_noise(line: &str) -> bool {
-    let is_first_run = line.contains("schema_migration") && line.contains("SQLSTATE 42P01");
-    is_first_run || NOISE.iter().any(|noise| line.contains(noise))
-}
+use row::{Row, fitting};
 
 /// Whether a line that a server prints while it tries to connect names a cause that stays.
 pub fn is_permanent(line: &str) -> bool {
@@ -155,75 +91,6 @@ fn last_resorts(speaker: Speaker) -> Vec<&'static [Row]> {
     }
 }
 
-/// The rows that fit a line, with what their stars stood for.
-fn fitting<'a>(
-    rows: impl Iterator<Item = &'static Row> + 'a,
-    line: &'a str,
-) -> impl Iterator<Item = (&'static Row, Vec<&'a str>)> + 'a {
-    let fits = move |row: &'static Row| Some((row, row.any.iter().find_map(|p| stars(p, line))?));
-    rows.filter_map(fits).filter(move |_| !is_noise(line))
-}
-
-/// What the stars of a pattern stand for, none where it doesn't fit. A star stands for something, up to where
-/// the next word begins; `^` is the start of the line.
-fn stars<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
-    let (anchored, pattern) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let mut pieces = pattern.split('*');
-    let first = pieces.next()?;
-    let at = line.find(first).filter(|at| !anchored || *at == 0)?;
-    let mut rest = &line[at + first.len()..];
-    let mut found = Vec::new();
-    for piece in pieces {
-        let at = if piece.is_empty() { rest.len() } else { rest.find(piece)? };
-        if at == 0 {
-            return None;
-        }
-        found.push(sqlstate::without(&rest[..at]));
-        rest = &rest[at + piece.len()..];
-    }
-    Some(found)
-}
-
-impl Row {
-    fn cause(&self, found: &[&str], failed: &Failed, evidence: Option<&Evidence>) -> Cause {
-        let fill = |text: &str| {
-            let mut text = text.to_string();
-            for (number, word) in found.iter().enumerate() {
-                text = self::fill(&text, &(number + 1).to_string(), word);
-            }
-            let version = version(failed.text).unwrap_or_default();
-            let address = engine::address_in(failed.text).map(|address| format!(": {address}"));
-            let text = text.replace("{version}", version).replace("{address}", &address.unwrap_or_default());
-            evidence.map_or(text.clone(), |evidence| evidence.fill(&text, found))
-        };
-        Cause {
-            id: self.id,
-            message: fill(self.message),
-            hint: fill(self.hint),
-            found: found.last().map(ToString::to_string),
-        }
-    }
-}
-
-/// A text with a name in the place of its word in braces. Between double quotes, or as `{word:name}`, which is quoted only
-/// where it must be, it stands in SQL that is typed between the single quotes of a shell.
-pub fn fill(text: &str, word: &str, value: &str) -> String {
-    let [quoted, short] = [identifier(value), name(value)].map(|name| name.replace('\'', r"'\''"));
-    let text = text.replace(&format!("\"{{{word}}}\""), &quoted).replace(&format!("{{{word}:name}}"), &short);
-    text.replace(&format!("{{{word}}}"), value)
-}
-
-/// The version of the migration that failed: `error executing migrations/sql/20191100000001000000_identities...`.
-fn version(text: &str) -> Option<&str> {
-    let file = text.lines().rev().find_map(|line| line.split_once("error executing "))?.1;
-    let name = file.split([',', ' ']).next()?.rsplit('/').next()?;
-    let version = name.split('_').next()?;
-    (version.len() >= 14 && version.bytes().all(|b| b.is_ascii_digit())).then_some(version)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,13 +134,6 @@ mod tests {
         ] {
             assert_eq!(is_permanent(line), permanent, "{line}");
         }
-    }
-
-    #[test]
-    fn a_name_stays_one_name_in_the_sql_that_is_typed() {
-        let typed = fill("psql -c 'alter role \"{role}\" login'", "role", "o'r\"y; $(id)");
-        assert_eq!(typed, "psql -c 'alter role \"o'\\''r\"\"y; $(id)\" login'");
-        assert_eq!(fill("the role {role}", "role", "o'ry"), "the role o'ry");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Failures of a schema: rights in it, and tables that are there or not.
 
-use super::{ROW, Row, evidence};
+use super::evidence;
+use super::row::{ROW, Row};
 use crate::applied;
 
 /// One text, many causes: what is there already was made by somebody.

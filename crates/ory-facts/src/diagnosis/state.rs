@@ -1,6 +1,7 @@
 //! What PostgreSQL's own code says where no line is known: in another language the causes are the same.
 
-use super::{ROW, Row, evidence, schema};
+use super::row::{ROW, Row};
+use super::{evidence, schema};
 
 pub const ROWS: &[Row] = &[
     Row {

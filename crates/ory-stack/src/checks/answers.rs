@@ -1,6 +1,6 @@
 //! What programs answered that were asked about a stack: the engine, `df`, the images.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::container::Container;
 use crate::service::Service;
 

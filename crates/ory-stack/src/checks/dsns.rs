@@ -1,50 +1,14 @@
 //! The DSNs: usable, a place of its own for each product, and the same one wherever it is written.
 
-use super::{Deployed, Finding, View};
+use super::finding::Finding;
+use super::view::{Deployed, View};
+use crate::dsns::Database;
 use crate::reach;
-use crate::service::{Service, scalar};
-use crate::settings;
+use crate::service::Service;
 use ory_facts::dsn::Dsn;
+use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
 use ory_facts::product::Product;
-
-/// A DSN as it is written, and where.
-struct Source {
-    text: String,
-    /// None in the environment.
-    file: Option<String>,
-}
-
-/// Where a service has a DSN: the one that counts first.
-fn sources(product: Product, service: &Service) -> Vec<Source> {
-    let set = service.environment.get("DSN").filter(|text| !text.is_empty());
-    let set = set.map(|text| Source { text: text.clone(), file: None });
-    // The last file wins.
-    let files = settings::of(product, service).into_iter().rev();
-    let written =
-        files.filter_map(|(file, yaml)| Some(Source { text: scalar(&yaml["dsn"])?, file: Some(file) }));
-    set.into_iter().chain(written).collect()
-}
-
-/// The DSN that a service has itself, as far as it can be used.
-pub fn of_service(product: Product, service: &Service) -> Option<Dsn> {
-    sources(product, service).into_iter().next().and_then(|source| reach::parse(service, &source.text).ok())
-}
-
-/// The DSNs that the services of a product run with, as far as they can be used.
-pub fn of(view: &View, deployed: &Deployed) -> Vec<Dsn> {
-    let own = |service: &Service| Some(seen(view, service, of_service(deployed.product.kind, service)?));
-    deployed.services().filter_map(own).collect()
-}
-
-/// A DSN with the server's own name in it, where that is a service.
-fn seen(view: &View, service: &Service, dsn: Dsn) -> Dsn {
-    match reach::server(view.services, service, &dsn) {
-        Some((server, own)) if !server.is_reached_by(&own.host) => own.seen_at(&server.name, own.port),
-        Some((_, own)) => own,
-        None => dsn,
-    }
-}
 
 /// The DSN that counts for a service of a product, and the file that has it where the environment doesn't.
 pub struct Written<'a> {
@@ -58,8 +22,9 @@ pub fn written<'a>(deployed: &Deployed<'a>) -> Vec<Written<'a>> {
     let mut services: Vec<_> = deployed.services().collect();
     services.reverse();
     let of = |service| {
-        let source = sources(deployed.product.kind, service).into_iter().next()?;
-        Some(Written { service, dsn: reach::parse(service, &source.text).ok()?, file: source.file })
+        let own = deployed.dsns.of(deployed.product.kind, service)?;
+        let dsn = own.database.as_ref().ok()?.written.clone();
+        Some(Written { service, file: own.source.file.clone(), dsn })
     };
     services.into_iter().filter_map(of).collect()
 }
@@ -68,7 +33,7 @@ pub fn check(view: &View) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &view.products {
         for service in deployed.services() {
-            findings.extend(check_service(view, deployed.product.kind, service));
+            findings.extend(check_service(view, deployed, service));
         }
     }
     // Each product of a schema is told when it is its turn; here the worst of them stands for all.
@@ -76,30 +41,29 @@ pub fn check(view: &View) -> Vec<Finding> {
     findings
 }
 
-fn check_service(view: &View, product: Product, service: &Service) -> Vec<Finding> {
-    let sources = sources(product, service);
-    let Some((used, others)) = sources.split_first() else { return vec![] };
-    let origin = used.file.as_deref().unwrap_or("the environment");
+fn check_service(view: &View, deployed: &Deployed, service: &Service) -> Vec<Finding> {
+    let Some(own) = deployed.dsns.of(deployed.product.kind, service) else { return vec![] };
+    let origin = own.source.file.as_deref().unwrap_or("the environment");
     let mut findings = Vec::new();
-    match reach::parse(service, &used.text) {
+    match &own.database {
         Err(fault) => {
             let message = format!("its DSN in {origin} can't be used: {fault}");
             let fix = "mend it: postgres://user:password@host:5432/database";
             findings.push(Finding::failure(&service.name, message, fix));
         }
-        Ok(dsn) => {
-            let server = reach::server(view.services, service, &dsn);
-            if server.is_none() && !reach::may_reach(service, &dsn, view.has_external_network) {
+        Ok(database) => {
+            let (dsn, is_elsewhere) = (&database.written, database.server.is_none());
+            if is_elsewhere && !reach::may_reach(service, dsn, view.has_external_network) {
                 let message = format!("its DSN in {origin} names the server `{}`, no service here", dsn.host);
                 findings.push(Finding::failure(&service.name, message, "mend the host in the DSN"));
             }
-            if server.is_none() && is_far(&dsn.host) && dsn.sslmode() == Some("disable") {
+            if is_elsewhere && is_far(&dsn.host) && dsn.sslmode() == Some("disable") {
                 let message = format!("what it says to {} isn't encrypted (sslmode=disable)", dsn.host);
                 findings.push(Finding::warning(&service.name, message, "sslmode=verify-full in its DSN"));
             }
         }
     }
-    for other in others.iter().filter(|other| other.text != used.text) {
+    for other in own.others.iter().filter(|other| other.text != own.source.text) {
         let file = other.file.as_deref().unwrap_or_default();
         let what = match other.text.as_str() {
             "memory" => "the DSN `memory`",
@@ -114,34 +78,28 @@ fn check_service(view: &View, product: Product, service: &Service) -> Vec<Findin
 
 /// Whether a host isn't this machine: a bare name is one of the engine's own networks.
 fn is_far(host: &str) -> bool {
-    host.contains(['.', ':']) && !is_here(host)
+    host.contains(['.', ':']) && !reach::is_here(host)
 }
 
-/// Whether a host is this machine.
-pub fn is_here(host: &str) -> bool {
-    host.starts_with("127.") || ["localhost", "::1", "host.docker.internal"].contains(&host)
+/// A product, who serves it, and the database that it migrates.
+fn migrated<'a>(deployed: &Deployed<'a>) -> Option<(Instance, &'a str, &'a Database)> {
+    let Deployed { product, serve, migrate, dsns } = *deployed;
+    let (_, own) = dsns.of_product(product.kind, migrate, serve)?;
+    Some((product, &serve.name, own.database.as_ref().ok()?))
 }
 
 /// Hydra can't migrate in a schema with another product's tables; Kratos and Keto can.
 pub fn check_sharing(view: &View) -> Vec<Finding> {
-    let places: Vec<_> = view
-        .products
-        .iter()
-        .filter_map(|deployed| {
-            let used = sources(deployed.product.kind, deployed.migrate).into_iter().next();
-            let used = used.or_else(|| sources(deployed.product.kind, deployed.serve).into_iter().next())?;
-            let dsn = seen(view, deployed.migrate, reach::parse(deployed.migrate, &used.text).ok()?);
-            Some((deployed.product, &deployed.serve.name, dsn))
-        })
-        .collect();
+    let places: Vec<_> = view.products.iter().filter_map(migrated).collect();
     let mut findings = Vec::new();
-    for (product, service, dsn) in &places {
+    for (product, service, database) in &places {
+        let dsn = &database.dsn;
         let others =
-            places.iter().filter(|(other, _, theirs)| other != product && theirs.place() == dsn.place());
+            places.iter().filter(|(other, _, theirs)| other != product && theirs.dsn.place() == dsn.place());
         let others: Vec<_> = others.map(|(other, ..)| other.name()).collect();
         let Some(other) = others.first() else { continue };
         let names = others.join(" and ");
-        let server = view.reached_by(&dsn.host).map_or(&dsn.host, |server| &server.name);
+        let server = database.server.as_ref().unwrap_or(&dsn.host);
         let database = format!("the database {} on `{server}`", dsn.database);
         if product.kind == Product::Hydra {
             let message =
@@ -200,6 +158,16 @@ mod tests {
         assert_eq!(level(&with("hydra", "postgres://hydra:pw@db/kratos")), Level::Failure);
         assert_eq!(level(&with("keto", "postgres://keto:pw@db/kratos")), Level::Warning);
         assert_eq!(found(check, &with("hydra", "postgres://hydra:pw@db/kratos?search_path=hydra")), []);
+    }
+
+    #[test]
+    fn two_products_in_one_schema_are_found_by_whatever_name_of_the_server() {
+        let stack =
+            GOOD.replace("image: postgres:17-alpine", "image: postgres:17-alpine\n  container_name: pg");
+        let stack = format!("{stack}hydra: {{environment: {{DSN: 'postgres://hydra:pw@pg/kratos'}}}}\n");
+        let findings = found(check, &stack);
+        assert_eq!((findings.len(), findings[0].level), (1, Level::Failure), "{findings:?}");
+        assert!(findings[0].message.contains("the database kratos on `db` with kratos"), "{findings:?}");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use yaml_rust2::Yaml;
 
 use super::absent::{Kind, got, quoted};
-use super::{Finding, View};
+use super::finding::Finding;
+use super::view::View;
 use crate::service::{Mount, Service};
 use crate::settings;
+use ory_runner::failure::Failure;
 
 /// Every file is there; those of Ory can be read as what their names say.
 pub fn check(view: &View) -> Vec<Finding> {
@@ -50,6 +52,11 @@ pub fn missing(service: &Service) -> Vec<Finding> {
             Finding::missing(&service.name, message, got(&path, kind))
         })
         .collect()
+}
+
+/// Fails with the first of them.
+pub fn require(service: &Service) -> Result<(), Failure> {
+    missing(service).into_iter().next().map_or(Ok(()), |finding| Err(finding.into()))
 }
 
 /// Whether a file is meant to be there, by its name; a folder such as `conf.d` has a dot in it too.
@@ -199,7 +206,8 @@ pub fn unreadable(_: &Service, _: &[PathBuf], _: &str, _: Option<User>) -> Vec<F
     vec![]
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::super::tests::found;
     use super::*;

@@ -1,6 +1,7 @@
 //! The health checks of Ory's services: `/health/alive` is 200 of a server that can't answer anything.
 
-use super::{Finding, View};
+use super::finding::Finding;
+use super::view::View;
 
 pub fn check(view: &View) -> Vec<Finding> {
     let asks_alive = |words: &[String]| words.iter().any(|word| word.contains("/health/alive"));

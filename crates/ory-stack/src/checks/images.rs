@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, View};
+use super::finding::Finding;
+use super::view::View;
 use crate::image;
 use crate::service::Service;
 

@@ -1,6 +1,7 @@
 //! The admin ports, which ask for no password: whoever reaches them is the administrator.
 
-use super::{Finding, View};
+use super::finding::Finding;
+use super::view::View;
 use crate::settings;
 
 pub fn check(view: &View) -> Vec<Finding> {

@@ -5,7 +5,8 @@ use yaml_rust2::Yaml;
 
 use std::collections::BTreeSet;
 
-use super::{Deployed, Finding, View};
+use super::finding::Finding;
+use super::view::{Deployed, View};
 use crate::given::{self, Setting};
 use crate::settings;
 use ory_facts::dsn::Dsn;

@@ -1,9 +1,11 @@
 //! What a server needs when it starts: a migrated database; and, for Kratos, somebody who takes its mail.
 
-use super::{Deployed, Finding, View, dsns};
+use super::finding::Finding;
+use super::view::{Deployed, View};
 use crate::learned::PRODUCT_LABEL;
-use crate::service::{Service, scalar};
+use crate::service::Service;
 use crate::settings;
+use crate::text::scalar;
 use ory_facts::product::Product;
 
 /// Each server waits until it is migrated, or until its database is healthy.
@@ -33,7 +35,7 @@ fn check_wait(view: &View, deployed: &Deployed) -> Option<Finding> {
 
 /// A service of a product waits until the product's database is healthy.
 fn check_database(view: &View, deployed: &Deployed, service: &Service) -> Option<Finding> {
-    let server = dsns::of(view, deployed).iter().find_map(|dsn| view.reached_by(&dsn.host))?;
+    let server = deployed.databases().find_map(|d| view.services.get(d.server.as_ref()?))?;
     if service.depends_on.get(&server.name).is_some_and(|known| known == "service_healthy") {
         return None;
     }

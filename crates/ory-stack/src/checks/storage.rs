@@ -1,6 +1,7 @@
 //! Where a database server keeps its data, and who makes its databases.
 
-use super::{Deployed, Finding, View, dsns};
+use super::finding::Finding;
+use super::view::{Deployed, View};
 use crate::image;
 use crate::service::{Mount, Service};
 
@@ -104,9 +105,9 @@ pub fn check_scripts(view: &View) -> Vec<Finding> {
             |name: &str| server.environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let own = set("POSTGRES_DB").or(set("POSTGRES_USER")).unwrap_or("postgres");
         let on_it = |deployed: &Deployed| {
-            let dsns = dsns::of(view, deployed).into_iter();
-            let databases = dsns.filter(|dsn| server.is_reached_by(&dsn.host)).map(|dsn| dsn.database);
-            databases.filter(|name| name != own && name != "postgres").collect::<Vec<_>>()
+            let databases = deployed.databases().filter(|d| d.server.as_ref() == Some(&server.name));
+            let names = databases.map(|database| database.dsn.database.clone());
+            names.filter(|name| name != own && name != "postgres").collect::<Vec<_>>()
         };
         let mut names: Vec<_> = view.products.iter().flat_map(on_it).collect();
         names.dedup();

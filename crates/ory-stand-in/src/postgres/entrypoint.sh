@@ -18,6 +18,42 @@ process_sql() {
   psql -X -w -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" --dbname "${database:-$POSTGRES_DB}" "$@"
 }
 
+# A cluster in an empty $PGDATA. One was made when the image was built: its copy is there at once, and does wherever
+# initdb is told nothing, by arguments or by what it reads in the environment.
+make_cluster() {
+  is_copy=
+  told="$POSTGRES_INITDB_ARGS$(env | grep -E '^(LC_[A-Z]+|LANGUAGE|TZ)=' || :)"
+  if [ -z "$told" ] && [ "${LANG:-}" = C.UTF-8 ] && [ -r "$READY_MADE/PG_VERSION" ]; then
+    is_copy=yes
+    cp -R "$READY_MADE" "$PGDATA"
+    return
+  fi
+  password=$(mktemp)
+  printf '%s\n' "$POSTGRES_PASSWORD" > "$password"
+  if [ -n "$POSTGRES_PASSWORD" ]; then set -- --pwfile="$password"; else set --; fi
+  eval "initdb -U \"\$POSTGRES_USER\" --auth=trust --no-sync \"\$@\" $POSTGRES_INITDB_ARGS"
+  rm -f "$password"
+}
+
+# Gives the superuser of a copy its name, which nobody can do to himself, and its password.
+rename_superuser() {
+  if [ "$POSTGRES_USER" != postgres ]; then
+    psql -X -q -v ON_ERROR_STOP=1 -U postgres -d postgres --set user="$POSTGRES_USER" <<'SQL'
+CREATE ROLE "xtask renames" SUPERUSER LOGIN;
+\connect - "xtask renames"
+ALTER ROLE postgres RENAME TO :"user";
+\connect - :"user"
+DROP ROLE "xtask renames";
+SQL
+  fi
+  if [ -n "$POSTGRES_PASSWORD" ]; then
+    database=postgres process_sql -q <<'SQL'
+\set password `printenv POSTGRES_PASSWORD`
+ALTER ROLE CURRENT_USER PASSWORD :'password';
+SQL
+  fi
+}
+
 init() {
   if [ -z "$POSTGRES_PASSWORD" ] && [ "${POSTGRES_HOST_AUTH_METHOD:-}" != trust ]; then
     echo 'Error: Database is uninitialized and superuser password is not specified.
@@ -28,20 +64,17 @@ init() {
 
   # A killed preparation must not look like a finished one: it happens in a folder inside, because the place
   # itself may be a mount point, and its content moves out at the end, PG_VERSION last. What a killed one has
-  # left is thrown away.
+  # left is thrown away. Nothing waits for the disk: only a machine that goes down could lose what was made.
   data=$PGDATA
   export PGDATA="$data/.new"
   if [ -d "$PGDATA" ]; then rm -rf "$PGDATA" "${data:?}"/*; fi
-  password=$(mktemp)
-  printf '%s\n' "$POSTGRES_PASSWORD" > "$password"
-  if [ -n "$POSTGRES_PASSWORD" ]; then set -- --pwfile="$password"; else set --; fi
-  eval "initdb -U \"\$POSTGRES_USER\" --auth=trust \"\$@\" ${POSTGRES_INITDB_ARGS:-}"
-  rm -f "$password"
+  make_cluster
   printf '\nhost all all all %s\n' "${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}" >> "$PGDATA/pg_hba.conf"
   echo "listen_addresses = '*'" >> "$PGDATA/postgresql.conf"
 
   # On the socket only, so that nobody takes it for the server to come.
-  pg_ctl -w -o "-c listen_addresses='' -p ${PGPORT:-5432}" start
+  pg_ctl -w -o "-c listen_addresses='' -c fsync=off -p ${PGPORT:-5432}" start
+  if [ -n "$is_copy" ]; then rename_superuser; fi
   if [ "$POSTGRES_DB" != postgres ]; then
     printf 'CREATE DATABASE :"db";\n' | database=postgres process_sql --set db="$POSTGRES_DB"
   fi
@@ -62,7 +95,6 @@ init() {
   mv "$PGDATA/PG_VERSION" "$data/"
   rmdir "$PGDATA"
   export PGDATA="$data"
-  sync
 }
 
 # `docker run IMAGE -c fsync=off` means the server.

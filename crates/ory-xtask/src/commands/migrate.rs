@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Databases, Images, list, listed, switch};
+use crate::new_secrets;
 use crate::plan::{self, Step};
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
@@ -60,6 +61,7 @@ impl Arguments for One {
 pub fn one(options: &Options, kind: Product, args: &One) -> Result<()> {
     let One { services, migrate: args } = args;
     let folder = FolderLock::take(options)?;
+    new_secrets::write(&folder, options, &[])?;
     let cx = super::context(options, &args.images)?;
     let all = super::products(&cx, &[kind.name().into()])?;
     let asked = super::named(&cx, services)?;
@@ -74,6 +76,7 @@ pub fn one(options: &Options, kind: Product, args: &One) -> Result<()> {
 pub fn all(options: &Options, args: &Migrate) -> Result<()> {
     let start = Instant::now();
     let folder = FolderLock::take(options)?;
+    new_secrets::write(&folder, options, &[])?;
     let cx = super::context(options, &args.images)?;
     let products = super::products(&cx, &[])?;
     for absent in Product::ALL.iter().filter(|kind| !products.iter().any(|product| product.kind == **kind)) {

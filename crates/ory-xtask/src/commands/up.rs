@@ -10,12 +10,10 @@ use crate::doctor;
 use crate::install::{self, Install, Need};
 use crate::new_secrets;
 use crate::plan::Step;
-use ory_ops::compose::Engine;
 use ory_ops::context::{Context, Options};
-use ory_ops::folders::stack_directory;
 use ory_ops::lock::FolderLock;
 use ory_ops::look::{Extent, look};
-use ory_runner::output::{Output, counted, seconds};
+use ory_runner::output::seconds;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;
 
@@ -47,7 +45,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     let need = Need { stand_ins: args.images.stand_in.is_some(), both_composes: false };
     install::engine(options, &args.install, &need)?;
     let folder = FolderLock::take(options)?;
-    write_secrets(&folder, options, &args.services)?;
+    new_secrets::write(&folder, options, &args.services)?;
     let cx = folder.and_project(super::context(options, &args.images)?)?;
     if args.services.is_empty() || cx.stack.services.is_empty() {
         cx.require_products()?;
@@ -105,26 +103,6 @@ fn early<'a>(
             && service.depends_on.keys().all(is_server)
     };
     Ok(services.iter().filter(is_early).copied().collect())
-}
-
-/// Writes the secrets of a new environment. Nothing is started before.
-fn write_secrets(_folder: &FolderLock, options: &Options, services: &[String]) -> Result<()> {
-    let env = Engine::env_file(options, &stack_directory(options)?)?;
-    let missing = env.missing();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names = missing.join(", ");
-    if options.dry_run {
-        return Ok(Output::data(format!("# writes {names} to .env"))?);
-    }
-    let cx = Context::with_placeholders(options, vec![])?;
-    cx.stack.services(services)?;
-    new_secrets::refuse_for_old_data(&cx, &names)?;
-    let mode = env.write_missing()?;
-    let secrets = counted(missing.len(), "new random secret");
-    cx.out.say(format!(".env: written, with {secrets} (mode {mode:04o})"));
-    Ok(())
 }
 
 /// The services asked for and, as Compose starts them too, those they depend on. None asked for: all.

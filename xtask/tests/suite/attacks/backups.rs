@@ -11,12 +11,17 @@ use ory_facts::digest::{self, fingerprint};
 use crate::elsewhere::managed;
 use crate::fake::Fake;
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, NEW, Stack, scenarios_once};
+use crate::stack::{Compose, NEW, Stack};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_backup_that_this_stack_did_not_make_is_shown_and_needs_force
-    a_backup_of_somebody_else_is_listed_without_a_service_to_ask
-    a_backup_whose_verification_failed_is_not_the_latest
+    first: [
+        a_backup_that_this_stack_did_not_make_is_shown_and_needs_force
+    ]
+    full: [
+        a_backup_of_somebody_else_is_listed_without_a_service_to_ask
+        a_backup_whose_verification_failed_is_not_the_latest
+    ]
 }
 
 const KEY: &str = "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk";

@@ -5,11 +5,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, NEW, Stack, docker, scenarios_once};
+use crate::stack::{Compose, NEW, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_folder_that_several_projects_back_up_into_keeps_what_is_of_others
-    an_interrupted_backup_ends_no_session_of_another_run
+    first: [
+        a_folder_that_several_projects_back_up_into_keeps_what_is_of_others
+    ]
+    full: [
+        an_interrupted_backup_ends_no_session_of_another_run
+    ]
 }
 
 /// A backup that waits for a lock of somebody else.

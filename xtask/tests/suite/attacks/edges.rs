@@ -13,14 +13,19 @@ use crate::data_ground::{Holder, wait_until_ready};
 use crate::fake::Fake;
 use crate::ground::{Ground, Run};
 use crate::project::{Project, outcome};
-use crate::stack::{Compose, NEW, SERVERS, Stack, docker, scenarios_once};
+use crate::stack::{Compose, NEW, SERVERS, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_closed_terminal_leaves_no_service_stopped
-    two_clones_have_one_lock_wherever_they_keep_temporary_files_and_however_the_engine_is_named
-    a_database_may_have_any_name
-    a_search_path_may_have_any_form
-    what_a_server_or_a_role_is_set_to_has_a_cause_of_its_own
+    first: [
+        a_closed_terminal_leaves_no_service_stopped
+        two_clones_have_one_lock_wherever_they_keep_temporary_files_and_however_the_engine_is_named
+    ]
+    full: [
+        a_database_may_have_any_name
+        a_search_path_may_have_any_form
+        what_a_server_or_a_role_is_set_to_has_a_cause_of_its_own
+    ]
 }
 
 fn a_closed_terminal_leaves_no_service_stopped(compose: Compose) {

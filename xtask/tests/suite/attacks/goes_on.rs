@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use crate::data_ground::Holder;
 use crate::ground::Ground;
-use crate::stack::{Compose, Stack, scenarios_once};
+use crate::stack::{Compose, Stack};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    databases_that_a_killed_run_creates_are_waited_for
-    what_somebody_else_creates_at_the_same_time_is_there
-    a_migration_goes_on_where_the_server_has_no_connection_left
-    a_role_with_too_few_connections_is_told_so
+    first: [
+        databases_that_a_killed_run_creates_are_waited_for
+        what_somebody_else_creates_at_the_same_time_is_there
+        a_migration_goes_on_where_the_server_has_no_connection_left
+        a_role_with_too_few_connections_is_told_so
+    ]
 }
 
 /// A stack of which the database runs, without the products' databases.

@@ -1,7 +1,8 @@
 //! Commands in random order, some of them cut off, while somebody writes to all three products: whatever was acknowledged
 //! is somewhere afterwards, in a database, in what is kept of one, in a backup, or in what was named before it went.
 //!
-//! XTASK_TEST_FAULTS is how many commands; without it, eight. The seed is printed; XTASK_TEST_SEED repeats it.
+//! XTASK_TEST_FAULTS is how many commands; without it, eight. The first tier has three. The seed is printed;
+//! XTASK_TEST_SEED repeats it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -14,9 +15,18 @@ use crate::attacks::rows::rows;
 use crate::data_ground::{folders, wait_until_ready};
 use crate::ground::{Ground, PRODUCTS};
 use crate::random::Random;
-use crate::stack::{Compose, Stack, docker, ports, scenarios_once};
+use crate::round::setting;
+use crate::stack::{Compose, Stack, docker, ports};
+use crate::tiers::scenarios_once;
 
-scenarios_once! { commands_in_any_order_lose_nothing_that_was_acknowledged }
+scenarios_once! {
+    first: [
+        a_few_commands_lose_nothing_that_was_acknowledged
+    ]
+    full: [
+        commands_in_any_order_lose_nothing_that_was_acknowledged
+    ]
+}
 
 /// Somebody who writes to a product's database whenever it takes a connection, and notes what was acknowledged.
 pub struct Writer {
@@ -138,10 +148,16 @@ impl Ledger {
     }
 }
 
+fn a_few_commands_lose_nothing_that_was_acknowledged(compose: Compose) {
+    run_any(compose, 3);
+}
+
 fn commands_in_any_order_lose_nothing_that_was_acknowledged(compose: Compose) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let count = number("XTASK_TEST_FAULTS").unwrap_or(8);
-    let seed = number("XTASK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    run_any(compose, setting("XTASK_TEST_FAULTS").unwrap_or(8));
+}
+
+fn run_any(compose: Compose, count: u64) {
+    let seed = setting("XTASK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("{count} commands, seed {seed}");
     let mut random = Random(seed);
     let stack = Stack::new(compose);

@@ -5,12 +5,17 @@
 use std::collections::BTreeMap;
 
 use crate::data_ground::TABLES;
-use crate::stack::{Compose, OLD, SERVERS, Stack, is_real, scenarios_once};
+use crate::stack::{Compose, OLD, SERVERS, Stack, is_real};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    no_row_is_lost_by_a_migration_that_looks_pending
-    a_row_lost_before_an_upgrade_is_named_and_the_upgrade_goes_on_after_it_is_put_back
-    a_migration_that_a_release_brought_late_is_applied
+    first: [
+        a_migration_that_a_release_brought_late_is_applied
+    ]
+    full: [
+        no_row_is_lost_by_a_migration_that_looks_pending
+        a_row_lost_before_an_upgrade_is_named_and_the_upgrade_goes_on_after_it_is_put_back
+    ]
 }
 
 /// The worst of Ory's own, and each kind of the others: first and last, one that later ones need, one without a trace.

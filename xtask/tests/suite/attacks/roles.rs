@@ -2,15 +2,20 @@
 //! every command that connects as the administrator it is what it was.
 
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, docker, scenarios_once};
+use crate::stack::{Compose, Stack, docker};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    no_setting_of_a_database_becomes_sql
-    no_function_operator_or_cast_of_a_product_is_called_by_the_administrator
-    no_code_in_a_dump_runs_as_the_administrator
-    no_code_in_a_schema_runs_as_the_administrator
-    no_code_runs_as_the_administrator_while_a_schema_is_split
-    no_name_in_a_catalog_is_taken_for_a_statement
+    first: [
+        no_code_in_a_dump_runs_as_the_administrator
+        no_name_in_a_catalog_is_taken_for_a_statement
+    ]
+    full: [
+        no_setting_of_a_database_becomes_sql
+        no_function_operator_or_cast_of_a_product_is_called_by_the_administrator
+        no_code_in_a_schema_runs_as_the_administrator
+        no_code_runs_as_the_administrator_while_a_schema_is_split
+    ]
 }
 
 /// Where code would leave its mark that runs as somebody who may.

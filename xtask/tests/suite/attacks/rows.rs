@@ -12,19 +12,24 @@ use crate::backups::newest;
 use crate::data_ground::{Holder, TABLES};
 use crate::ground::Ground;
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, scenarios_once};
+use crate::stack::{Compose, Stack};
+use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    a_table_that_is_rewritten_meanwhile_is_backed_up_whole
-    what_a_killed_restore_left_is_kept_and_told
-    what_others_write_during_a_reset_is_somewhere
-    what_others_write_during_a_failed_restore_is_somewhere
-    names_that_postgresql_would_cut_do_not_meet
-    what_no_restore_can_make_is_told_by_a_backup_and_loses_nothing
-    what_could_not_come_along_is_refused_and_what_can_does
-    a_lock_is_held_whatever_ends_idle_sessions
-    a_database_in_another_encoding_comes_back
-    what_a_split_leaves_behind_is_named
+    first: [
+        a_table_that_is_rewritten_meanwhile_is_backed_up_whole
+        a_lock_is_held_whatever_ends_idle_sessions
+        what_a_split_leaves_behind_is_named
+    ]
+    full: [
+        what_a_killed_restore_left_is_kept_and_told
+        what_others_write_during_a_reset_is_somewhere
+        what_others_write_during_a_failed_restore_is_somewhere
+        names_that_postgresql_would_cut_do_not_meet
+        what_no_restore_can_make_is_told_by_a_backup_and_loses_nothing
+        what_could_not_come_along_is_refused_and_what_can_does
+        a_database_in_another_encoding_comes_back
+    ]
 }
 
 pub fn rows(stack: &Stack, database: &str, table: &str) -> BTreeSet<String> {

@@ -11,16 +11,21 @@ use crate::fake::Fake;
 use crate::production::{Production, SECRET};
 use crate::project::outcome;
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, docker, scenarios, scenarios_once};
+use crate::stack::{Compose, Stack, docker};
+use crate::tiers::{scenarios, scenarios_once};
 
 scenarios_once! {
-    a_password_is_in_no_log_of_postgresql
-    new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others
-    what_is_in_files_is_in_no_inspection_of_a_container
+    first: [
+        a_password_is_in_no_log_of_postgresql
+        new_secrets_are_refused_beside_data_in_a_folder_or_a_volume_of_others
+        what_is_in_files_is_in_no_inspection_of_a_container
+    ]
 }
 scenarios! {
-    a_secret_that_compose_reads_in_its_own_way_is_not_made_up
-    what_compose_says_of_a_stack_that_it_cannot_read_shows_no_secret
+    first: [
+        a_secret_that_compose_reads_in_its_own_way_is_not_made_up
+        what_compose_says_of_a_stack_that_it_cannot_read_shows_no_secret
+    ]
 }
 
 /// All that a server has printed.
