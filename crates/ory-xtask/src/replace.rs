@@ -8,7 +8,7 @@ use anyhow::Result;
 use ory_facts::backup::Dump;
 use ory_facts::instance::Instance;
 use ory_ops::context::Context;
-use ory_ops::replacement::Replacement;
+use ory_ops::replace::new::Replacement;
 use ory_ops::services;
 use ory_ops::store::Store;
 use ory_runner::output::size;

@@ -7,8 +7,8 @@ use crate::arguments::{Arguments, Folder, Images, listed, products, switch};
 use crate::backup_first::{earlier, folder, line_of_proof, print_dump, tell};
 use ory_ops::backup;
 use ory_ops::context::{Context, Options};
-use ory_ops::replace_rights;
-use ory_ops::replacement::Replacement;
+use ory_ops::replace::new::Replacement;
+use ory_ops::replace::rights;
 use ory_ops::server_lock;
 
 use ory_runner::output::Output;
@@ -55,7 +55,7 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     made.manifest.dumps.iter().for_each(|dump| tell(&cx, earlier.as_ref(), dump));
     if !args.verify {
         for store in &stores {
-            replace_rights::missing(&cx, store)?.iter().for_each(|missing| cx.out.warn(missing));
+            rights::missing(&cx, store)?.iter().for_each(|missing| cx.out.warn(missing));
         }
     }
     if args.verify {

@@ -10,9 +10,9 @@ use ory_facts::contents::Contents;
 use ory_facts::next::XTASK;
 use ory_ops::backup::Backup;
 use ory_ops::context::{Context, Options};
-use ory_ops::in_place::{self, Fate};
 use ory_ops::lock::Locked;
-use ory_ops::replacement::Replacement;
+use ory_ops::replace::new::Replacement;
+use ory_ops::replace::put::{self, Fate};
 use ory_ops::store::{self, Store};
 
 use ory_runner::failure::{Exit, Failure};
@@ -71,7 +71,7 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         }
         migrations.push(counted(empty.versions.len(), "migration"));
     }
-    in_place::bring(&replacements)?;
+    put::bring(&replacements)?;
     // From here to the end nothing is accepted that the backup wouldn't have.
     let stopped = super::stop(&cx, &replace::products(&all))?;
     let made = back_up(&cx, &stores, &replacements, args);
@@ -83,7 +83,7 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         replacements.iter().map(|one| one.current.as_ref().and_then(|_| dumps.next()).unwrap_or_default());
     let each: Vec<_> = each.collect();
     let sources: Vec<_> = all.iter().map(New::source).collect();
-    in_place::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
+    put::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
     for (store, migrations) in stores.iter().zip(migrations) {
         cx.out.say(format!("{}: empty, with {migrations}", store.names(", ")));
     }

@@ -14,11 +14,11 @@ use ory_facts::next::XTASK;
 use ory_ops::backup::{self, Backup};
 use ory_ops::carried;
 use ory_ops::context::{Context, Options};
-use ory_ops::in_place::{self, Fate};
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::others::{self, Tables};
-use ory_ops::replacement::{self, Replacement};
+use ory_ops::replace::new::{self, Replacement};
+use ory_ops::replace::put::{self, Fate};
 use ory_ops::restore::{self, Objection};
 use ory_ops::standing::Standing;
 use ory_ops::store::Store;
@@ -122,10 +122,10 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     all.iter().zip(&mut replacements).try_for_each(|(new, replacement)| new.make(replacement))?;
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
-    in_place::bring(&replacements)?;
+    put::bring(&replacements)?;
     let stopped = super::stop(&cx, &replace::products(&all))?;
     let sources: Vec<_> = all.iter().map(New::source).collect();
-    in_place::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
+    put::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
         cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
@@ -354,7 +354,7 @@ fn only<'a>(pairs: &[(&'a Store<'a>, &'a Dump)]) -> Result<(&'a Store<'a>, &'a D
 /// Restores one dump into an empty database that is there already.
 fn into(cx: &Locked, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str, is_own: bool) -> Result<()> {
     let (store, dump) = only(pairs)?;
-    replacement::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
+    new::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
     cx.out.say(format!(
         "{}: restored {} into {database}; where the DSN names it, {} is served from it",
         dump.names(),
