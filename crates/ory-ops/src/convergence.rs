@@ -6,7 +6,6 @@
 use anyhow::Result;
 
 use crate::context::Context;
-use crate::replicas::Replicas;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 
@@ -37,29 +36,68 @@ pub fn compare<'a>(cx: &Context, services: &[&'a Service]) -> Result<Work<'a>> {
         return Ok(work);
     }
     for service in services {
-        let name = service.name.as_str();
-        let own = Replicas::of(&containers, &[*service]);
-        let mut is_current = !own.are_missing();
-        for container in own.iter() {
-            is_current &= cx.has_hash(name, &container.config_hash)?
+        let own = containers.iter().filter(|container| container.service == service.name);
+        let own = own.map(|container| -> Result<_> {
+            let is_current = cx.has_hash(&service.name, &container.config_hash)?
                 && cx.image(&container.image)?.is_some_and(|image| image.id == container.image_id);
-        }
-        let is_any = |state: &str| own.iter().any(|container| container.state == state);
-        let has_ended = own.iter().next().is_some() && own.iter().all(Container::is_finished);
-        // A server that was stopped ended well too.
-        if has_ended && cx.stack.product_of(service).is_none() {
-            work.finished.push(name);
-        } else if !is_current {
-            work.make.push(name);
-        } else if is_any("restarting") {
-            work.stuck.push(name);
-        } else if own.iter().all(Container::is_running) {
-            work.keep.push(name);
-        } else {
-            work.start.push(name);
-        }
+            Ok(Own { state: &container.state, is_finished: container.is_finished(), is_current })
+        });
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let due = due(service.replicas, &own, cx.stack.product_of(service).is_some());
+        work.of(due).push(&service.name);
     }
     Ok(work)
+}
+
+/// What is to be done with the containers of a service. `wanted`: how many the stack says; `is_of_ory`: a server, which
+/// serves again where it has ended well.
+fn due(wanted: usize, own: &[Own], is_of_ory: bool) -> Due {
+    let has_ended = !own.is_empty() && own.iter().all(|container| container.is_finished);
+    let is_current = own.len() >= wanted && own.iter().all(|container| container.is_current);
+    if has_ended && !is_of_ory {
+        Due::Nothing
+    } else if !is_current {
+        Due::Make
+    } else if own.iter().any(|container| container.state == "restarting") {
+        Due::Restart
+    } else if own.iter().all(|container| container.state == "running") {
+        Due::Keep
+    } else {
+        Due::Start
+    }
+}
+
+/// What decides of a container.
+#[derive(Debug, Clone, Copy)]
+struct Own<'a> {
+    state: &'a str,
+    /// It ended, and well.
+    is_finished: bool,
+    /// Compose would make it just so.
+    is_current: bool,
+}
+
+/// What is to be done with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Make,
+    Start,
+    Keep,
+    Restart,
+    Nothing,
+}
+
+impl<'a> Work<'a> {
+    /// The services of which this is due.
+    fn of(&mut self, due: Due) -> &mut Vec<&'a str> {
+        match due {
+            Due::Make => &mut self.make,
+            Due::Start => &mut self.start,
+            Due::Keep => &mut self.keep,
+            Due::Restart => &mut self.stuck,
+            Due::Nothing => &mut self.finished,
+        }
+    }
 }
 
 /// Why a container that runs is to be restarted: it isn't as Compose would make it now. Where that can't be told, it isn't
@@ -105,4 +143,51 @@ pub fn compare_others<'a>(cx: &Context, services: &[&'a Service], made: &[&Servi
     let is_made = |service: &Service| made.iter().any(|other| other.name == service.name);
     let others = services.iter().filter(|service| !is_made(service) || !runs(&service.name));
     compare(cx, &others.copied().collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container by its state; `-` behind it: of another configuration.
+    fn own(state: &str) -> Own<'_> {
+        let current = state.trim_end_matches('-');
+        Own { state: current, is_finished: current == "exited", is_current: current == state }
+    }
+
+    fn due_of(wanted: usize, states: &str, is_of_ory: bool) -> Due {
+        due(wanted, &states.split_whitespace().map(own).collect::<Vec<_>>(), is_of_ory)
+    }
+
+    #[test]
+    fn what_changed_or_is_missing_is_made_and_what_is_right_stays() {
+        for (wanted, states, right) in [
+            (1, "", Due::Make),
+            (1, "running", Due::Keep),
+            (1, "running-", Due::Make),
+            (1, "created", Due::Start),
+            (1, "exited", Due::Start),
+            (1, "exited-", Due::Make),
+            (1, "restarting", Due::Restart),
+            (1, "restarting-", Due::Make),
+            (2, "running", Due::Make),
+            (2, "running running", Due::Keep),
+            (2, "running exited", Due::Start),
+            (2, "running restarting", Due::Restart),
+            (2, "running running-", Due::Make),
+            // Compose removes what is too many where something is made.
+            (1, "running running", Due::Keep),
+            (0, "", Due::Keep),
+        ] {
+            assert_eq!(due_of(wanted, states, true), right, "{wanted} of {states}");
+        }
+    }
+
+    #[test]
+    fn a_one_shot_that_ended_well_is_never_run_again() {
+        assert_eq!(due_of(1, "exited", false), Due::Nothing);
+        assert_eq!(due_of(1, "exited-", false), Due::Nothing);
+        assert_eq!(due_of(1, "", false), Due::Make);
+        assert_eq!(due_of(2, "exited running", false), Due::Start);
+    }
 }

@@ -18,7 +18,7 @@ use crate::diagnosis;
 use crate::lock::Locked;
 use crate::pooler;
 use crate::postgres;
-use crate::schema;
+use crate::replace::schema;
 use crate::snapshot;
 use crate::store::Store;
 

@@ -11,6 +11,7 @@ use crate::carried;
 use crate::context::Context;
 use crate::lock::Locked;
 use crate::server_lock::ServerLock;
+use crate::standing::{self, Standing};
 use crate::{diagnosis, drift, lost_rows, one_off, postgres, server_lock, split};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
@@ -73,7 +74,7 @@ pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> Option<Vec<S
     };
     let done = deployments.iter().filter(is_done).filter_map(|deployment| {
         let state = state(cx, deployment).ok()?;
-        refuse_ahead(cx, deployment, &state).ok().map(|()| state)
+        refuse_ahead(cx, deployment, &state).ok().map(|_| state)
     });
     let done: Vec<_> = done.collect();
     (done.len() == deployments.len()).then_some(done)
@@ -196,8 +197,7 @@ fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<Strin
         return Ok(false);
     }
     let state = State::new(applied.clone(), carried::of(cx, deployment)?);
-    refuse_ahead(cx, deployment, &state)?;
-    Ok(state.pending() == Some(0))
+    Ok(refuse_ahead(cx, deployment, &state)? == Standing::UpToDate)
 }
 
 /// What an interrupted migration has done; who holds the lock that one gave up on.
@@ -227,26 +227,24 @@ fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> a
     error
 }
 
-/// Ory never complains about a database newer than its image; it fails later, when it serves.
-pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Result<()> {
-    // In a shared schema the rows of the other product are in the same table.
-    let ahead = state.ahead();
-    if ahead == 0 || !cx.stack.sharing(deployment).is_empty() {
-        return Ok(());
-    }
+/// How a database stands to its image; fails where it is ahead: Ory never complains about that, and fails later, when it
+/// serves.
+pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Result<Standing> {
+    let standing = standing::of(state, !cx.stack.sharing(deployment).is_empty());
+    let (Standing::Ahead(ahead) | Standing::OtherHistory(ahead)) = standing else { return Ok(standing) };
     let image = deployment.migrate.image.as_deref().unwrap_or("its image");
-    let (product, ahead) = (deployment.product, counted(ahead, "migration"));
-    if state.is_of_other_history() {
+    let (product, count) = (deployment.product, counted(ahead, "migration"));
+    if let Standing::OtherHistory(_) = standing {
         let message = format!(
             "{product}'s database is of a release before the history that {image} knows (such as Keto v0.6 or Hydra \
-             v1): it has {ahead} that the image doesn't know, all older than its newest"
+             v1): it has {count} that the image doesn't know, all older than its newest"
         );
         let hint = "{XTASK} backup; then go to the release in between that Ory's own notes name, in *_IMAGE or \
                     the stack's files, and from there to this one";
         return Err(Failure::new(Exit::Ahead, message).hint(hint).into());
     }
     let message =
-        format!("{product}'s database is ahead of {image}: it has {ahead} that the image doesn't know");
+        format!("{product}'s database is ahead of {image}: it has {count} that the image doesn't know");
     Err(Failure::new(Exit::Ahead, message)
         .hint(format!(
             "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore an earlier backup: \

@@ -13,7 +13,7 @@ use ory_stack::stack::Deployment;
 use crate::context::Context;
 use crate::drift;
 use crate::postgres;
-use crate::replacement::Replacement;
+use crate::replace::new::Replacement;
 use crate::snapshot;
 use crate::store::Store;
 

@@ -29,14 +29,27 @@ pub struct Stopped {
     changed: Vec<Container>,
 }
 
-/// Stops the running containers that serve these products, or run beside as a courier. Those that a killed run has left stopped are among them.
-pub fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
-    let serving: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
-    let mut listed = cx.containers()?;
-    listed.retain(|c| {
+/// The running containers that serve these products, or run beside as a courier. Those that a killed run has left stopped
+/// are among them.
+pub fn serving(cx: &Context, products: &[Instance]) -> Result<Vec<Container>> {
+    let services: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
+    let mut containers = cx.containers()?;
+    containers.retain(|c| {
         let was_running = c.is_running() || note(cx, &c.id).is_ok_and(|note| note.exists());
-        was_running && serving.iter().any(|service| service.name == c.service)
+        was_running && services.iter().any(|service| service.name == c.service)
     });
+    Ok(containers)
+}
+
+/// What stops containers; none where there are none.
+pub fn stop_command(cx: &Context, containers: &[Container]) -> Option<Invocation> {
+    command(cx, "stop", containers.iter().map(|container| &container.id))
+}
+
+/// Stops what serves these products.
+pub fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
+    let listed = serving(cx, products)?;
+    let serving: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
     let work = convergence::compare(cx, &serving)?;
     let changed = listed.iter().filter(|container| work.make.contains(&container.service.as_str()));
     let stopped = Stopped {
@@ -166,11 +179,13 @@ impl Stopped {
 }
 
 fn run<'a>(cx: &Locked, verb: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    let Some(command) = command(cx, verb, ids) else { return Ok(()) };
+    command.read().map(|_| ()).map_err(diagnosis::of_engine)
+}
+
+fn command<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a String>) -> Option<Invocation> {
     let ids: Vec<_> = ids.into_iter().cloned().collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    cx.engine.docker([verb]).args(ids).read().map(|_| ()).map_err(diagnosis::of_engine)
+    (!ids.is_empty()).then(|| cx.engine.docker([verb]).args(ids))
 }
 
 /// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Error, Result, bail};
 use ory_facts::catalog::Catalog;
+use ory_facts::dsn::Dsn;
 use ory_facts::names;
 use ory_facts::next::XTASK;
 use ory_facts::product::Product;
@@ -38,23 +39,30 @@ pub enum State {
 /// How a product stands, by what the database of its DSN remembers.
 pub fn state(cx: &Context, deployment: &Deployment, memory: &Memory) -> Result<State> {
     let (product, dsn) = (deployment.product, &deployment.dsn);
-    let was_split = memory.note.as_ref().filter(|note| note.products.contains(&product.kind));
-    let from = match (&memory.from, was_split) {
-        (_, Some(note)) if note.way == Way::Schemas && is_in_schema(deployment) => dsn.database.clone(),
-        (_, Some(note)) => return Ok(State::Waiting(note.way)),
-        (Some(from), None) if dsn.database == product.kind.name() => from.clone(),
-        _ => return Ok(State::Own),
+    let is_old_left = || {
+        let view = cx.stack.view();
+        let own = view.products.iter().filter(|deployed| deployed.product == product);
+        own.flat_map(dsns::written).any(|written| written.dsn.place() != dsn.place())
     };
-    let view = cx.stack.view();
-    let written = view.products.iter().filter(|deployed| deployed.product == product).flat_map(dsns::written);
-    let is_old = written.into_iter().any(|written| written.dsn.place() != dsn.place());
+    Ok(decide(product.kind, dsn, memory, is_old_left))
+}
+
+/// Decides. `is_old_left`: a DSN of the product stands somewhere that names another place.
+fn decide(kind: Product, dsn: &Dsn, memory: &Memory, is_old_left: impl FnOnce() -> bool) -> State {
+    let was_split = memory.note.as_ref().filter(|note| note.products.contains(&kind));
+    let from = match (&memory.from, was_split) {
+        (_, Some(note)) if note.way == Way::Schemas && is_in_schema(kind, dsn) => dsn.database.clone(),
+        (_, Some(note)) => return State::Waiting(note.way),
+        (Some(from), None) if dsn.database == kind.name() => from.clone(),
+        _ => return State::Own,
+    };
     let way = if memory.from.is_some() { Way::Databases } else { Way::Schemas };
-    Ok(if is_old { State::Waiting(way) } else { State::Moved(from) })
+    if is_old_left() { State::Waiting(way) } else { State::Moved(from) }
 }
 
 /// Whether a DSN names the schema that a split gives its product.
-fn is_in_schema(deployment: &Deployment) -> bool {
-    deployment.dsn.schema().as_deref() == Some(deployment.product.kind.name())
+fn is_in_schema(kind: Product, dsn: &Dsn) -> bool {
+    dsn.schema().as_deref() == Some(kind.name())
 }
 
 /// What the database of a product's DSN remembers.
@@ -74,7 +82,7 @@ pub fn memory_query(cx: &Context, deployment: &Deployment) -> Result<Invocation>
 pub fn refuse_old_dsn(deployment: &Deployment, memory: Memory) -> Result<()> {
     let note = memory.note.filter(|note| note.products.contains(&deployment.product.kind));
     let Some(note) = note else { return Ok(()) };
-    if note.way == Way::Schemas && is_in_schema(deployment) {
+    if note.way == Way::Schemas && is_in_schema(deployment.product.kind, &deployment.dsn) {
         return Ok(());
     }
     let product = deployment.product;
@@ -252,4 +260,49 @@ pub fn finish(cx: &Locked, deployment: &Deployment, database: &str, tables: &[St
                 .hint("see what, below; drop it, or let it lead to the new tables"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ory_facts::split::Note;
+
+    use super::*;
+
+    fn dsn(text: &str) -> Dsn {
+        Dsn::parse(&format!("postgres://ory:geheim@db:5432/{text}")).expect("a DSN")
+    }
+
+    fn note(way: Way, products: &[Product]) -> Memory {
+        Memory { note: Some(Note { way, products: products.to_vec() }), from: None }
+    }
+
+    fn decided(dsn_of: &str, memory: &Memory, is_old_left: bool) -> State {
+        decide(Product::Kratos, &dsn(dsn_of), memory, || is_old_left)
+    }
+
+    #[test]
+    fn a_product_that_was_never_split_has_its_own() {
+        assert_eq!(decided("ory", &Memory::default(), false), State::Own);
+        assert_eq!(decided("ory", &note(Way::Databases, &[Product::Hydra]), false), State::Own);
+        // A database that a product of that name was split into is no other one's.
+        let from = Memory { note: None, from: Some("ory".into()) };
+        assert_eq!(decided("hydra", &from, false), State::Own);
+    }
+
+    #[test]
+    fn a_product_waits_until_each_of_its_dsns_is_the_new_one() {
+        let split = note(Way::Databases, &[Product::Kratos]);
+        assert_eq!(decided("ory", &split, false), State::Waiting(Way::Databases));
+        let from = Memory { note: None, from: Some("ory".into()) };
+        assert_eq!(decided("kratos", &from, true), State::Waiting(Way::Databases));
+        assert_eq!(decided("kratos", &from, false), State::Moved("ory".into()));
+    }
+
+    #[test]
+    fn a_schema_of_its_own_is_told_by_the_search_path() {
+        let split = note(Way::Schemas, &[Product::Kratos, Product::Keto]);
+        assert_eq!(decided("ory", &split, false), State::Waiting(Way::Schemas));
+        assert_eq!(decided("ory?search_path=kratos", &split, true), State::Waiting(Way::Schemas));
+        assert_eq!(decided("ory?search_path=kratos", &split, false), State::Moved("ory".into()));
+    }
 }

@@ -103,12 +103,21 @@ pub fn lines_before_migration(cx: &Context, deployments: &[Deployment]) -> Resul
         .collect()
 }
 
+/// How a dump is proved to be good.
+pub fn line_of_proof(store: &Store) -> String {
+    format!(
+        "# restores that dump of {} into a database that is removed again, and compares it",
+        store.in_words()
+    )
+}
+
 /// Prints the command line of a dump.
 pub fn print_dump(cx: &Context, store: &Store) -> Result<()> {
     Ok(Output::data(line_of_dump(cx, store)?)?)
 }
 
-fn line_of_dump(cx: &Context, store: &Store) -> Result<String> {
+/// The command line of a dump: as the product; where the product may not read all, the administrator dumps.
+pub fn line_of_dump(cx: &Context, store: &Store) -> Result<String> {
     let place = postgres::place(cx, &cx.listed()?, store.main()?);
     let dump = snapshot::dump(cx, store, &place, "SNAPSHOT", false)?;
     Ok(format!("{dump}  # dumps {}, in the snapshot that it is counted in", store.database()))

@@ -21,6 +21,7 @@ mod global;
 pub mod install;
 mod new_secrets;
 mod plan;
+mod replace;
 pub mod stand_in;
 mod summary;
 mod tool;

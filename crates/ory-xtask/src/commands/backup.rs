@@ -4,11 +4,11 @@ use anyhow::Result;
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch};
-use crate::backup_first::{earlier, folder, print_dump, tell};
+use crate::backup_first::{earlier, folder, line_of_proof, print_dump, tell};
 use ory_ops::backup;
 use ory_ops::context::{Context, Options};
-use ory_ops::replace_rights;
-use ory_ops::replacement::Replacement;
+use ory_ops::replace::new::Replacement;
+use ory_ops::replace::rights;
 use ory_ops::server_lock;
 
 use ory_runner::output::Output;
@@ -39,7 +39,9 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let cx = super::locked(options, &Images { stand_in: None })?;
     let stores = super::stores(&cx, &super::products(&cx, &args.products)?)?;
     if options.dry_run {
-        return stores.iter().try_for_each(|store| print_dump(&cx, store));
+        stores.iter().try_for_each(|store| print_dump(&cx, store))?;
+        let verified = if args.verify { &stores[..] } else { &[] };
+        return Ok(verified.iter().map(line_of_proof).try_for_each(Output::data)?);
     }
     // What a role may not do is said before anything is done.
     let verified = if args.verify { &stores[..] } else { &[] };
@@ -53,7 +55,7 @@ pub fn run(options: &Options, args: &Backup) -> Result<()> {
     made.manifest.dumps.iter().for_each(|dump| tell(&cx, earlier.as_ref(), dump));
     if !args.verify {
         for store in &stores {
-            replace_rights::missing(&cx, store)?.iter().for_each(|missing| cx.out.warn(missing));
+            rights::missing(&cx, store)?.iter().for_each(|missing| cx.out.warn(missing));
         }
     }
     if args.verify {

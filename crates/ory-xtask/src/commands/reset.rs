@@ -5,13 +5,14 @@ use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch, yes};
 use crate::backup_first;
+use crate::replace::{self, Fill, New};
 use ory_facts::contents::Contents;
 use ory_facts::next::XTASK;
 use ory_ops::backup::Backup;
 use ory_ops::context::{Context, Options};
-use ory_ops::in_place::{self, Fate};
 use ory_ops::lock::Locked;
-use ory_ops::replacement::Replacement;
+use ory_ops::replace::new::Replacement;
+use ory_ops::replace::put::{self, Fate};
 use ory_ops::store::{self, Store};
 
 use ory_runner::failure::{Exit, Failure};
@@ -49,8 +50,10 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         store::of(&cx, &products)?.iter().try_for_each(|store| refuse_production(&cx, store))?;
     }
     let stores = super::stores(&cx, &products)?;
+    let new = |store| New { store, fills: vec![Fill::Rights, Fill::Migrations { are_known: true }] };
+    let all: Vec<_> = stores.iter().map(new).collect();
     if options.dry_run {
-        return stores.iter().try_for_each(|store| print(&cx, store));
+        return print(&cx, &all);
     }
     let mut replacements =
         stores.iter().map(|store| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
@@ -60,20 +63,17 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
         return Ok(());
     }
     let mut migrations = Vec::new();
-    for (store, replacement) in stores.iter().zip(&mut replacements) {
-        replacement.make()?;
-        replacement.copy_rights()?;
-        replacement.migrate()?;
+    for (new, replacement) in all.iter().zip(&mut replacements) {
+        new.make(replacement)?;
         let empty = replacement.contents()?;
         if let Some(current) = replacement.current.as_ref().filter(|_| !args.force) {
-            refuse_others(store, current, &empty)?;
+            refuse_others(new.store, current, &empty)?;
         }
         migrations.push(counted(empty.versions.len(), "migration"));
     }
-    in_place::bring(&replacements)?;
+    put::bring(&replacements)?;
     // From here to the end nothing is accepted that the backup wouldn't have.
-    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
-    let stopped = super::stop(&cx, &products)?;
+    let stopped = super::stop(&cx, &replace::products(&all))?;
     let made = back_up(&cx, &stores, &replacements, args);
     let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(&cx)))?;
     // In the order of the stores; one that wasn't there has none.
@@ -82,8 +82,8 @@ pub fn run(options: &Options, args: &Reset) -> Result<()> {
     let each =
         replacements.iter().map(|one| one.current.as_ref().and_then(|_| dumps.next()).unwrap_or_default());
     let each: Vec<_> = each.collect();
-    let sources = vec![(None, false); replacements.len()];
-    in_place::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
+    let sources: Vec<_> = all.iter().map(New::source).collect();
+    put::put(&cx, replacements, &sources, Fate::Dropped(&each), &stopped)?;
     for (store, migrations) in stores.iter().zip(migrations) {
         cx.out.say(format!("{}: empty, with {migrations}", store.names(", ")));
     }
@@ -157,12 +157,11 @@ fn confirm(cx: &Context, replacements: &[Replacement], args: &Reset) -> Result<b
     super::confirm(cx, args.yes, &what, &question, &format!("{XTASK} reset{products} --yes"))
 }
 
-fn print(cx: &Context, store: &Store) -> Result<()> {
-    backup_first::print_dump(cx, store)?;
-    let name = store.in_words();
-    Output::data(format!("# creates a new database next to {name}, and lets the image migrate it"))?;
-    let names = store.names(", ");
-    Ok(Output::data(format!(
-        "# then, with {names} stopped, replaces {name} with it, and deletes the old one"
-    ))?)
+/// Prints what is done.
+fn print(cx: &Context, all: &[New]) -> Result<()> {
+    let dumps = all.iter().map(|new| backup_first::line_of_dump(cx, new.store));
+    let mut backup = dumps.collect::<Result<Vec<_>>>()?;
+    backup.extend(all.iter().map(|new| backup_first::line_of_proof(new.store)));
+    let lines = replace::lines(cx, all, backup, "deleted, unless rows were written since")?;
+    lines.iter().try_for_each(Output::data).map_err(Into::into)
 }

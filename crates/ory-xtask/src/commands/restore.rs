@@ -6,6 +6,7 @@ use anyhow::{Error, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
+use crate::replace::{self, Fill, New};
 use ory_facts::backup::Dump;
 use ory_facts::carried::State;
 use ory_facts::instance::Instance;
@@ -13,11 +14,13 @@ use ory_facts::next::XTASK;
 use ory_ops::backup::{self, Backup};
 use ory_ops::carried;
 use ory_ops::context::{Context, Options};
-use ory_ops::in_place::{self, Fate};
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::others::{self, Tables};
-use ory_ops::replacement::{self, Replacement};
+use ory_ops::replace::new::{self, Replacement};
+use ory_ops::replace::put::{self, Fate};
+use ory_ops::restore::{self, Objection};
+use ory_ops::standing::Standing;
 use ory_ops::store::Store;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, size};
@@ -91,14 +94,7 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         refuse_unreadable(&cx, &backup, store, dump, args)?;
     }
     if options.dry_run {
-        for (store, dump) in pairs.iter().filter(|_| args.into.is_none()) {
-            match others::at_first_sight(&cx, store) {
-                Ok(tables) => refuse_others(&cx, &backup, store, dump, &tables, args)?,
-                // The server needn't run for this.
-                Err(_) => print_unknown(store)?,
-            }
-        }
-        return pairs.iter().try_for_each(|(store, dump)| print(store, dump));
+        return print(&cx, &backup, &pairs, args, is_own);
     }
     for (_, dump) in &pairs {
         backup.check(&cx, dump)?;
@@ -117,25 +113,19 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         let tables = tables.map_err(|error| untold(&backup, store, args, error))?;
         refuse_others(&cx, &backup, store, dump, &tables, args)?;
     }
-    let behind = pairs.iter().map(|(store, dump)| is_behind(&cx, store, dump)).collect::<Result<Vec<_>>>()?;
+    let is_behind = |(store, dump): &(&Store, &Dump)| is_behind(&cx, store, dump).map(Some);
+    let all = new(&backup, &pairs, is_own, is_behind)?;
     if !confirm(&cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
         return Ok(());
     }
-    for (((_, dump), is_behind), replacement) in pairs.iter().zip(behind).zip(&mut replacements) {
-        replacement.make()?;
-        replacement.restore(dump, &backup.path(dump), is_own)?;
-        if is_behind {
-            replacement.migrate()?;
-        }
-    }
+    all.iter().zip(&mut replacements).try_for_each(|(new, replacement)| new.make(replacement))?;
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
-    let products: Vec<_> = stores.iter().flat_map(|store| &store.deployments).map(|d| d.product).collect();
-    let dumps: Vec<_> = pairs.iter().map(|(_, dump)| (Some(*dump), is_own)).collect();
-    in_place::bring(&replacements)?;
-    let stopped = super::stop(&cx, &products)?;
-    in_place::put(&cx, replacements, &dumps, Fate::Kept, &stopped)?;
+    put::bring(&replacements)?;
+    let stopped = super::stop(&cx, &replace::products(&all))?;
+    let sources: Vec<_> = all.iter().map(New::source).collect();
+    put::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
         cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
@@ -166,13 +156,9 @@ fn open(cx: &Context, backup: &PathBuf, products: &[Instance]) -> Result<Backup>
     backup::open(if named.is_dir() { &named } else { backup })
 }
 
-/// A dump is a program: what it was made to do is done with the rights of the role that loads it. One that this stack
-/// hasn't made is shown, and loaded only where that is asked for.
-/// Returns whether this stack has made it.
+/// One that this stack hasn't made is shown, and loaded only where that is asked for. Returns whether this stack has made it.
 fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args: &Restore) -> Result<bool> {
     let Some(why) = backup.foreign(backup_key::key(&cx.dir)?.as_deref()) else { return Ok(true) };
-    let message =
-        format!("this stack did not make the backup {}, as far as can be told: {why}", backup.name());
     for (store, dump) in pairs {
         let file = &dump.file;
         if cx.options.dry_run {
@@ -183,39 +169,38 @@ fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args
         cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
         objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
     }
-    if args.force {
-        cx.out.warn(message);
-        return Ok(false);
+    refuse(cx, args, [restore::foreign(&backup.name(), &why, &args.line(backup, "--force"))])?;
+    Ok(false)
+}
+
+/// Fails with the first of some objections; where forced, says each.
+fn refuse(cx: &Context, args: &Restore, objections: impl IntoIterator<Item = Objection>) -> Result<()> {
+    for objection in objections {
+        if !args.force {
+            bail!(Failure::from(objection));
+        }
+        cx.out.warn(objection.message);
     }
-    let line = args.line(backup, "--force");
-    let hint = format!("a dump can do what the role may do that loads it; if you trust who made it: {line}");
-    bail!(Failure::new(Exit::Failed, message).hint(hint))
+    Ok(())
 }
 
 /// What of the backup is to be restored.
 fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Instance]) -> Result<Vec<&'a Dump>> {
     let all = &backup.manifest.dumps;
     cx.require_products()?;
-    for product in products {
-        if backup.manifest.dump_of(*product).is_none() {
-            let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
-            let message = format!("the backup {} has no {product}", backup.name());
-            bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
-        }
+    if let Some(product) = restore::missing(all, products) {
+        let names = all.iter().map(|dump| dump.names()).collect::<Vec<_>>().join(", ");
+        let message = format!("the backup {} has no {product}", backup.name());
+        bail!(Failure::new(Exit::Usage, message).hint(format!("its products are {names}")));
     }
-    let has = |dump: &Dump, product| dump.products.iter().any(|content| content.product == product);
-    let is_asked = |dump: &&Dump| products.is_empty() || products.iter().any(|product| has(dump, *product));
-    Ok(all.iter().filter(is_asked).collect())
+    Ok(restore::of_products(all, products))
 }
 
 /// Each dump with the database that it goes to: one with the same products.
 fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(&'s Store<'c>, &'d Dump)>> {
     let goes = |dump: &&'d Dump| {
-        let products: Vec<_> = dump.products.iter().map(|content| content.product).collect();
-        let is_its = |store: &&Store| {
-            store.deployments.iter().map(|deployment| deployment.product).eq(products.iter().copied())
-                && store.schema == dump.schema
-        };
+        let products = |store: &Store| -> Vec<_> { store.deployments.iter().map(|d| d.product).collect() };
+        let is_its = |store: &&Store| restore::is_of(dump, products(store), store.schema.as_deref());
         let Some(store) = stores.iter().find(is_its) else {
             let message = format!(
                 "{} had a place of their own, and in this stack it is divided otherwise",
@@ -242,26 +227,8 @@ fn refuse_unreadable(
             continue;
         };
         let known = backup::fingerprints(cx, deployment, &backup.manifest.salt);
-        let known: Vec<_> = known.values().flatten().collect();
-        for (place, fingerprints) in &content.secrets {
-            if fingerprints.iter().all(|fingerprint| known.contains(&fingerprint)) {
-                continue;
-            }
-            let product = content.product;
-            let message = format!(
-                "what {product} encrypted could not be read: {place} has another value than on {}",
-                backup.manifest.time
-            );
-            if args.force {
-                cx.out.warn(message);
-                continue;
-            }
-            let hint = format!(
-                "append the old value to the current one (NEW,OLD) and run this again; or restore all the same: {}",
-                args.line(backup, "--force")
-            );
-            bail!(Failure::new(Exit::Missing, message).hint(hint));
-        }
+        let forced = args.line(backup, "--force");
+        refuse(cx, args, restore::unreadable(content, &known, &backup.manifest.time, &forced))?;
     }
     Ok(())
 }
@@ -275,27 +242,10 @@ fn refuse_others(
     tables: &Tables,
     args: &Restore,
 ) -> Result<()> {
-    if tables.is_empty() {
-        return Ok(());
-    }
-    let each = tables.iter().map(|(name, rows)| {
-        let then = dump.contents.rows.get(name);
-        let then = then.map_or("none in the backup".into(), |then| format!("{then} in the backup"));
-        format!("{name} ({}, {then})", counted(*rows as usize, "row"))
-    });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let (place, names, time) = (store.in_words(), store.names(", "), &backup.manifest.time);
-    let message = format!(
-        "{place} has tables that the images of {names} don't make, and they would be again as on {time}: {each}"
-    );
-    if args.force {
-        cx.out.warn(message);
-        return Ok(());
-    }
     let into = format!("{XTASK} restore {} {} --into DATABASE", quote(&backup.name()), store.names(" "));
-    let line = args.line(backup, "--force");
-    let hint = format!("restore into an empty database: {into}; or, if they may be replaced too: {line}");
-    bail!(Failure::new(Exit::Failed, message).hint(hint))
+    let lines = (into.as_str(), &*args.line(backup, "--force"));
+    let replaced = (&*store.in_words(), &*store.names(", "));
+    refuse(cx, args, restore::tables_of_others(replaced, tables, (dump, &backup.manifest.time), lines))
 }
 
 /// An image that can't be asked is no reason to lose what may be somebody else's.
@@ -315,8 +265,7 @@ fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
     let mut is_behind = false;
     for deployment in &store.deployments {
         let state = State::new(dump.contents.versions.clone(), carried::of(cx, deployment)?);
-        migrations::refuse_ahead(cx, deployment, &state)?;
-        is_behind |= state.pending() != Some(0);
+        is_behind |= migrations::refuse_ahead(cx, deployment, &state)? != Standing::UpToDate;
     }
     Ok(is_behind)
 }
@@ -338,26 +287,74 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
     super::confirm(cx, args.yes, &what, &question, &args.line(backup, flags))
 }
 
-fn print(store: &Store, dump: &Dump) -> Result<()> {
-    let (name, size) = (store.in_words(), size(dump.bytes));
-    Output::data(format!(
-        "# restores {} ({size}) into a new database next to {name}, and compares it",
-        dump.file
-    ))?;
-    if store.schema.is_some() {
-        Output::data(format!("# copies it from there, next to {name}, and compares it"))?;
+/// Prints what is done. The images are not asked what they carry, nor the server started.
+fn print(
+    cx: &Context,
+    backup: &Backup,
+    pairs: &[(&Store, &Dump)],
+    args: &Restore,
+    is_own: bool,
+) -> Result<()> {
+    if let Some(database) = &args.into {
+        let (_, dump) = only(pairs)?;
+        let size = size(dump.bytes);
+        let line =
+            format!("# restores {} ({size}) into the empty database {database}, and compares it", dump.file);
+        return Ok(Output::data(line)?);
     }
-    let names = store.names(", ");
-    Ok(Output::data(format!("# then, with {names} stopped, replaces {name} with it, and keeps the old one"))?)
+    for (store, dump) in pairs {
+        match others::at_first_sight(cx, store) {
+            Ok(tables) => refuse_others(cx, backup, store, dump, &tables, args)?,
+            // The server needn't run for this.
+            Err(_) => print_unknown(store)?,
+        }
+    }
+    let is_behind = |(store, dump): &(&Store, &Dump)| {
+        let mut each = store.deployments.iter().map(|deployment| {
+            Some(
+                State::new(dump.contents.versions.clone(), carried::kept(cx, deployment)?).pending()
+                    != Some(0),
+            )
+        });
+        Ok(each.try_fold(false, |is_behind, one| Some(is_behind | one?)))
+    };
+    let all = new(backup, pairs, is_own, is_behind)?;
+    let lines = replace::lines(cx, &all, vec![], "kept until the next restore")?;
+    lines.iter().try_for_each(Output::data).map_err(Into::into)
+}
+
+/// What takes the places. `is_behind`: whether the images carry more than a dump has, if that is known.
+fn new<'a>(
+    backup: &Backup,
+    pairs: &[(&'a Store<'a>, &'a Dump)],
+    is_own: bool,
+    is_behind: impl Fn(&(&Store, &Dump)) -> Result<Option<bool>>,
+) -> Result<Vec<New<'a>>> {
+    let each = pairs.iter().map(|pair| {
+        let (store, dump) = *pair;
+        let mut fills = vec![Fill::Dump { dump, path: backup.path(dump), is_own }];
+        match is_behind(pair)? {
+            Some(false) => {}
+            known => fills.push(Fill::Migrations { are_known: known.is_some() }),
+        }
+        Ok(New { store, fills })
+    });
+    each.collect()
+}
+
+/// The one that is restored into a database of another name.
+fn only<'a>(pairs: &[(&'a Store<'a>, &'a Dump)]) -> Result<(&'a Store<'a>, &'a Dump)> {
+    let [pair] = pairs else {
+        let message = "--into takes one product";
+        bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));
+    };
+    Ok(*pair)
 }
 
 /// Restores one dump into an empty database that is there already.
 fn into(cx: &Locked, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str, is_own: bool) -> Result<()> {
-    let [(store, dump)] = pairs else {
-        let message = "--into takes one product";
-        bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));
-    };
-    replacement::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
+    let (store, dump) = only(pairs)?;
+    new::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
     cx.out.say(format!(
         "{}: restored {} into {database}; once the DSN names it, {} is served from it",
         dump.names(),

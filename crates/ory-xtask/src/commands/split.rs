@@ -367,7 +367,8 @@ fn print(cx: &Locked, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[I
     for plan in plans {
         let Plan { shared, division, .. } = plan;
         backup_first::print_dump(cx, shared.store)?;
-        Output::data(format!("# stops {}", plan.names()))?;
+        Output::data(format!("# writes the new DSNs to {}", new_dsns::FILE))?;
+        print_stop(cx, &plan.products())?;
         match plan.way {
             Way::Schemas => Output::data(format!("# {}, in one transaction", plan.goal()))?,
             Way::Databases => {
@@ -383,7 +384,14 @@ fn print(cx: &Locked, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[I
         }
     }
     for (deployment, _) in waiting {
-        Output::data(format!("# {} waits for its new DSN", deployment.product))?;
+        let product = deployment.product;
+        Output::data(format!("# {product} waits for its new DSN, which is written to {}", new_dsns::FILE))?;
+        print_stop(cx, &[product])?;
     }
     start(cx, moved)
+}
+
+fn print_stop(cx: &Context, products: &[Instance]) -> Result<()> {
+    let stop = services::stop_command(cx, &services::serving(cx, products)?);
+    stop.map_or(Ok(()), |stop| Ok(Output::data(stop.to_string())?))
 }

@@ -16,6 +16,7 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 use ory_runner::process::Invocation;
 
+use super::replaceable::{Made, Replaceable};
 use crate::client::Place;
 use crate::context::Context;
 use crate::postgres;
@@ -32,34 +33,14 @@ pub struct Schema<'a> {
 }
 
 impl<'a> Schema<'a> {
-    /// That of a store; none where it is the whole database.
-    pub fn of(cx: &'a Context, store: &'a Store<'a>, place: &Place) -> Option<Self> {
-        let swap = SchemaSwap::of(store.schema.as_deref()?);
-        Some(Self { cx, store, place: place.clone(), swap })
-    }
-
-    /// A line for each thing that who replaces may do, and for what is there.
-    pub fn rights(&self) -> Result<String> {
-        self.run(self.swap.rights())
-    }
-
-    /// Fails with what of others needs the schema, and couldn't come along.
-    pub fn refuse_obstacles(&self) -> Result<()> {
-        let said = self.run(self.swap.obstacles())?;
-        let obstacles: Vec<_> = rows::read(said.lines()).flatten().collect();
-        if obstacles.is_empty() {
-            return Ok(());
-        }
-        let (schema, obstacles) = (&self.swap.0.current, obstacles.join(", "));
-        let message = format!("the schema {schema} can't be replaced without {obstacles}");
-        let hint = "drop what is named, run this again, and recreate it; or, of one product: \
-                    {XTASK} restore BACKUP PRODUCT --into DATABASE";
-        bail!(Failure::new(Exit::Failed, message).hint(hint))
+    /// That of a store, of this name.
+    pub fn of(cx: &'a Context, store: &'a Store<'a>, schema: &str, place: &Place) -> Self {
+        Self { cx, store, place: place.clone(), swap: SchemaSwap::of(schema) }
     }
 
     /// Brings it from the database in which it was made, and compares. `extensions`: those that are there; `is_there`: the
     /// schema is.
-    pub fn bring(
+    fn bring_from(
         &self,
         from: &str,
         made: &Contents,
@@ -143,55 +124,8 @@ impl<'a> Schema<'a> {
         self.contents_of(&self.swap.0.new)
     }
 
-    /// What one of its names holds.
-    pub fn contents_of(&self, name: &str) -> Result<Contents> {
-        let deployments = vec![self.store.main()?.with_schema(name)];
-        let store = Store { deployments, schema: Some(name.into()) };
-        snapshot::contents(self.cx, &store, store.database())
-    }
-
-    /// Its names.
-    pub fn swap(&self) -> &Swap {
-        &self.swap.0
-    }
-
-    /// Puts the new one in its place, with the owners that its objects have there.
-    pub fn swap_in(&self, owners: &[Object]) -> Result<()> {
-        let limit = self.cx.options.db_lock_timeout.unwrap_or(self.cx.options.wait());
-        let Self { cx, store, swap, .. } = self;
-        let swapped = self.run(swap.swap(limit, owners)).map(|_| ());
-        let swapped =
-            swapped.map_err(|error| postgres::explain_lock(cx, store.deployments.first(), error, "replaced"));
-        swapped.with_context(|| format!("{} can't take the place of {}", swap.0.new, store.in_words()))
-    }
-
-    /// Puts what was replaced back, where it was replaced.
-    pub fn swap_back(&self, had_current: bool) -> Result<()> {
-        // What was cut off may still wait for a lock, and would swap when it gets it.
-        let script = self.swap.swap_back(self.cx.options.wait(), had_current);
-        let back = self.end().and_then(|()| self.run(script)).map(|_| ());
-        back.with_context(|| format!("{} could not be put back in its place", self.store.in_words()))
-    }
-
-    /// Keeps and removes what was replaced, once the new one has its place.
-    pub fn settle(&self, script: String) -> Result<()> {
-        self.unending(script)
-    }
-
-    /// Ends what a run that was killed has left going on, and keeps what it had replaced. Returns what is kept.
-    pub fn heal(&self) -> Result<String> {
-        self.end()?;
-        self.run(self.swap.heal())
-    }
-
-    /// Removes what did not get to its place.
-    pub fn remove_new(&self) -> Result<()> {
-        self.end()?;
-        self.unending(self.swap.remove_new())
-    }
-
     /// Ends what goes on in PostgreSQL of a run that was cut off.
-    pub fn end(&self) -> Result<()> {
+    fn end(&self) -> Result<()> {
         self.unending(postgres::end_script(&self.application()))
     }
 
@@ -225,6 +159,98 @@ impl<'a> Schema<'a> {
         let (main, name) = (self.store.main()?, self.application());
         let variables = [("PGAPPNAME", name.as_str()), ("PGDATABASE", database)];
         Ok(postgres::tool(self.cx, &self.place, &main.dsn, &variables, words))
+    }
+}
+
+impl Replaceable for Schema<'_> {
+    fn names(&self) -> &Swap {
+        &self.swap.0
+    }
+
+    fn in_words(&self, name: &str) -> String {
+        format!("the schema {name} of {}", self.store.database())
+    }
+
+    fn place_of<'n>(&'n self, name: &'n str) -> (&'n str, Option<&'n str>) {
+        (self.store.database(), Some(name))
+    }
+
+    fn create(&self, made_in: &Swap, role: &str) -> String {
+        // The product's, whosever the database is that the schema is in.
+        made_in.create_for(role)
+    }
+
+    fn prepare(&self, made_in: &Swap, extensions: &BTreeMap<String, String>) -> Result<()> {
+        prepare(self.cx, &self.place, self.store, &made_in.new, extensions).map(|_| ())
+    }
+
+    fn rights(&self) -> Result<String> {
+        self.run(self.swap.rights())
+    }
+
+    fn heal(&self) -> Result<String> {
+        self.end()?;
+        self.run(self.swap.heal())
+    }
+
+    fn refuse_obstacles(&self) -> Result<()> {
+        let said = self.run(self.swap.obstacles())?;
+        let obstacles: Vec<_> = rows::read(said.lines()).flatten().collect();
+        if obstacles.is_empty() {
+            return Ok(());
+        }
+        let (schema, obstacles) = (&self.swap.0.current, obstacles.join(", "));
+        let message = format!("the schema {schema} can't be replaced without {obstacles}");
+        let hint = "drop what is named, run this again, and recreate it; or, of one product: \
+                    {XTASK} restore BACKUP PRODUCT --into DATABASE";
+        bail!(Failure::new(Exit::Failed, message).hint(hint))
+    }
+
+    fn contents_of(&self, name: &str) -> Result<Contents> {
+        let deployments = vec![self.store.main()?.with_schema(name)];
+        let store = Store { deployments, schema: Some(name.into()) };
+        snapshot::contents(self.cx, &store, store.database())
+    }
+
+    fn bring(&self, new: &Made) -> Result<bool> {
+        self.bring_from(new.database, &(new.contents)()?, &new.extensions, new.has_current)?;
+        Ok(true)
+    }
+
+    fn moment(&self) -> Result<String> {
+        snapshot::moment(self.cx, self.store, self.store.database(), false)
+    }
+
+    fn swap_in(&self, owners: &[Object]) -> Result<()> {
+        let limit = self.cx.options.db_lock_timeout.unwrap_or(self.cx.options.wait());
+        let Self { cx, store, swap, .. } = self;
+        let swapped = self.run(swap.swap(limit, owners)).map(|_| ());
+        let swapped =
+            swapped.map_err(|error| postgres::explain_lock(cx, store.deployments.first(), error, "replaced"));
+        swapped.with_context(|| format!("{} can't take the place of {}", swap.0.new, store.in_words()))
+    }
+
+    fn swap_back(&self, had_current: bool) -> Result<()> {
+        // What was cut off may still wait for a lock, and would swap when it gets it.
+        let script = self.swap.swap_back(self.cx.options.wait(), had_current);
+        self.end().and_then(|()| self.run(script)).map(|_| ())
+    }
+
+    fn open_replaced(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn keep(&self, there: &[String], stay: &[String], go: &[String]) -> Result<Vec<(String, String)>> {
+        let places = self.swap.0.places(there, stay);
+        let remove = go.iter().map(|name| SchemaSwap::remove(name)).collect::<String>();
+        let rename = places.iter().map(|(from, to)| SchemaSwap::keep_as(from, to)).collect::<String>();
+        self.unending(remove + &rename)?;
+        Ok(places)
+    }
+
+    fn remove_new(&self) -> Result<()> {
+        self.end()?;
+        self.unending(self.swap.remove_new())
     }
 }
 

@@ -7,16 +7,16 @@ use ory_facts::sql::{identifier, literal};
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::stack::Deployment;
 
+use super::replaceable::Replaceable;
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::pooler;
 use crate::postgres;
-use crate::schema::Schema;
 use crate::store::Store;
 
 /// Fails with what the role may not do. Returns whether there is something to be replaced.
-pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schema>) -> Result<bool> {
+pub fn require(cx: &Context, store: &Store, place: &Place, replaced: &dyn Replaceable) -> Result<bool> {
     let deployment = store.main()?;
     let asked = postgres::maintain(cx, place, deployment, rights(store)).read();
     let asked = asked.map_err(|error| {
@@ -24,9 +24,7 @@ pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schem
             .unwrap_or_else(|error| no_maintenance(cx, store, deployment, error))
     });
     let mut rights = asked?;
-    if let Some(schema) = schema {
-        rights += &schema.rights().map_err(|error| diagnosis::of_product(cx, deployment, error))?;
-    }
+    rights += &replaced.rights().map_err(|error| diagnosis::of_product(cx, deployment, error))?;
     refuse_without_rights(store, &rights)?;
     Ok(rights.lines().any(|line| line == "there"))
 }
@@ -34,7 +32,7 @@ pub fn require(cx: &Context, store: &Store, place: &Place, schema: Option<&Schem
 /// Why a backup of this can't be put in its place, with what would let it; none where it can.
 pub fn missing(cx: &Context, store: &Store) -> Result<Option<String>> {
     let place = postgres::running_place(cx, store.main()?)?;
-    let Err(error) = require(cx, store, &place, Schema::of(cx, store, &place).as_ref()) else {
+    let Err(error) = require(cx, store, &place, &*super::replaceable(cx, store, &place)) else {
         return Ok(None);
     };
     let names = store.names(", ");

@@ -3,13 +3,11 @@
 
 use anyhow::{Context as _, Result};
 use ory_facts::backup::Dump;
-use ory_facts::schema_swap::SchemaSwap;
-use ory_facts::swap::{self, Swap};
 use ory_runner::failure::Failure;
 use ory_runner::output::counted;
 
+use super::new::Replacement;
 use crate::lock::Locked;
-use crate::replacement::Replacement;
 use crate::services::Stopped;
 use crate::snapshot;
 
@@ -42,16 +40,12 @@ pub fn put(
         prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());
     let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     // Taken before: whoever writes to the new ones can do so as soon as they have their places.
-    let moment = |one: &Replacement| match one.schema {
-        Some(_) => snapshot::moment(cx, one.store, one.store.database(), false),
-        None => snapshot::moment(cx, one.store, &one.swap.new, true),
-    };
-    let moments: Result<Vec<_>> = replacements.iter().map(moment).collect();
+    let moments: Result<Vec<_>> = replacements.iter().map(|one| one.target.moment()).collect();
     let moments =
         moments.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     let done = (|| {
         for (one, (dump, is_own)) in replacements.iter().zip(dumps) {
-            swap_in(one, *dump, *is_own)?;
+            one.target.swap_in(&one.owners_of(*dump, *is_own))?;
         }
         stopped.start_current(cx)?;
         stopped.wait(cx)
@@ -87,42 +81,22 @@ pub fn put(
 
 fn sums_if_unfinished(one: &Replacement) -> Result<Option<String>> {
     let is_asked = !one.unfinished.is_empty() && one.current.is_some();
-    is_asked
-        .then(|| sums(one, one.schema.as_ref().map_or(&one.swap.new, |schema| &schema.swap().new)))
-        .transpose()
+    is_asked.then(|| sums(one, &one.target.names().new)).transpose()
 }
 
-/// The sums of a database or schema of this place.
+/// The sums of one of its names.
 fn sums(one: &Replacement, name: &str) -> Result<String> {
-    match one.schema {
-        Some(_) => snapshot::sums(one.cx, one.store, one.store.database(), Some(name)),
-        None => snapshot::sums(one.cx, one.store, name, None),
-    }
-}
-
-/// Swaps one in.
-fn swap_in(one: &Replacement, dump: Option<&Dump>, is_own: bool) -> Result<()> {
-    if let Some(schema) = &one.schema {
-        return schema.swap_in(&one.owners_of(dump, is_own));
-    }
-    let swapped = one.maintain(one.swap.copy_limits()).and_then(|_| one.maintain(one.swap.swap()));
-    let Swap { new, current, .. } = &one.swap;
-    swapped.map(|_| ()).with_context(|| format!("{new} can't take the place of {current}"))
+    let (database, schema) = one.target.place_of(name);
+    snapshot::sums(one.cx, one.store, database, schema)
 }
 
 /// Puts what was replaced back, where it was replaced. What took its place is kept where rows came in since `moment`.
 fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Result<()> {
     let (cx, store) = (one.cx, one.store);
-    let back = match &one.schema {
-        Some(schema) => schema.swap_back(one.current.is_some()),
-        None => one.maintain(one.swap.swap_back(one.current.is_some())).map(|_| ()),
-    };
+    let back = one.target.swap_back(one.current.is_some());
     back.with_context(|| format!("{} could not be put back in its place", store.in_words()))?;
-    let (database, new) = match &one.schema {
-        Some(schema) => (store.database(), schema.swap().new.clone()),
-        None => (one.swap.new.as_str(), one.swap.new.clone()),
-    };
-    let schema = one.schema.is_some().then_some(new.as_str());
+    let new = one.target.names().new.clone();
+    let (database, schema) = one.target.place_of(&new);
     let written = snapshot::written_since(cx, store, database, schema, moment);
     // Where it can't be told, it is kept.
     if matches!(written, Ok(0)) {
@@ -135,7 +109,7 @@ fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Res
     one.is_made = false;
     let rows = written.map_or_else(|_| "rows".into(), |rows| counted(rows as usize, "row"));
     let of = store.in_words();
-    left.push(format!("{rows} that {of} accepted meanwhile are kept in {}", one.named(&name)));
+    left.push(format!("{rows} that {of} accepted meanwhile are kept in {}", one.target.in_words(&name)));
     Ok(())
 }
 
@@ -143,13 +117,8 @@ fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Res
 fn finish(replacements: &mut [Replacement], made: &[Option<String>], fate: Fate) -> Result<()> {
     replacements.iter_mut().for_each(|replacement| replacement.is_made = false);
     for (at, one) in replacements.iter().enumerate() {
-        let before = match &one.schema {
-            Some(schema) => schema.swap().before.clone(),
-            None => one.swap.before.clone(),
-        };
-        if one.schema.is_none() {
-            one.maintain(one.swap.open_before())?;
-        }
+        let before = one.target.names().before.clone();
+        one.target.open_replaced()?;
         let mut stay = one.unfinished.clone();
         let mut go = vec![];
         let is_kept = one.current.is_some() && is_kept(one, made.get(at), fate, at, &before)?;
@@ -181,10 +150,7 @@ fn is_kept(
         },
         Fate::Dropped(dumps) => {
             let Some(dump) = dumps.get(at) else { return Ok(true) };
-            let (database, schema) = match &one.schema {
-                Some(_) => (store.database(), Some(before)),
-                None => (before, None),
-            };
+            let (database, schema) = one.target.place_of(before);
             let written = snapshot::written_since(cx, store, database, schema, &dump.contents.moment)?;
             if written > 0 {
                 let rows = counted(written as usize, "row");
@@ -203,24 +169,7 @@ fn is_kept(
 fn keep(one: &Replacement, stay: &[String], go: &[String]) -> Result<Vec<String>> {
     let kept = one.kept.iter().map(|(name, _)| name).chain(&one.unfinished);
     let there: Vec<_> = kept.filter(|name| !go.contains(name) && !stay.contains(name)).cloned().collect();
-    let (script, places) = match &one.schema {
-        Some(schema) => {
-            let places = schema.swap().places(&there, stay);
-            let remove = go.iter().map(|name| SchemaSwap::remove(name)).collect::<String>();
-            let rename = places.iter().map(|(from, to)| SchemaSwap::keep_as(from, to)).collect::<String>();
-            (remove + &rename, places)
-        }
-        None => {
-            let places = one.swap.places(&there, stay);
-            let remove = go.iter().map(|name| swap::remove(name)).collect::<String>();
-            let rename = places.iter().map(|(from, to)| Swap::keep_as(from, to)).collect::<String>();
-            (format!("{remove}begin;\n{rename}commit;\n"), places)
-        }
-    };
-    match &one.schema {
-        Some(schema) => schema.settle(script)?,
-        None => _ = one.maintain(script)?,
-    }
+    let places = one.target.keep(&there, stay, go)?;
     let named = |name: &String| {
         places.iter().find(|(from, _)| from == name).map_or_else(|| name.clone(), |(_, to)| to.clone())
     };
