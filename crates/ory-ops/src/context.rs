@@ -8,7 +8,8 @@ use anyhow::Result;
 use yaml_rust2::Yaml;
 
 use crate::config_hashes;
-use crate::engine::{self, Engine, Found};
+use crate::engine::find::Found;
+use crate::engine::{self, Engine};
 use crate::env_files;
 use crate::folders::stack_directory;
 use crate::image_version;

@@ -1,33 +1,28 @@
-//! The engine: which one there is, every `compose` and `docker` command line, and the state it reports.
+//! The engine: every `compose` and `docker` command line, what ends it, what is masked in what it prints, and what it makes
+//! of what was said before.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::cache::Cache;
 use crate::invalidation::{self, Effect};
 use crate::options::Options;
-use crate::podman;
 use ory_facts::diagnosis::{essence, is_detail};
 use ory_facts::instance::Instance;
 use ory_facts::secrets::Secrets;
 use ory_facts::sqlstate;
-use ory_runner::failure::{Exit, Failure};
 use ory_runner::memo::Memo;
-use ory_runner::process::{self, Invocation, quote};
+use ory_runner::process::Invocation;
 use ory_runner::terms::{Afterwards, Reading, Terms};
-use ory_stack::checks::absent::{self, Kind};
-use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
-use ory_stack::env_file::EnvFile;
-use ory_stack::remedy::REMEDY;
 use ory_stack::service::Service;
 use ory_stack::unresolved;
-use ory_stack::{env_file, settings, told};
+
+pub mod find;
+pub(crate) mod state;
 
 /// How Compose is called, and where.
 pub struct Engine {
@@ -54,70 +49,7 @@ pub struct Engine {
 /// How failures of Ory, of PostgreSQL and of the engine are read.
 const READING: Reading = Reading { line: sqlstate::tidy, is_detail, essence };
 
-/// What is learned when the engine is found.
-pub struct Found {
-    pub engine: Engine,
-    /// The configuration as Compose resolves it and prints it. It holds secrets.
-    pub resolved: String,
-    /// The containers of every project.
-    pub listed: Vec<Listed>,
-}
-
-/// The containers of every project, and the engine with the configuration that Compose resolves.
-type Searched = (Result<Vec<Listed>>, Result<(Engine, String)>);
-
 impl Engine {
-    /// Finds the Docker client and Compose: `XTASK_COMPOSE`, else `docker compose`, else `docker-compose`.
-    /// `dir` is the stack's folder. Each thing that can be missing is an error of its own, exit code 5.
-    ///
-    /// Nothing is asked only whether it is there: the list of containers tells that the daemon answers, the
-    /// configuration that Compose does.
-    pub fn find(options: &Options, dir: &Path, env: &[(String, String)]) -> Result<Found> {
-        let (listed, found) = Self::search(options, dir, env)?;
-        // Without the daemon, the rest is of no use.
-        let listed = listed?;
-        let (engine, resolved) = found?;
-        Ok(Found { engine, resolved, listed })
-    }
-
-    /// What [`Engine::find`] asks, each with a failure of its own: Compose resolves a stack without the daemon.
-    pub fn search(options: &Options, dir: &Path, env: &[(String, String)]) -> Result<Searched> {
-        let docker = process::find("docker").ok_or_else(|| {
-            Failure::new(Exit::Missing, "the program `docker` is not on the PATH").hint(REMEDY.install)
-        })?;
-        if podman::is_podman(&docker) {
-            let message = "the program `docker` is Podman, whose own client xtask and Compose can't use";
-            return Err(Failure::new(Exit::Missing, message).hint(REMEDY.podman).into());
-        }
-        let plain = Self::new(options, docker, dir, env);
-        let (listed, found) = std::thread::scope(|scope| {
-            let listed = scope.spawn(|| plain.list());
-            let found = candidates().find_map(|words| plain.with_compose(words).resolve().transpose());
-            (listed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
-        });
-        let found = found.unwrap_or_else(|| {
-            let failure = match named() {
-                Some(words) => {
-                    Failure::new(Exit::Missing, format!("XTASK_COMPOSE is `{words}`, which does not run"))
-                        .hint("unset XTASK_COMPOSE, or set it to `docker compose`")
-                }
-                None => {
-                    let message = "Docker is there, but neither `docker compose` nor `docker-compose` is";
-                    Failure::new(Exit::Missing, message).hint(REMEDY.compose)
-                }
-            };
-            Err(failure.into())
-        });
-        Ok((listed, found))
-    }
-
-    /// The daemon's own name for itself, however it is reached; empty where it has none, as what only looks like Docker.
-    /// Docker asks each of its plugins before it tells.
-    pub fn id(&self) -> String {
-        let id = self.docker(["info", "--format", "{{.ID}}"]).read();
-        id.map(|id| id.trim().to_string()).unwrap_or_default()
-    }
-
     /// An engine without Compose. What the secrets of the stack are isn't known yet, and is guessed.
     fn new(options: &Options, docker: PathBuf, dir: &Path, env: &[(String, String)]) -> Self {
         Self {
@@ -166,114 +98,6 @@ impl Engine {
     /// A line as it may be seen.
     pub fn mask(&self, line: &str) -> String {
         self.terms.mask(line)
-    }
-
-    /// `.env` with the secrets as Compose takes them, which is asked where it could read them otherwise than line by
-    /// line. Where there is no Compose, the file is all there is.
-    pub fn env_file(options: &Options, dir: &Path) -> Result<EnvFile> {
-        let file = EnvFile::read(dir)?;
-        if file.needs_compose() { Self::ask_variables(options, dir, file) } else { Ok(file) }
-    }
-
-    /// Has Compose tell all that is in `.env`, where it could read that otherwise than line by line.
-    pub fn tell_variables(options: &Options, dir: &Path) -> Result<()> {
-        let file = EnvFile::read(dir)?;
-        if file.is_plain() { Ok(()) } else { Self::ask_variables(options, dir, file).map(|_| ()) }
-    }
-
-    fn ask_variables(options: &Options, dir: &Path, file: EnvFile) -> Result<EnvFile> {
-        let plain = Self::new(options, "docker".into(), dir, &[]);
-        for words in
-            candidates().filter(|words| words.first().is_some_and(|program| process::find(program).is_some()))
-        {
-            let engine = plain.with_compose(words);
-            let output = engine.compose(["-f", "-", "config"]).stdin(file.question()).output()?;
-            if output.status.success() {
-                return Ok(file.told(&read_config(&String::from_utf8_lossy(&output.stdout))?));
-            }
-            if engine.compose_version().is_some() {
-                return Err(engine.config_failure(&String::from_utf8_lossy(&output.stderr)));
-            }
-        }
-        Ok(file)
-    }
-
-    /// This engine with its generation known, and the configuration that it resolves; none where it isn't there.
-    fn resolve(mut self) -> Result<Option<(Self, String)>> {
-        if self.compose.first().and_then(|program| process::find(program)).is_none() {
-            return Ok(None);
-        }
-        let output = self.compose(["config"]).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let has = |key: &str| output.status.success() && text.lines().any(|line| line.starts_with(key));
-        // 2.x prints the project's name, and only 1.x the version of the file: it needn't be asked.
-        self.is_v1 = !has("name:") && has("version:");
-        if !has("name:") && !self.is_v1 {
-            let Some(version) = self.compose_version() else { return Ok(None) };
-            self.is_v1 = version.starts_with("1.");
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            return Err(self.config_failure(&stderr));
-        }
-        self.unset = told::unset(&stderr);
-        Ok(Some((self, text)))
-    }
-
-    /// The same engine with other files that variables are read from, and the configuration that it resolves then.
-    pub fn with_env_files(mut self, files: Vec<PathBuf>) -> Result<(Self, String)> {
-        let options = files.iter().flat_map(|file| ["--env-file".into(), file.display().to_string()]);
-        self.compose.extend(options);
-        self.env_files = files;
-        self.resolve()?.context("Compose is gone")
-    }
-
-    /// The stack with its variables' names where their values go; nothing where Compose doesn't tell.
-    pub fn uninterpolated(&self) -> Yaml {
-        let raw = self.compose(["config", "--no-interpolate"]).read().unwrap_or_default();
-        YamlLoader::load_from_str(&raw).unwrap_or_default().into_iter().next().unwrap_or(Yaml::Null)
-    }
-
-    /// The variables among those that nothing sets that services use, as the files of the stack say.
-    pub fn unset_of(&self, services: &[&str]) -> Vec<&str> {
-        if self.unset.is_empty() {
-            return vec![];
-        }
-        let raw = self.uninterpolated();
-        let texts = services.iter().flat_map(|service| settings::strings(&raw["services"][*service]));
-        let texts = texts.collect::<Vec<_>>().join("\n");
-        let uses = |name: &&String| env_file::uses(&texts, name);
-        self.unset.iter().filter(uses).map(String::as_str).collect()
-    }
-
-    pub fn compose_version(&self) -> Option<String> {
-        let output = self.compose(["version", "--short"]).output().ok()?;
-        let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_string();
-        output.status.success().then_some(version)
-    }
-
-    /// The containers of every project. Its failure tells why the daemon can't be used.
-    pub fn list(&self) -> Result<Vec<Listed>> {
-        let output = self.docker(["ps", "--all", "--no-trunc", "--format", LIST_FORMAT]).output()?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(Listed::read).collect());
-        }
-        let text = String::from_utf8_lossy(&output.stderr);
-        let failure = if text.contains("permission denied") {
-            Failure::new(Exit::Missing, "no permission on the Docker daemon's socket")
-                .hint("sudo usermod -aG docker \"$USER\", then log in again")
-        } else if text.contains("Cannot connect to the Docker daemon")
-            || text.contains("error during connect")
-        {
-            Failure::new(Exit::Missing, "the Docker daemon is not running").hint(REMEDY.start)
-        } else if text.contains("is too old") {
-            let message = "this `docker` is too old for the daemon that it speaks to";
-            Failure::new(Exit::Missing, message).hint(REMEDY.install)
-        } else {
-            Failure::new(Exit::Missing, "the Docker daemon does not answer").hint("docker info")
-        };
-        let line = self.mask(text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default());
-        Err(anyhow::Error::msg(line).context(failure))
     }
 
     /// A Compose command line, run in the stack's folder. It may take as long as it takes.
@@ -334,126 +158,6 @@ impl Engine {
     /// What it said.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
-    }
-
-    /// The whole configuration, with some options. It holds secrets.
-    pub fn config(&self, options: &[&str]) -> Result<Yaml> {
-        read_config(&self.compose_config(options.iter().copied().chain(["config"])).read()?)
-    }
-
-    fn config_failure(&self, stderr: &str) -> anyhow::Error {
-        let cause = unresolved::masked(&self.dir, &told::errors(stderr).join("\n")).join("\n  ");
-        let dir = self.dir.display();
-        let failure = if cause.contains("no configuration file") || cause.contains("Supported filenames") {
-            Failure::new(Exit::Missing, format!("there is no Compose file in {dir}"))
-                .hint("name the stack's folder with -C DIR, or its files with COMPOSE_FILE")
-        } else {
-            let hint = match told::absent_file(stderr) {
-                Some(file) => absent::got(&file, Kind::File),
-                None => format!("fix the file, then look at it with: {}", self.compose(["config"])),
-            };
-            Failure::new(Exit::Missing, format!("Compose can't read the stack in {dir}")).hint(hint)
-        };
-        anyhow::Error::msg(cause).context(failure)
-    }
-
-    /// Compose's hash of each service's configuration, which its containers carry as a label.
-    pub fn config_hashes(&self, resolved: &str) -> Result<BTreeMap<String, String>> {
-        let hashes =
-            |options: &[&str]| self.compose_config(options.iter().copied().chain(["config", "--hash", "*"]));
-        let text = if self.is_v1 {
-            hashes(&[]).read()?
-        } else {
-            // v2.26 leaves out of this hash what a service reads from an `env_file`, and not out of the label.
-            hashes(&["-f", "-"]).stdin(resolved).read()?
-        };
-        let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
-    }
-
-    /// The daemon's version, and the folder where it keeps everything.
-    pub fn info(&self) -> Result<(String, PathBuf)> {
-        let format = "{{.ServerVersion}} {{.DockerRootDir}}";
-        let text = self.docker(["info", "--format", format]).read()?;
-        let (version, folder) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-        Ok((version.into(), folder.into()))
-    }
-
-    /// Fails with the first network or volume that the stack takes from elsewhere and that isn't there.
-    pub fn require_external(&self, external: &[(&'static str, String)]) -> Result<()> {
-        for (kind, name) in external {
-            let output = self.docker([kind, "inspect", name]).output()?;
-            let text = String::from_utf8_lossy(&output.stderr).to_lowercase();
-            if !output.status.success() && (text.contains("not found") || text.contains("no such")) {
-                let message = format!("the external {kind} {name} doesn't exist");
-                let hint = format!("docker {kind} create {}", quote(name));
-                return Err(Failure::new(Exit::Missing, message).hint(hint).into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The names of a project's volumes.
-    pub fn volumes(&self, project: &str) -> Result<Vec<String>> {
-        let filter = format!("label=com.docker.compose.project={project}");
-        let names = self.docker(["volume", "ls", "--quiet", "--filter", &filter]).read()?;
-        Ok(names.lines().map(String::from).collect())
-    }
-
-    /// Containers by name or id; those that are gone are left out.
-    pub fn inspect<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Result<Vec<Container>> {
-        let ids: Vec<_> = ids.into_iter().collect();
-        if ids.is_empty() {
-            return Ok(vec![]);
-        }
-        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids)))?;
-        Ok(all.iter().map(Container::read).collect())
-    }
-
-    /// The local images among these names; absent ones are left out.
-    pub fn images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Image>> {
-        let names: Vec<_> = names.into_iter().collect();
-        if names.is_empty() {
-            return Ok(vec![]);
-        }
-        let inspect = self.docker(["image", "inspect"].into_iter().chain(names.iter().copied()));
-        let all = printed(&inspect).unwrap_or_default();
-        // They are in the order of their names; where one is absent, which one isn't told.
-        if all.len() == names.len() {
-            return Ok(names
-                .into_iter()
-                .zip(&all)
-                .filter_map(|(name, json)| Image::read(name, json))
-                .collect());
-        }
-        if let [name] = names.as_slice() {
-            return Ok(all.first().and_then(|json| Image::read(name, json)).into_iter().collect());
-        }
-        Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
-    }
-}
-
-/// How Compose is to be called, if somebody says so.
-fn named() -> Option<String> {
-    std::env::var("XTASK_COMPOSE").ok().filter(|text| !text.trim().is_empty())
-}
-
-/// How Compose may be called, the likeliest first.
-fn candidates() -> impl Iterator<Item = Vec<String>> {
-    let words = match named() {
-        Some(words) => vec![shlex::split(&words).unwrap_or_default()],
-        None => vec![vec!["docker".into(), "compose".into()], vec!["docker-compose".into()]],
-    };
-    words.into_iter()
-}
-
-/// The elements of the array that an inspection prints, whether all was found or not.
-pub(crate) fn printed(inspect: &Invocation) -> Result<Vec<Value>> {
-    let output = inspect.output()?;
-    let json = serde_json::from_str(&String::from_utf8_lossy(&output.stdout));
-    match json.with_context(|| format!("failed to read what `{inspect}` printed"))? {
-        Value::Array(all) => Ok(all),
-        _ => Ok(vec![]),
     }
 }
 

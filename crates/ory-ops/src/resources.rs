@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::engine::{Engine, printed};
+use crate::engine::Engine;
+use crate::engine::state::printed;
 
 impl Engine {
     /// Whether there is a volume of this name, whoever has made it.

@@ -1,6 +1,7 @@
 //! How a command runs programs, is interrupted, speaks and fails.
 
 pub mod background;
+mod command_error;
 pub mod failure;
 pub mod file_lock;
 pub mod interrupt;

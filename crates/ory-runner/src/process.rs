@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+pub use crate::command_error::CommandError;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::TICK;
 use crate::plain_file;
@@ -42,54 +43,6 @@ enum Input {
 
 /// How long a program that was asked to end may take to do so.
 const GRACE: Duration = Duration::from_secs(3);
-
-/// A program that ended with a failure.
-#[derive(Debug)]
-pub struct CommandError {
-    pub command: String,
-    pub status: Option<i32>,
-    /// Its last lines, standard error among them, secrets masked.
-    pub stderr: String,
-    /// Where all of its output is.
-    pub log: Option<PathBuf>,
-    reading: Reading,
-}
-
-impl CommandError {
-    /// One of which all that is known is how it ended, and what it printed.
-    pub fn new(command: impl Into<String>, status: Option<i32>, stderr: impl Into<String>) -> Self {
-        Self {
-            command: command.into(),
-            status,
-            stderr: stderr.into(),
-            log: None,
-            reading: Reading::default(),
-        }
-    }
-
-    /// The same with the file that all of its output is in.
-    pub fn with_log(self, log: PathBuf) -> Self {
-        Self { log: Some(log), ..self }
-    }
-}
-
-impl std::error::Error for CommandError {}
-
-impl fmt::Display for CommandError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.status {
-            Some(code) => write!(f, "{} ended with exit code {code}", self.command)?,
-            None => write!(f, "{} was ended by a signal", self.command)?,
-        }
-        if let Some(log) = &self.log {
-            write!(f, "; all it printed is in {}", log.display())?;
-        }
-        match (self.reading.essence)(&self.stderr) {
-            lines if lines.is_empty() => Ok(()),
-            lines => write!(f, "\n{lines}"),
-        }
-    }
-}
 
 /// Finds a program on the PATH, so that the error can name the one that is missing.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -280,7 +233,7 @@ impl Invocation {
 
     /// The error that shows these lines, which are masked.
     pub(crate) fn error_of(&self, status: Option<i32>, stderr: String) -> CommandError {
-        CommandError { reading: self.reading(), ..CommandError::new(self.name(), status, stderr) }
+        CommandError::new(self.name(), status, stderr).read_by(self.reading())
     }
 
     fn has_limits(&self) -> bool {
