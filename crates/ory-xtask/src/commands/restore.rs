@@ -169,7 +169,7 @@ fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args
         cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
         objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
     }
-    refuse(cx, args, [restore::foreign(&backup.name(), &why, &args.line(backup, "--force"))])?;
+    refuse(cx, args, [restore::foreign(&backup.name(), why, &args.line(backup, "--force"))])?;
     Ok(false)
 }
 
