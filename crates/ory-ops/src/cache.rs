@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::effects::Effect;
+use crate::invalidation::Effect;
 use ory_facts::carried::Carried;
 use ory_facts::instance::Instance;
-use ory_runner::answer::Answer;
+use ory_runner::memo::Memo;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::service::Service;
 
@@ -22,18 +22,18 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Cache {
     /// The containers of the project, as the engine lists them.
-    pub listed: Answer<Vec<Listed>>,
+    pub listed: Memo<Vec<Listed>>,
     /// Those of its services, with all that the engine knows of them.
-    pub containers: Answer<Vec<Container>>,
+    pub containers: Memo<Vec<Container>>,
     /// Those of the services' images that are here.
-    pub images: Answer<Vec<Image>>,
+    pub images: Memo<Vec<Image>>,
     /// Compose's hash of each service's configuration.
-    pub hashes: Answer<BTreeMap<String, String>>,
+    pub hashes: Memo<BTreeMap<String, String>>,
     /// Those that an earlier run was told of the same configuration.
-    pub kept_hashes: Answer<BTreeMap<String, String>>,
+    pub kept_hashes: Memo<BTreeMap<String, String>>,
     /// The versions that products' databases have, and the servers that told them.
     seen: Mutex<Seen>,
-    carried: Mutex<BTreeMap<Instance, Arc<Answer<Option<Carried>>>>>,
+    carried: Mutex<BTreeMap<Instance, Arc<Memo<Option<Carried>>>>>,
 }
 
 impl Cache {
@@ -74,7 +74,7 @@ impl Cache {
     }
 
     /// What the image of a product carries.
-    pub fn carried(&self, product: Instance) -> Arc<Answer<Option<Carried>>> {
+    pub fn carried(&self, product: Instance) -> Arc<Memo<Option<Carried>>> {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
         carried.entry(product).or_default().clone()
     }

@@ -1,4 +1,4 @@
-//! What every command works with: the terminal, the engine, the stack, and where xtask keeps its own files.
+//! What every command works with: what was asked for, the engine with what it said, the stack as Compose resolves it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::sync::Once;
 use anyhow::Result;
 use yaml_rust2::Yaml;
 
-use crate::compose::{self, Engine, Found};
+use crate::config_hashes;
+use crate::engine::{self, Engine, Found};
+use crate::env_files;
 use crate::folders::stack_directory;
-use crate::hashes;
-use crate::identity;
+use crate::image_version;
 pub use crate::options::Options;
-use crate::variables;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_runner::failure::{Exit, Failure};
@@ -66,7 +66,7 @@ impl Context {
         let files = &self.engine.env_files;
         format!(
             "variables come from {}, with which the containers of this stack were created",
-            variables::in_words(files)
+            env_files::in_words(files)
         )
     }
 
@@ -84,17 +84,17 @@ impl Context {
             env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
         let Found { mut engine, mut resolved, listed } = find(&dir, &env)?;
-        if let Some(files) = variables::made_with(&engine, &resolved, &listed, &dir)? {
+        if let Some(files) = env_files::made_with(&engine, &resolved, &listed, &dir)? {
             (engine, resolved) = engine.with_env_files(files)?;
         }
-        let config = compose::read_config(&resolved)?;
+        let config = engine::read_config(&resolved)?;
         if mount::has_variable_files(&config) {
             Engine::tell_variables(options, &dir)?;
         }
         let mut stack = Stack::read(&config, engine.is_v1, &dir);
         let images = engine.images(stack.untold()).unwrap_or_default();
         stack.learn(&images);
-        identity::learn(&engine, options, &mut stack, &images);
+        image_version::learn(&engine, options, &mut stack, &images);
         engine.set_secrets(stack.secrets());
         engine.cache().listed.set(Some(of_project(listed, &stack)));
         Ok(Self {
@@ -205,17 +205,16 @@ impl Context {
     }
 
     fn kept_hashes(&self) -> Result<BTreeMap<String, String>> {
-        self.engine
-            .cache()
-            .kept_hashes
-            .get(|| Ok(hashes::kept(&self.options, &self.stack.project, &self.resolved).unwrap_or_default()))
+        self.engine.cache().kept_hashes.get(|| {
+            Ok(config_hashes::kept(&self.options, &self.stack.project, &self.resolved).unwrap_or_default())
+        })
     }
 
     /// Compose's hash of each service's configuration, as it tells it now.
     fn hashes(&self) -> Result<BTreeMap<String, String>> {
         self.engine.cache().hashes.get(|| {
             let hashes = self.engine.config_hashes(&self.resolved)?;
-            hashes::keep(&self.options, &self.stack.project, &self.resolved, &hashes)?;
+            config_hashes::keep(&self.options, &self.stack.project, &self.resolved, &hashes)?;
             Ok(hashes)
         })
     }

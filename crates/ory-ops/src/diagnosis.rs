@@ -7,10 +7,10 @@ use ory_stack::backup_key;
 use ory_stack::container::Listed;
 
 use crate::administrator;
-use crate::admission;
-use crate::backup::found;
+use crate::backup::folder;
 use crate::context::Context;
 use crate::explanation::{self, Words, blame_unset, explain, files, fill, of_server};
+use crate::login_refused;
 use crate::pooler;
 use crate::postgres;
 use ory_runner::failure::{Exit, Failure};
@@ -60,7 +60,7 @@ pub fn of_product(cx: &Context, deployment: &Deployment, error: anyhow::Error) -
     if Failure::hint_of(&error).is_some() || !error.downcast_ref().is_some_and(is_kept_out) {
         return error;
     }
-    let denied = admission::denied(cx, deployment);
+    let denied = login_refused::denied(cx, deployment);
     let failed = denied.as_ref().map(|text| Failed { speaker, exit: None, text });
     match failed.and_then(|failed| diagnosis::cause(&failed, Evidence::default)) {
         Some(cause) => {
@@ -123,7 +123,7 @@ fn words(cx: &Context, deployment: &Deployment) -> Words {
 fn newest_dump(cx: &Context, deployment: &Deployment) -> String {
     let product = deployment.product;
     let key = backup_key::key(&cx.dir).ok().flatten();
-    let all = found::all(&found::folder(cx)).unwrap_or_default().into_iter().rev();
+    let all = folder::all(&folder::folder(cx)).unwrap_or_default().into_iter().rev();
     let own = all.filter_map(|(_, backup)| backup.ok()).filter(|backup| {
         let is_own = backup.foreign(key.as_deref()).is_none();
         is_own && !backup.is_unverified() && backup.manifest.project == cx.stack.project

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::carried;
+use crate::advisory_lock::ServerLock;
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::folders::work_file;
+use crate::image_migrations;
 use crate::postgres;
-use crate::scratch::{Made, Scratch};
-use crate::server_lock::ServerLock;
+use crate::scratch_database::{Made, Scratch};
 use ory_facts::carried::{State, is_applied, unknown};
 use ory_facts::catalog::{self, Catalog};
 use ory_facts::difference::{self, Difference, Remedy};
@@ -98,7 +98,7 @@ pub fn first_sight(
     let expected = cached(&cache(cx, deployment, &actual)?).filter(is_of_image);
     // Rarely is an index invalid: only then is it asked whose it is.
     let is_suspect = expected.is_none() && actual.indexes.values().any(|index| !index.is_valid);
-    let carried = if is_suspect { carried::in_full(cx, deployment)? } else { None };
+    let carried = if is_suspect { image_migrations::in_full(cx, deployment)? } else { None };
     let differences = first_sight::differences(expected.as_ref(), carried.as_ref(), &actual);
     Ok((actual, differences))
 }

@@ -10,8 +10,8 @@ use anyhow::Result;
 use ory_facts::digest;
 
 use crate::context::Context;
-use crate::effects::Effect;
 use crate::folders::{stack_directory, work_file};
+use crate::invalidation::Effect;
 use crate::options::Options;
 use ory_runner::file_lock::{self, FileLock};
 use ory_runner::own_folder;

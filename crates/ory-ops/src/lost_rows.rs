@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::advisory_lock::ServerLock;
 use crate::context::Context;
 use crate::drift;
-use crate::server_lock::ServerLock;
 use ory_facts::carried::State;
 use ory_facts::catalog::Catalog;
 use ory_facts::difference;

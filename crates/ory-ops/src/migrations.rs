@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::carried;
+use crate::advisory_lock::ServerLock;
 use crate::context::Context;
+use crate::image_migrations;
 use crate::lock::Locked;
-use crate::server_lock::ServerLock;
-use crate::standing::{self, Standing};
-use crate::{diagnosis, drift, lost_rows, one_off, postgres, server_lock, split};
+use crate::migration_status::{self, Status};
+use crate::split::shared;
+use crate::{advisory_lock, diagnosis, drift, lost_rows, postgres, run_container};
 use ory_facts::carried::State;
 use ory_facts::difference::Remedy;
 use ory_facts::next::XTASK;
@@ -32,7 +33,7 @@ pub enum Outcome {
 /// How a product's database stands to its image, as it was looked at, else as it is now.
 pub fn state(cx: &Context, deployment: &Deployment) -> Result<State> {
     let applied = applied(cx, deployment)?;
-    let carried = carried::of(cx, deployment)?;
+    let carried = image_migrations::of(cx, deployment)?;
     Ok(State { others: others(cx, deployment, &applied), ..State::new(applied, carried) })
 }
 
@@ -51,7 +52,7 @@ fn others(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> 
     }
     let carried = |product| {
         let deployment = cx.stack.deployment(product).ok().flatten()?;
-        Some(carried::of(cx, &deployment).ok().flatten()?.into_keys().collect::<BTreeSet<_>>())
+        Some(image_migrations::of(cx, &deployment).ok().flatten()?.into_keys().collect::<BTreeSet<_>>())
     };
     Some(
         sharing.into_iter().flat_map(|product| carried(product).unwrap_or_else(|| applied.clone())).collect(),
@@ -70,7 +71,7 @@ pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> Option<Vec<S
     let is_done = |deployment: &&Deployment| {
         cx.seen(deployment.product).is_some()
             && known_pending(cx, deployment) == Some(0)
-            && one_off::has_container(cx, deployment).is_ok_and(|has| !has)
+            && run_container::has_container(cx, deployment).is_ok_and(|has| !has)
     };
     let done = deployments.iter().filter(is_done).filter_map(|deployment| {
         let state = state(cx, deployment).ok()?;
@@ -82,7 +83,7 @@ pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> Option<Vec<S
 
 /// How many migrations are pending, where that is known without starting anything.
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
-    let carried = carried::kept(cx, deployment)??;
+    let carried = image_migrations::kept(cx, deployment)??;
     State::new(applied(cx, deployment).ok()?, Some(carried)).pending()
 }
 
@@ -105,15 +106,15 @@ impl<'a> Ahead<'a> {
 pub fn ahead<'a>(cx: &'a Locked, deployment: &Deployment) -> Option<Ahead<'a>> {
     let seen = cx.seen(deployment.product)?;
     // An image is only asked in its turn.
-    if !seen.is_empty() && carried::kept(cx, deployment).is_none() {
+    if !seen.is_empty() && image_migrations::kept(cx, deployment).is_none() {
         return None;
     }
     // In one schema with another product, they would wait for each other.
     if !cx.stack.sharing(deployment).is_empty() || is_up_to_date(cx, deployment, &seen).ok()? {
         return None;
     }
-    let lock = server_lock::acquire_free(cx, deployment).ok()??;
-    let is_left = one_off::is_left(cx, deployment, &lock).ok()?;
+    let lock = advisory_lock::acquire_free(cx, deployment).ok()??;
+    let is_left = run_container::is_left(cx, deployment, &lock).ok()?;
     if is_left { None } else { Ahead::read(cx, deployment, lock).ok() }
 }
 
@@ -131,24 +132,24 @@ pub fn migrate(
         None => {
             let seen = applied(cx, deployment)?;
             let is_done = is_up_to_date(cx, deployment, &seen)? && !is_forced;
-            if is_done && !one_off::has_container(cx, deployment)? {
+            if is_done && !run_container::has_container(cx, deployment)? {
                 return Ok(Outcome::UpToDate { total: state(cx, deployment)?.count() });
             }
-            let lock = server_lock::acquire(cx, deployment)?;
-            one_off::take_over(cx, deployment, &lock)?;
+            let lock = advisory_lock::acquire(cx, deployment)?;
+            run_container::take_over(cx, deployment, &lock)?;
             // What was waited for may have done it.
             Ahead::read(cx, deployment, lock)?
         }
     };
     if is_up_to_date(cx, deployment, &before)? && !is_forced {
         let others = others(cx, deployment, &before);
-        let state = State { others, ..State::new(before, carried::of(cx, deployment)?) };
+        let state = State { others, ..State::new(before, image_migrations::of(cx, deployment)?) };
         return Ok(Outcome::UpToDate { total: state.count() });
     }
-    split::refuse_old_dsn(deployment, memory)?;
+    shared::refuse_old_dsn(deployment, memory)?;
     // A new database has lost nothing, and its image may not have been asked yet.
     if !before.is_empty() {
-        let state = State::new(before.clone(), carried::of(cx, deployment)?);
+        let state = State::new(before.clone(), image_migrations::of(cx, deployment)?);
         lost_rows::refuse(cx, deployment, &state, Some(&lock), is_forced)?;
     }
     lock.check()?;
@@ -157,14 +158,14 @@ pub fn migrate(
     let session = postgres::as_product(cx, deployment, &[]).and_then(Session::start).ok();
     {
         let _progress = cx.out.progress(format!("migrating {product}"));
-        one_off::run(cx, deployment).map_err(|error| explain_end(cx, deployment, error))?;
+        run_container::run(cx, deployment).map_err(|error| explain_end(cx, deployment, error))?;
     }
     let took = start.elapsed();
     let (schema, flaws) = drift::first_sight(cx, deployment, session)?;
     let log = cx.log_path(&format!("migrate-{product}"))?;
     let carried = match before.is_empty() {
-        true => carried::of_migrated(cx, deployment, &log, &schema.versions)?,
-        false => carried::of(cx, deployment)?,
+        true => image_migrations::of_migrated(cx, deployment, &log, &schema.versions)?,
+        false => image_migrations::of(cx, deployment)?,
     };
     let state =
         State { others: others(cx, deployment, &schema.versions), ..State::new(schema.versions, carried) };
@@ -196,8 +197,8 @@ fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<Strin
     if applied.is_empty() {
         return Ok(false);
     }
-    let state = State::new(applied.clone(), carried::of(cx, deployment)?);
-    Ok(refuse_ahead(cx, deployment, &state)? == Standing::UpToDate)
+    let state = State::new(applied.clone(), image_migrations::of(cx, deployment)?);
+    Ok(refuse_ahead(cx, deployment, &state)? == Status::UpToDate)
 }
 
 /// What an interrupted migration has done; who holds the lock that one gave up on.
@@ -206,7 +207,8 @@ fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> a
     if let Some(interrupted) = cx.options.interrupt.failure() {
         let Ok(applied) = postgres::applied(cx, deployment) else { return error };
         let log = cx.log_path(&format!("migrate-{product}")).unwrap_or_default();
-        let total = carried::count(cx, deployment, &log, &applied).map(|total| format!(" of {total}"));
+        let total =
+            image_migrations::count(cx, deployment, &log, &applied).map(|total| format!(" of {total}"));
         let message =
             format!("interrupted: {product} has {}{} migrations", applied.len(), total.unwrap_or_default());
         let hint = format!("{}, which goes on from there", product.migrate_line());
@@ -229,12 +231,12 @@ fn explain_end(cx: &Context, deployment: &Deployment, error: anyhow::Error) -> a
 
 /// How a database stands to its image; fails where it is ahead: Ory never complains about that, and fails later, when it
 /// serves.
-pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Result<Standing> {
-    let standing = standing::of(state, !cx.stack.sharing(deployment).is_empty());
-    let (Standing::Ahead(ahead) | Standing::OtherHistory(ahead)) = standing else { return Ok(standing) };
+pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Result<Status> {
+    let standing = migration_status::of(state, !cx.stack.sharing(deployment).is_empty());
+    let (Status::Ahead(ahead) | Status::OtherHistory(ahead)) = standing else { return Ok(standing) };
     let image = deployment.migrate.image.as_deref().unwrap_or("its image");
     let (product, count) = (deployment.product, counted(ahead, "migration"));
-    if let Standing::OtherHistory(_) = standing {
+    if let Status::OtherHistory(_) = standing {
         let message = format!(
             "{product}'s database is of a release before the history that {image} knows (such as Keto v0.6 or Hydra \
              v1): it has {count} that the image doesn't know, all older than its newest"

@@ -15,11 +15,11 @@ use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 
 use crate::context::Context;
-use crate::convergence;
 use crate::diagnosis;
 use crate::folders::work_file;
 use crate::lock::Locked;
 use crate::readiness;
+use crate::recreate;
 
 /// Containers that ran, and were stopped.
 pub struct Stopped {
@@ -50,7 +50,7 @@ pub fn stop_command(cx: &Context, containers: &[Container]) -> Option<Invocation
 pub fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
     let listed = serving(cx, products)?;
     let serving: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
-    let work = convergence::compare(cx, &serving)?;
+    let work = recreate::compare(cx, &serving)?;
     let changed = listed.iter().filter(|container| work.make.contains(&container.service.as_str()));
     let stopped = Stopped {
         changed: changed.cloned().collect(),

@@ -17,7 +17,7 @@ use crate::client::Place;
 use crate::context::Context;
 use crate::pooler;
 use crate::postgres;
-use crate::store::Store;
+use crate::target::Target;
 
 /// How often tables that appear meanwhile are looked for.
 const TRIES: usize = 10;
@@ -31,21 +31,21 @@ pub struct Snapshot {
 
 /// What the sessions of a backup of this very run are called in PostgreSQL, which cuts a name at 63 bytes: they are ended by
 /// it, and another run on this database isn't to end with them.
-pub fn application(cx: &Context, store: &Store) -> String {
-    names::session(&format!("xtask-{}-backup-{}-{}", cx.run, cx.stack.project, store.names("-")))
+pub fn application(cx: &Context, target: &Target) -> String {
+    names::session(&format!("xtask-{}-backup-{}-{}", cx.run, cx.stack.project, target.names("-")))
 }
 
 impl Snapshot {
     /// Takes it, once nobody rewrites a table: what is rewritten after a snapshot was taken looks empty in it.
     /// Source: <https://www.postgresql.org/docs/17/mvcc-caveats.html>.
-    pub fn take(cx: &Context, store: &Store) -> Result<Self> {
-        let name = application(cx, store);
-        let by_owner = !sees_all(cx, store, store.database(), store.schema.as_deref())?;
-        let psql = reader(cx, store, by_owner, Asks::Session, &[("PGAPPNAME", &name)])?;
+    pub fn take(cx: &Context, target: &Target) -> Result<Self> {
+        let name = application(cx, target);
+        let by_owner = !sees_all(cx, target, target.database(), target.schema.as_deref())?;
+        let psql = reader(cx, target, by_owner, Asks::Session, &[("PGAPPNAME", &name)])?;
         let mut session = Session::start(psql.within(cx.options.timeout))?;
-        let explain = |error| postgres::explain_lock(cx, store.deployments.first(), error, "backed up");
+        let explain = |error| postgres::explain_lock(cx, target.deployments.first(), error, "backed up");
         let limit = cx.options.db_lock_timeout.map_or(0, |limit| limit.as_secs());
-        let list = tables::names(store.schema.as_deref());
+        let list = tables::names(target.schema.as_deref());
         let names = |session: &mut Session| -> Result<BTreeSet<String>> {
             let lines = session.ask(&list)?;
             Ok(rows::read(lines.iter().map(String::as_str)).flatten().collect())
@@ -68,84 +68,90 @@ impl Snapshot {
             session.ask("rollback")?;
             tables = there;
         }
-        bail!("tables are made in {} faster than they can be locked", store.in_words())
+        bail!("tables are made in {} faster than they can be locked", target.in_words())
     }
 
     /// Counts what is in it.
-    pub fn contents(&mut self, store: &Store) -> Result<Contents> {
-        let query = contents::query(store.schema.as_deref(), &store.main()?.dsn.user);
+    pub fn contents(&mut self, target: &Target) -> Result<Contents> {
+        let query = contents::query(target.schema.as_deref(), &target.main()?.dsn.user);
         let lines = self.session.ask(&query)?;
         contents::read(lines.iter().map(String::as_str)).context("psql didn't tell what the database holds")
     }
 
     /// Dumps it to standard output.
-    pub fn dump(&self, cx: &Context, store: &Store) -> Result<Invocation> {
-        dump(cx, store, &postgres::running_place(cx, store.main()?)?, &self.id, self.by_owner)
+    pub fn dump(&self, cx: &Context, target: &Target) -> Result<Invocation> {
+        dump(cx, target, &postgres::running_place(cx, target.main()?)?, &self.id, self.by_owner)
     }
 }
 
 /// The command line of a dump.
 pub fn dump(
     cx: &Context,
-    store: &Store,
+    target: &Target,
     place: &Place,
     snapshot: &str,
     by_owner: bool,
 ) -> Result<Invocation> {
-    let name = application(cx, store);
+    let name = application(cx, target);
     let snapshot = format!("--snapshot={snapshot}");
-    let schema = store.schema.as_deref().map(|schema| format!("--schema={}", identifier(schema)));
+    let schema = target.schema.as_deref().map(|schema| format!("--schema={}", identifier(schema)));
     let limit = cx.options.db_lock_timeout.map(|limit| format!("--lock-wait-timeout={}s", limit.as_secs()));
     let mut words = vec!["pg_dump", "-w", "-Fc", &snapshot];
     words.extend(schema.as_deref());
     words.extend(limit.as_deref());
-    let (main, variables) = (store.main()?, [("PGAPPNAME", name.as_str())]);
+    let (main, variables) = (target.main()?, [("PGAPPNAME", name.as_str())]);
     Ok(match by_owner {
         true => postgres::owner_tool(cx, place, main, &variables, &words),
         false => postgres::tool(cx, place, &main.dsn, &variables, &words),
     })
 }
 
-/// Counts what a database of this store holds now: its own, or another one by name.
-pub fn contents(cx: &Context, store: &Store, database: &str) -> Result<Contents> {
-    let schema = store.schema.as_deref();
-    let text = ask(cx, store, database, schema, contents::query(schema, &store.main()?.dsn.user))?;
+/// Counts what a database of this target holds now: its own, or another one by name.
+pub fn contents(cx: &Context, target: &Target, database: &str) -> Result<Contents> {
+    let schema = target.schema.as_deref();
+    let text = ask(cx, target, database, schema, contents::query(schema, &target.main()?.dsn.user))?;
     contents::read(text.lines()).context("psql didn't tell what the database holds")
 }
 
-/// The rows of a database of this store, or of a schema, summed up, a line a table.
-pub fn sums(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -> Result<String> {
-    ask(cx, store, database, schema, tables::sums(schema))
+/// The rows of a database of this target, or of a schema, summed up, a line a table.
+pub fn sums(cx: &Context, target: &Target, database: &str, schema: Option<&str>) -> Result<String> {
+    ask(cx, target, database, schema, tables::sums(schema))
 }
 
 /// How many rows were written since a moment, as [`Contents::moment`] tells it. `schema`: where they are by now.
 pub fn written_since(
     cx: &Context,
-    store: &Store,
+    target: &Target,
     database: &str,
     schema: Option<&str>,
     moment: &str,
 ) -> Result<u64> {
-    let text = ask(cx, store, database, schema, tables::written_since(schema, moment))?;
+    let text = ask(cx, target, database, schema, tables::written_since(schema, moment))?;
     Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
 }
 
 /// The moment, for [`written_since`]. `is_new`: nobody else has connected to that database yet.
-pub fn moment(cx: &Context, store: &Store, database: &str, is_new: bool) -> Result<String> {
+pub fn moment(cx: &Context, target: &Target, database: &str, is_new: bool) -> Result<String> {
     let moment = if is_new { NEXT } else { MOMENT };
-    Ok(ask(cx, store, database, store.schema.as_deref(), format!("{moment};\n"))?.trim().into())
+    Ok(ask(cx, target, database, target.schema.as_deref(), format!("{moment};\n"))?.trim().into())
 }
 
-fn ask(cx: &Context, store: &Store, database: &str, schema: Option<&str>, script: String) -> Result<String> {
-    let by_owner = !sees_all(cx, store, database, schema)?;
-    let psql = reader(cx, store, by_owner, Asks::Once, &[("PGDATABASE", database)])?.stdin(script);
+fn ask(
+    cx: &Context,
+    target: &Target,
+    database: &str,
+    schema: Option<&str>,
+    script: String,
+) -> Result<String> {
+    let by_owner = !sees_all(cx, target, database, schema)?;
+    let psql = reader(cx, target, by_owner, Asks::Once, &[("PGDATABASE", database)])?.stdin(script);
     psql.within(cx.options.timeout).read()
 }
 
 /// Whether the product may read all that is in a database, or in a schema of it. An application's tables beside its own it
 /// often may not; nor what was replaced, where the schema is somebody else's.
-fn sees_all(cx: &Context, store: &Store, database: &str, schema: Option<&str>) -> Result<bool> {
-    let main = store.main()?;
+fn sees_all(cx: &Context, target: &Target, database: &str, schema: Option<&str>) -> Result<bool> {
+    let main = target.main()?;
     if pooler::server_of(cx, main).is_none() {
         return Ok(true);
     }
@@ -163,12 +169,12 @@ enum Asks {
 /// psql as the product, or as the administrator, who finds the tables where the product does.
 fn reader(
     cx: &Context,
-    store: &Store,
+    target: &Target,
     by_owner: bool,
     asks: Asks,
     variables: &[(&str, &str)],
 ) -> Result<Invocation> {
-    let main = store.main()?;
+    let main = target.main()?;
     if !by_owner {
         return match asks {
             Asks::Once => postgres::as_product(cx, main, variables),

@@ -1,10 +1,10 @@
 //! How a command runs programs, is interrupted, speaks and fails.
 
-pub mod answer;
-pub mod beside;
+pub mod background;
 pub mod failure;
 pub mod file_lock;
 pub mod interrupt;
+pub mod memo;
 pub mod output;
 pub mod own_folder;
 pub mod plain_file;

@@ -11,17 +11,17 @@
 //! With a task of one's own beside the commands, `cargo xtask codegen`: see [`Tool::task`]. Below a command line of
 //! one's own, `cargo xtask ory up`: see [`Tool::command`].
 
-mod absent_image;
 pub mod arguments;
-mod backup_first;
+mod backup_step;
 mod cli;
 mod commands;
 mod doctor;
 mod global;
 pub mod install;
+mod missing_image;
 mod new_secrets;
 mod plan;
-mod replace;
+mod replace_plan;
 pub mod stand_in;
 mod summary;
 mod tool;

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use ory_ops::compose::Engine;
 use ory_ops::context::{Context, Options};
+use ory_ops::engine::Engine;
+use ory_ops::external_data;
 use ory_ops::folders::stack_directory;
 use ory_ops::lock::FolderLock;
-use ory_ops::outside;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 
@@ -33,7 +33,7 @@ pub fn write(_folder: &FolderLock, options: &Options, services: &[String]) -> Re
 /// What was encrypted with the old secrets can't be read with new ones.
 pub fn refuse_for_old_data(cx: &Context, missing: &str) -> Result<()> {
     let volumes = cx.engine.volumes(&cx.stack.project)?;
-    let outside = outside::places(cx, &volumes)?;
+    let outside = external_data::places(cx, &volumes)?;
     if volumes.is_empty() && outside.is_empty() {
         return Ok(());
     }

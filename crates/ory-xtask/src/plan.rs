@@ -9,27 +9,27 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::absent_image;
-use crate::backup_first;
+use crate::backup_step;
+use crate::missing_image;
 use crate::summary;
 use ory_facts::next::XTASK;
-use ory_ops::carried;
-use ory_ops::compose;
 use ory_ops::context::Context;
-use ory_ops::convergence::{self, Work};
-use ory_ops::creation::{self, MayCreate};
+use ory_ops::create_databases::{self, MayCreate};
 use ory_ops::diagnosis;
+use ory_ops::engine;
+use ory_ops::image_migrations;
 use ory_ops::lock::Locked;
-use ory_ops::look::{Extent, look};
 use ory_ops::lost_rows;
 use ory_ops::migrations::{self, Ahead, Outcome};
-use ory_ops::one_off;
 use ory_ops::postgres;
+use ory_ops::prefetch::{Extent, look};
 use ory_ops::readiness;
+use ory_ops::recreate::{self, Work};
+use ory_ops::run_container;
 use ory_ops::server;
 use ory_ops::server_ready;
 use ory_ops::services;
-use ory_runner::beside::Beside;
+use ory_runner::background::Background;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, seconds};
 use ory_runner::process::Invocation;
@@ -72,7 +72,7 @@ pub fn execute(cx: &Locked, steps: &[Step]) -> Result<()> {
         return Ok(());
     }
     thread::scope(|scope| {
-        let mut beside = Beside::new(scope);
+        let mut beside = Background::new(scope);
         let mut ahead: Option<ScopedJoinHandle<_>> = None;
         for (index, step) in steps.iter().enumerate() {
             cx.options.interrupt.check()?;
@@ -123,24 +123,25 @@ impl Step<'_> {
                 let runs = containers.iter().any(|c| c.service == server.name && c.is_running());
                 let start = (*recreate || !runs).then(|| print(start(cx, slice::from_ref(&server.name))));
                 let ready = format!("{}  # until it succeeds", server::ready_query(cx, &container(server)));
-                let create = compose::create(&cx.engine, meanwhile);
+                let create = engine::create(&cx.engine, meanwhile);
                 let create = (!meanwhile.is_empty()).then(|| format!("{create}  # meanwhile"));
                 start.into_iter().chain(create).chain([ready]).collect()
             }
             Self::CreateDatabases { server, deployments, may_create } => {
                 let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
-                let query = creation::create_query(cx, &container(server), server, deployments, may_create)?;
+                let query =
+                    create_databases::create_query(cx, &container(server), server, deployments, may_create)?;
                 vec![format!("{query}  # creates what is missing of {names}")]
             }
-            Self::Backup(deployments) => backup_first::lines_before_migration(cx, deployments)?,
+            Self::Backup(deployments) => backup_step::lines_before_migration(cx, deployments)?,
             Self::Migrate { deployment, then_start, .. } => {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
-                let ask = carried::ask_query(cx, deployment);
+                let ask = image_migrations::ask_query(cx, deployment);
                 let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
-                let migrate = print(one_off::command(cx, deployment));
+                let migrate = print(run_container::command(cx, deployment));
                 let count = migrations::known_pending(cx, deployment);
                 let count =
                     count.map_or("an unknown number of migrations".into(), |n| counted(n, "migration"));
@@ -160,11 +161,11 @@ impl Step<'_> {
             Self::Start { services, started } => {
                 let left = services.iter().filter(|service| !started.iter().any(|s| s.name == service.name));
                 let left: Vec<_> = left.copied().collect();
-                let commands = start_commands(cx, &convergence::compare(cx, &left)?);
+                let commands = start_commands(cx, &recreate::compare(cx, &left)?);
                 commands.into_iter().map(print).chain(wait_line(cx, services)).collect()
             }
             Self::Restart(services) => {
-                let work = convergence::compare(cx, services)?;
+                let work = recreate::compare(cx, services)?;
                 let restart = services::restart_commands(cx, &work.keep)?;
                 start_commands(cx, &work)
                     .into_iter()
@@ -180,14 +181,14 @@ impl Step<'_> {
     fn run<'scope>(
         &'scope self,
         cx: &'scope Locked,
-        beside: &mut Beside<'scope>,
+        beside: &mut Background<'scope>,
         begun: Option<Ahead>,
     ) -> Result<()> {
         match self {
             Self::Pull(images) => run_pull(cx, images),
             Self::Build(services) => run_compose(cx, "build", &build(cx, services)),
             Self::StartServer { server, recreate, meanwhile } => {
-                let create = (!meanwhile.is_empty()).then(|| compose::create(&cx.engine, meanwhile));
+                let create = (!meanwhile.is_empty()).then(|| engine::create(&cx.engine, meanwhile));
                 run_start_server(cx, server, *recreate, || {
                     create.into_iter().for_each(|create| beside.add(move || cx.run_beside(&create)));
                 })
@@ -195,7 +196,7 @@ impl Step<'_> {
             Self::CreateDatabases { server, deployments, may_create } => {
                 run_create(cx, server, deployments, may_create)
             }
-            Self::Backup(deployments) => backup_first::before_migration(cx, deployments)
+            Self::Backup(deployments) => backup_step::before_migration(cx, deployments)
                 .context("failed to back up, so nothing was migrated"),
             Self::Migrate { deployment, is_forced, then_start } => {
                 let outcome = migrations::migrate(cx, deployment, *is_forced, begun);
@@ -210,7 +211,7 @@ impl Step<'_> {
             Self::Start { services, started } => {
                 beside.finish();
                 let clock = Instant::now();
-                let work = convergence::compare_others(cx, services, started)?;
+                let work = recreate::compare_others(cx, services, started)?;
                 let commands = start_commands(cx, &work);
                 if !commands.is_empty() {
                     let servers = cx.stack.servers();
@@ -221,8 +222,8 @@ impl Step<'_> {
             }
             Self::Restart(services) => {
                 let clock = Instant::now();
-                let work = convergence::compare(cx, services)?;
-                for name in convergence::made_too(cx, &work)? {
+                let work = recreate::compare(cx, services)?;
+                for name in recreate::made_too(cx, &work)? {
                     cx.out.warn(format!(
                         "`{name}` is recreated too: it changed, and what is restarted needs it"
                     ));
@@ -268,7 +269,7 @@ fn start(cx: &Context, services: &[String]) -> Invocation {
 fn start_commands(cx: &Context, work: &Work) -> Vec<Invocation> {
     let all = work.make.len() == cx.stack.services.len();
     let commands = [
-        (compose::START, &work.start),
+        (engine::START, &work.start),
         (&["up", "-d"], &work.make),
         // Their next try may be a minute away.
         (&["restart"], &work.stuck),
@@ -313,7 +314,7 @@ fn run_pull(cx: &Locked, images: &[String]) -> Result<()> {
         let pull = pull(cx, image).within(None);
         pull.read().map_err(diagnosis::of_engine).map_err(|error| {
             let message = format!("the image {image} isn't here and can't be pulled");
-            error.context(Failure::new(Exit::Missing, message).hint(absent_image::hint(cx, image)))
+            error.context(Failure::new(Exit::Missing, message).hint(missing_image::hint(cx, image)))
         })?;
     }
     cx.out.say(format!("pulled {} ({})", counted(images.len(), "image"), seconds(start.elapsed())));
@@ -322,7 +323,7 @@ fn run_pull(cx: &Locked, images: &[String]) -> Result<()> {
 
 fn run_start_server(cx: &Locked, server: &Service, recreate: bool, meanwhile: impl FnOnce()) -> Result<()> {
     let clock = Instant::now();
-    let is_current = |server| convergence::compare(cx, &[server]).map(|work| !work.keep.is_empty());
+    let is_current = |server| recreate::compare(cx, &[server]).map(|work| !work.keep.is_empty());
     if cx.answers(server) && (!recreate || is_current(server)?) {
         meanwhile();
         return Ok(());
@@ -351,7 +352,7 @@ fn run_create(
     if deployments.iter().all(|deployment| cx.seen(deployment.product).is_some()) {
         return Ok(());
     }
-    let created = creation::create(cx, server, deployments, may_create)
+    let created = create_databases::create(cx, server, deployments, may_create)
         .with_context(|| format!("failed to create roles and databases on `{}`", server.name))?;
     let of_kind = |kind: &str| {
         let names: Vec<_> = created.lines().filter_map(|line| line.strip_prefix(kind)).collect();

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use ory_facts::product::Product;
-use ory_ops::compose::read_config;
+use ory_ops::engine::read_config;
 use ory_stack::stack;
 
 use crate::project::{Project, outcome, workspace};

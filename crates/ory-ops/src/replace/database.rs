@@ -14,24 +14,24 @@ use crate::client::Place;
 use crate::context::Context;
 use crate::postgres;
 use crate::snapshot;
-use crate::store::Store;
+use crate::target::Target;
 
 /// Where a database is to be replaced.
 pub struct Database<'a> {
     cx: &'a Context,
-    store: &'a Store<'a>,
+    target: &'a Target<'a>,
     place: Place,
     swap: Swap,
 }
 
 impl<'a> Database<'a> {
-    /// That of a store.
-    pub fn of(cx: &'a Context, store: &'a Store<'a>, place: &Place) -> Self {
-        Self { cx, store, place: place.clone(), swap: Swap::of(store.database()) }
+    /// That of a target.
+    pub fn of(cx: &'a Context, target: &'a Target<'a>, place: &Place) -> Self {
+        Self { cx, target, place: place.clone(), swap: Swap::of(target.database()) }
     }
 
     fn maintain(&self, script: String) -> Result<String> {
-        postgres::maintain(self.cx, &self.place, self.store.main()?, script).read()
+        postgres::maintain(self.cx, &self.place, self.target.main()?, script).read()
     }
 }
 
@@ -70,7 +70,7 @@ impl Replaceable for Database<'_> {
         if obstacles.is_empty() {
             return Ok(());
         }
-        let database = self.store.in_words();
+        let database = self.target.in_words();
         let message = format!("{database} can't be replaced with {}", obstacles.join(", "));
         let hint = "drop what is named, run this again, and make it again; a subscription first lets go of its publisher: \
                     alter subscription ... disable; alter subscription ... set (slot_name = none)";
@@ -78,7 +78,7 @@ impl Replaceable for Database<'_> {
     }
 
     fn contents_of(&self, name: &str) -> Result<Contents> {
-        snapshot::contents(self.cx, self.store, name)
+        snapshot::contents(self.cx, self.target, name)
     }
 
     fn bring(&self, _new: &Made) -> Result<bool> {
@@ -87,7 +87,7 @@ impl Replaceable for Database<'_> {
     }
 
     fn moment(&self) -> Result<String> {
-        snapshot::moment(self.cx, self.store, &self.swap.new, true)
+        snapshot::moment(self.cx, self.target, &self.swap.new, true)
     }
 
     fn swap_in(&self, _owners: &[Object]) -> Result<()> {

@@ -21,21 +21,21 @@ use crate::client::Place;
 use crate::context::Context;
 use crate::postgres;
 use crate::snapshot;
-use crate::store::Store;
-use crate::work_dump::WorkDump;
+use crate::target::Target;
+use crate::temporary_dump::WorkDump;
 
 /// Where a schema is to be replaced.
 pub struct Schema<'a> {
     cx: &'a Context,
-    store: &'a Store<'a>,
+    target: &'a Target<'a>,
     place: Place,
     swap: SchemaSwap,
 }
 
 impl<'a> Schema<'a> {
-    /// That of a store, of this name.
-    pub fn of(cx: &'a Context, store: &'a Store<'a>, schema: &str, place: &Place) -> Self {
-        Self { cx, store, place: place.clone(), swap: SchemaSwap::of(schema) }
+    /// That of a target, of this name.
+    pub fn of(cx: &'a Context, target: &'a Target<'a>, schema: &str, place: &Place) -> Self {
+        Self { cx, target, place: place.clone(), swap: SchemaSwap::of(schema) }
     }
 
     /// Brings it from the database in which it was made, and compares. `extensions`: those that are there; `is_there`: the
@@ -47,9 +47,9 @@ impl<'a> Schema<'a> {
         extensions: &BTreeMap<String, String>,
         is_there: bool,
     ) -> Result<()> {
-        let (cx, names) = (self.cx, self.store.names(", "));
+        let (cx, names) = (self.cx, self.target.names(", "));
         let Swap { current, new, .. } = &self.swap.0;
-        let database = self.store.database();
+        let database = self.target.database();
         self.remove_new()?;
         self.run_in(from, self.swap.name_new())?;
         if !is_there {
@@ -60,7 +60,7 @@ impl<'a> Schema<'a> {
         }
         self.bring_extensions(made, extensions, is_there)?;
         // As the product, for whom it was made: whoever loads it runs the code that is in it.
-        let main = self.store.main()?;
+        let main = self.target.main()?;
         self.run(self.swap.make_new(&main.dsn.user))?;
         let schema = format!("--schema={}", identifier(new));
         let dump = WorkDump::take(cx, new, &self.tool(from, &["pg_dump", "-w", "-Fc", &schema])?)?;
@@ -93,7 +93,7 @@ impl<'a> Schema<'a> {
         let missing: BTreeMap<_, _> = missing.map(|(name, schema)| (name.clone(), schema.clone())).collect();
         let mut script = String::new();
         if !is_there && missing.values().any(|schema| schema == current) {
-            let role = identifier(&self.store.main()?.dsn.user);
+            let role = identifier(&self.target.main()?.dsn.user);
             script = format!("create schema {} authorization {role};\n", identifier(current));
         }
         self.run(script + &create_extensions(&missing)).map(|_| ())
@@ -113,7 +113,7 @@ impl<'a> Schema<'a> {
         }
         let each = orphans.iter().map(|(count, key)| format!("{} by {key}", counted(*count, "row")));
         let each = each.collect::<Vec<_>>().join(", ");
-        let names = self.store.names(", ");
+        let names = self.target.names(", ");
         let message = format!("others refer to rows that {names} would no longer have: {each}");
         let hint = "delete those rows, or let them refer to nothing, then run this again";
         bail!(Failure::new(Exit::Failed, message).hint(hint))
@@ -131,7 +131,7 @@ impl<'a> Schema<'a> {
 
     /// What its sessions are called in PostgreSQL.
     fn application(&self) -> String {
-        names::session(&format!("xtask-{}-replace-{}", self.cx.stack.project, self.store.names("-")))
+        names::session(&format!("xtask-{}-replace-{}", self.cx.stack.project, self.target.names("-")))
     }
 
     /// No signal ends this.
@@ -141,7 +141,7 @@ impl<'a> Schema<'a> {
     }
 
     fn run(&self, script: String) -> Result<String> {
-        self.run_in(self.store.database(), script)
+        self.run_in(self.target.database(), script)
     }
 
     fn run_in(&self, database: &str, script: String) -> Result<String> {
@@ -151,12 +151,12 @@ impl<'a> Schema<'a> {
     }
 
     fn psql(&self, variables: &[(&str, &str)]) -> Result<Invocation> {
-        Ok(postgres::as_owner(self.cx, &self.place, self.store.main()?, variables))
+        Ok(postgres::as_owner(self.cx, &self.place, self.target.main()?, variables))
     }
 
     /// pg_dump, or pg_restore, as the product.
     fn tool(&self, database: &str, words: &[&str]) -> Result<Invocation> {
-        let (main, name) = (self.store.main()?, self.application());
+        let (main, name) = (self.target.main()?, self.application());
         let variables = [("PGAPPNAME", name.as_str()), ("PGDATABASE", database)];
         Ok(postgres::tool(self.cx, &self.place, &main.dsn, &variables, words))
     }
@@ -168,11 +168,11 @@ impl Replaceable for Schema<'_> {
     }
 
     fn in_words(&self, name: &str) -> String {
-        format!("the schema {name} of {}", self.store.database())
+        format!("the schema {name} of {}", self.target.database())
     }
 
     fn place_of<'n>(&'n self, name: &'n str) -> (&'n str, Option<&'n str>) {
-        (self.store.database(), Some(name))
+        (self.target.database(), Some(name))
     }
 
     fn create(&self, made_in: &Swap, role: &str) -> String {
@@ -181,7 +181,7 @@ impl Replaceable for Schema<'_> {
     }
 
     fn prepare(&self, made_in: &Swap, extensions: &BTreeMap<String, String>) -> Result<()> {
-        prepare(self.cx, &self.place, self.store, &made_in.new, extensions).map(|_| ())
+        prepare(self.cx, &self.place, self.target, &made_in.new, extensions).map(|_| ())
     }
 
     fn rights(&self) -> Result<String> {
@@ -207,9 +207,9 @@ impl Replaceable for Schema<'_> {
     }
 
     fn contents_of(&self, name: &str) -> Result<Contents> {
-        let deployments = vec![self.store.main()?.with_schema(name)];
-        let store = Store { deployments, schema: Some(name.into()) };
-        snapshot::contents(self.cx, &store, store.database())
+        let deployments = vec![self.target.main()?.with_schema(name)];
+        let target = Target { deployments, schema: Some(name.into()) };
+        snapshot::contents(self.cx, &target, target.database())
     }
 
     fn bring(&self, new: &Made) -> Result<bool> {
@@ -218,16 +218,16 @@ impl Replaceable for Schema<'_> {
     }
 
     fn moment(&self) -> Result<String> {
-        snapshot::moment(self.cx, self.store, self.store.database(), false)
+        snapshot::moment(self.cx, self.target, self.target.database(), false)
     }
 
     fn swap_in(&self, owners: &[Object]) -> Result<()> {
         let limit = self.cx.options.db_lock_timeout.unwrap_or(self.cx.options.wait());
-        let Self { cx, store, swap, .. } = self;
+        let Self { cx, target, swap, .. } = self;
         let swapped = self.run(swap.swap(limit, owners)).map(|_| ());
-        let swapped =
-            swapped.map_err(|error| postgres::explain_lock(cx, store.deployments.first(), error, "replaced"));
-        swapped.with_context(|| format!("{} can't take the place of {}", swap.0.new, store.in_words()))
+        let swapped = swapped
+            .map_err(|error| postgres::explain_lock(cx, target.deployments.first(), error, "replaced"));
+        swapped.with_context(|| format!("{} can't take the place of {}", swap.0.new, target.in_words()))
     }
 
     fn swap_back(&self, had_current: bool) -> Result<()> {
@@ -259,13 +259,13 @@ impl Replaceable for Schema<'_> {
 pub fn prepare(
     cx: &Context,
     place: &Place,
-    store: &Store,
+    target: &Target,
     database: &str,
     extensions: &BTreeMap<String, String>,
 ) -> Result<bool> {
-    let schema = literal(store.schema.as_deref().unwrap_or_default());
+    let schema = literal(target.schema.as_deref().unwrap_or_default());
     let is_there = format!("select 1 from pg_namespace where nspname = {schema};\n");
-    let dsn = store.main()?.dsn.with_database(database);
+    let dsn = target.main()?.dsn.with_database(database);
     let said = postgres::change(cx, place, &dsn, create_extensions(extensions) + &is_there);
     Ok(!said.read()?.is_empty())
 }

@@ -4,12 +4,12 @@ use anyhow::Result;
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Folder, Images, listed, products, switch};
-use crate::backup_first::{earlier, folder, line_of_proof, print_dump, tell};
+use crate::backup_step::{earlier, folder, line_of_proof, print_dump, tell};
+use ory_ops::advisory_lock;
 use ory_ops::backup;
 use ory_ops::context::{Context, Options};
-use ory_ops::replace::new::Replacement;
+use ory_ops::replace::replacement::Replacement;
 use ory_ops::replace::rights;
-use ory_ops::server_lock;
 
 use ory_runner::output::Output;
 
@@ -37,25 +37,25 @@ impl Arguments for Backup {
 
 pub fn run(options: &Options, args: &Backup) -> Result<()> {
     let cx = super::locked(options, &Images { stand_in: None })?;
-    let stores = super::stores(&cx, &super::products(&cx, &args.products)?)?;
+    let targets = super::targets(&cx, &super::products(&cx, &args.products)?)?;
     if options.dry_run {
-        stores.iter().try_for_each(|store| print_dump(&cx, store))?;
-        let verified = if args.verify { &stores[..] } else { &[] };
+        targets.iter().try_for_each(|target| print_dump(&cx, target))?;
+        let verified = if args.verify { &targets[..] } else { &[] };
         return Ok(verified.iter().map(line_of_proof).try_for_each(Output::data)?);
     }
     // What a role may not do is said before anything is done.
-    let verified = if args.verify { &stores[..] } else { &[] };
-    let replacements = verified.iter().map(|store| Replacement::new(&cx, store));
+    let verified = if args.verify { &targets[..] } else { &[] };
+    let replacements = verified.iter().map(|target| Replacement::new(&cx, target));
     let replacements = replacements.collect::<Result<Vec<_>>>()?;
     // A migration meanwhile could be in the middle of rewriting a table. A replacement has the lock already.
-    let _locks = if args.verify { vec![] } else { server_lock::acquire_all(&cx, &stores)? };
+    let _locks = if args.verify { vec![] } else { advisory_lock::acquire_all(&cx, &targets)? };
     let folder = folder(&cx, &args.folder);
     let earlier = earlier(&cx, &folder);
-    let made = backup::take(&cx, &stores.iter().collect::<Vec<_>>(), &folder, args.verify)?;
+    let made = backup::take(&cx, &targets.iter().collect::<Vec<_>>(), &folder, args.verify)?;
     made.manifest.dumps.iter().for_each(|dump| tell(&cx, earlier.as_ref(), dump));
     if !args.verify {
-        for store in &stores {
-            rights::missing(&cx, store)?.iter().for_each(|missing| cx.out.warn(missing));
+        for target in &targets {
+            rights::missing(&cx, target)?.iter().for_each(|missing| cx.out.warn(missing));
         }
     }
     if args.verify {

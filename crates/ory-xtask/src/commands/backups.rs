@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::arguments::Folder;
-use crate::backup_first;
+use crate::backup_step;
 use ory_facts::backup::{Dump, Manifest};
 use ory_ops::backup::{self, Backup};
 use ory_ops::context::{Context, Options};
@@ -12,7 +12,7 @@ use ory_stack::backup_key;
 
 pub fn run(options: &Options, folder: &Folder) -> Result<()> {
     let cx = Context::with_placeholders(options, vec![])?;
-    let folder = backup_first::folder(&cx, folder);
+    let folder = backup_step::folder(&cx, folder);
     let mut lines =
         vec![["BACKUP", "PROJECT", "PRODUCTS", "ROWS", "SIZE", "NOTE"].map(String::from).to_vec()];
     let mut damaged = Vec::new();

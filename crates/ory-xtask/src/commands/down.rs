@@ -8,10 +8,10 @@ use crate::arguments::{Arguments, switch, yes};
 use crate::plan::{self, Step};
 use ory_facts::next::XTASK;
 use ory_ops::context::{Context, Options};
+use ory_ops::external_data;
 use ory_ops::lock::FolderLock;
-use ory_ops::outside;
 use ory_ops::snapshot;
-use ory_ops::store;
+use ory_ops::target;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 use ory_stack::container::{self, Container, Listed};
@@ -76,7 +76,7 @@ struct Data {
 fn data(cx: &Context) -> Result<Data> {
     let mut volumes = cx.engine.volumes(&cx.stack.project)?;
     let (taken, left): (Vec<_>, Vec<_>) =
-        outside::places(cx, &volumes)?.into_iter().partition(|place| place.is_removed);
+        external_data::places(cx, &volumes)?.into_iter().partition(|place| place.is_removed);
     volumes.extend(taken.into_iter().map(|place| place.name));
     let left: Vec<_> = left.iter().map(|place| format!("the {place}")).collect();
     Ok(Data {
@@ -112,10 +112,10 @@ fn held(cx: &Context, container: &Container) -> String {
     }
     let is_on = |d: &Deployment| d.server.is_some_and(|server| server.name == container.service);
     let products: Vec<_> = cx.stack.readable().filter(is_on).map(|d| d.product).collect();
-    let stores = store::located(cx, &products).unwrap_or_default();
-    let each = stores.iter().map(|store| match snapshot::contents(cx, store, store.database()) {
-        Ok(held) => format!("{} has {}", store.names(", "), counted(held.total() as usize, "row")),
-        Err(_) => format!("the rows of {} can't be counted", store.names(", ")),
+    let targets = target::located(cx, &products).unwrap_or_default();
+    let each = targets.iter().map(|target| match snapshot::contents(cx, target, target.database()) {
+        Ok(held) => format!("{} has {}", target.names(", "), counted(held.total() as usize, "row")),
+        Err(_) => format!("the rows of {} can't be counted", target.names(", ")),
     });
     let each: Vec<_> = each.collect();
     if each.is_empty() { "its rows can't be counted".into() } else { each.join(", ") }

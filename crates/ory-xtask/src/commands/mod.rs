@@ -27,10 +27,10 @@ use crate::stand_in;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
 use ory_ops::context::{Context, Options};
-use ory_ops::creation::MayCreate;
+use ory_ops::create_databases::MayCreate;
 use ory_ops::lock::{FolderLock, Locked};
 use ory_ops::services::{self, Stopped};
-use ory_ops::store::{self, Store};
+use ory_ops::target::{self, Target};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::Output;
 use ory_stack::checks::storage::CREATE_LABEL;
@@ -213,10 +213,10 @@ fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec
 }
 
 /// What these products are in, with the servers that are services of the stack started where they don't run.
-fn stores<'a>(cx: &'a Locked, products: &[Instance]) -> Result<Vec<Store<'a>>> {
-    let stores = store::of(cx, products)?;
-    let servers = servers(stores.iter().flat_map(|store| &store.deployments)).into_iter();
+fn targets<'a>(cx: &'a Locked, products: &[Instance]) -> Result<Vec<Target<'a>>> {
+    let targets = target::of(cx, products)?;
+    let servers = servers(targets.iter().flat_map(|target| &target.deployments)).into_iter();
     let start = |server| Step::StartServer { server, recreate: false, meanwhile: vec![] };
     plan::execute(cx, &servers.map(start).collect::<Vec<_>>())?;
-    store::located(cx, products)
+    target::located(cx, products)
 }

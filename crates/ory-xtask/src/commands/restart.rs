@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches};
 use crate::arguments::{Arguments, Images, list, listed};
 use crate::plan::Step;
 use ory_ops::context::Options;
-use ory_ops::look::{Extent, look};
+use ory_ops::prefetch::{Extent, look};
 use ory_runner::output::seconds;
 use ory_stack::service::Service;
 

@@ -6,22 +6,22 @@ use anyhow::{Error, Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
-use crate::replace::{self, Fill, New};
+use crate::replace_plan::{self, Fill, New};
 use ory_facts::backup::Dump;
 use ory_facts::carried::State;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
 use ory_ops::backup::{self, Backup};
-use ory_ops::carried;
 use ory_ops::context::{Context, Options};
+use ory_ops::image_migrations;
 use ory_ops::lock::Locked;
+use ory_ops::migration_status::Status;
 use ory_ops::migrations;
-use ory_ops::others::{self, Tables};
-use ory_ops::replace::new::{self, Replacement};
-use ory_ops::replace::put::{self, Fate};
+use ory_ops::other_tables::{self, Tables};
+use ory_ops::replace::replacement::{self, Replacement};
+use ory_ops::replace::swap::{self, Fate};
 use ory_ops::restore::{self, Objection};
-use ory_ops::standing::Standing;
-use ory_ops::store::Store;
+use ory_ops::target::Target;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, size};
 use ory_runner::process::quote;
@@ -84,14 +84,14 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let dumps = dumps(&cx, &backup, &named)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
-    let mut stores = super::stores(&cx, &products)?;
+    let mut targets = super::targets(&cx, &products)?;
     dumps.iter().filter_map(|dump| dump.schema.as_deref()).for_each(|schema| {
-        stores.iter_mut().for_each(|store| store.prefer(schema));
+        targets.iter_mut().for_each(|target| target.prefer(schema));
     });
-    let pairs = pair(&stores, &dumps)?;
+    let pairs = pair(&targets, &dumps)?;
     let is_own = refuse_foreign(&cx, &backup, &pairs, args)?;
-    for (store, dump) in &pairs {
-        refuse_unreadable(&cx, &backup, store, dump, args)?;
+    for (target, dump) in &pairs {
+        refuse_unreadable(&cx, &backup, target, dump, args)?;
     }
     if options.dry_run {
         return print(&cx, &backup, &pairs, args, is_own);
@@ -103,17 +103,17 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
         return into(&cx, &backup, &pairs, database, is_own);
     }
     let mut replacements =
-        pairs.iter().map(|(store, _)| Replacement::new(&cx, store)).collect::<Result<Vec<_>>>()?;
+        pairs.iter().map(|(target, _)| Replacement::new(&cx, target)).collect::<Result<Vec<_>>>()?;
     replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
-    for ((store, dump), replacement) in pairs.iter().zip(&replacements) {
+    for ((target, dump), replacement) in pairs.iter().zip(&replacements) {
         let tables = match args.force {
-            true => others::at_first_sight(&cx, store),
-            false => others::of(replacement),
+            true => other_tables::at_first_sight(&cx, target),
+            false => other_tables::of(replacement),
         };
-        let tables = tables.map_err(|error| untold(&backup, store, args, error))?;
-        refuse_others(&cx, &backup, store, dump, &tables, args)?;
+        let tables = tables.map_err(|error| untold(&backup, target, args, error))?;
+        refuse_others(&cx, &backup, target, dump, &tables, args)?;
     }
-    let is_behind = |(store, dump): &(&Store, &Dump)| is_behind(&cx, store, dump).map(Some);
+    let is_behind = |(target, dump): &(&Target, &Dump)| is_behind(&cx, target, dump).map(Some);
     let all = new(&backup, &pairs, is_own, is_behind)?;
     if !confirm(&cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
@@ -122,10 +122,10 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     all.iter().zip(&mut replacements).try_for_each(|(new, replacement)| new.make(replacement))?;
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
-    put::bring(&replacements)?;
-    let stopped = super::stop(&cx, &replace::products(&all))?;
+    swap::bring(&replacements)?;
+    let stopped = super::stop(&cx, &replace_plan::products(&all))?;
     let sources: Vec<_> = all.iter().map(New::source).collect();
-    put::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
+    swap::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
         cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));
@@ -157,15 +157,15 @@ fn open(cx: &Context, backup: &PathBuf, products: &[Instance]) -> Result<Backup>
 }
 
 /// One that this stack hasn't made is shown, and loaded only where that is asked for. Returns whether this stack has made it.
-fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Store, &Dump)], args: &Restore) -> Result<bool> {
+fn refuse_foreign(cx: &Context, backup: &Backup, pairs: &[(&Target, &Dump)], args: &Restore) -> Result<bool> {
     let Some(why) = backup.foreign(backup_key::key(&cx.dir)?.as_deref()) else { return Ok(true) };
-    for (store, dump) in pairs {
+    for (target, dump) in pairs {
         let file = &dump.file;
         if cx.options.dry_run {
             Output::data(format!("# lists what is in {file}: pg_restore --list"))?;
             continue;
         }
-        let objects = backup::listing::objects(cx, backup, store, dump)?;
+        let objects = backup::contents_list::objects(cx, backup, target, dump)?;
         cx.out.say(format!("{file} holds {}, as pg_restore lists them:", counted(objects.len(), "object")));
         objects.iter().for_each(|object| cx.out.say(format!("  {object}")));
     }
@@ -197,11 +197,14 @@ fn dumps<'a>(cx: &Context, backup: &'a Backup, products: &[Instance]) -> Result<
 }
 
 /// Each dump with the database that it goes to: one with the same products.
-fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(&'s Store<'c>, &'d Dump)>> {
+fn pair<'s, 'c, 'd>(
+    targets: &'s [Target<'c>],
+    dumps: &[&'d Dump],
+) -> Result<Vec<(&'s Target<'c>, &'d Dump)>> {
     let goes = |dump: &&'d Dump| {
-        let products = |store: &Store| -> Vec<_> { store.deployments.iter().map(|d| d.product).collect() };
-        let is_its = |store: &&Store| restore::is_of(dump, products(store), store.schema.as_deref());
-        let Some(store) = stores.iter().find(is_its) else {
+        let products = |target: &Target| -> Vec<_> { target.deployments.iter().map(|d| d.product).collect() };
+        let is_its = |target: &&Target| restore::is_of(dump, products(target), target.schema.as_deref());
+        let Some(target) = targets.iter().find(is_its) else {
             let message = format!(
                 "{} had a place of their own, and in this stack it is divided otherwise",
                 dump.names()
@@ -209,7 +212,7 @@ fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(
             let hint = "restore it into a stack with the Compose file of that time";
             bail!(Failure::new(Exit::Failed, message).hint(hint));
         };
-        Ok((store, *dump))
+        Ok((target, *dump))
     };
     dumps.iter().map(goes).collect()
 }
@@ -218,12 +221,12 @@ fn pair<'s, 'c, 'd>(stores: &'s [Store<'c>], dumps: &[&'d Dump]) -> Result<Vec<(
 fn refuse_unreadable(
     cx: &Context,
     backup: &Backup,
-    store: &Store,
+    target: &Target,
     dump: &Dump,
     args: &Restore,
 ) -> Result<()> {
     for content in &dump.products {
-        let Some(deployment) = store.deployments.iter().find(|d| d.product == content.product) else {
+        let Some(deployment) = target.deployments.iter().find(|d| d.product == content.product) else {
             continue;
         };
         let known = backup::fingerprints(cx, deployment, &backup.manifest.salt);
@@ -237,35 +240,35 @@ fn refuse_unreadable(
 fn refuse_others(
     cx: &Context,
     backup: &Backup,
-    store: &Store,
+    target: &Target,
     dump: &Dump,
     tables: &Tables,
     args: &Restore,
 ) -> Result<()> {
-    let into = format!("{XTASK} restore {} {} --into DATABASE", quote(&backup.name()), store.names(" "));
+    let into = format!("{XTASK} restore {} {} --into DATABASE", quote(&backup.name()), target.names(" "));
     let lines = (into.as_str(), &*args.line(backup, "--force"));
-    let replaced = (&*store.in_words(), &*store.names(", "));
+    let replaced = (&*target.in_words(), &*target.names(", "));
     refuse(cx, args, restore::tables_of_others(replaced, tables, (dump, &backup.manifest.time), lines))
 }
 
 /// An image that can't be asked is no reason to lose what may be somebody else's.
-fn untold(backup: &Backup, store: &Store, args: &Restore, error: Error) -> Error {
-    let message = format!("which tables of {} are somebody else's can't be told", store.in_words());
+fn untold(backup: &Backup, target: &Target, args: &Restore, error: Error) -> Error {
+    let message = format!("which tables of {} are somebody else's can't be told", target.in_words());
     let hint = format!("where all of them may go back: {}", args.line(backup, "--force"));
     error.context(Failure::new(Exit::Failed, message).hint(hint))
 }
 
-fn print_unknown(store: &Store) -> Result<()> {
-    let place = store.in_words();
+fn print_unknown(target: &Target) -> Result<()> {
+    let place = target.in_words();
     Ok(Output::data(format!("# asks {place} for tables of others, which go back only with --force"))?)
 }
 
 /// Whether the images carry more than the dump has. Fails where a dump is ahead of its image.
-fn is_behind(cx: &Context, store: &Store, dump: &Dump) -> Result<bool> {
+fn is_behind(cx: &Context, target: &Target, dump: &Dump) -> Result<bool> {
     let mut is_behind = false;
-    for deployment in &store.deployments {
-        let state = State::new(dump.contents.versions.clone(), carried::of(cx, deployment)?);
-        is_behind |= migrations::refuse_ahead(cx, deployment, &state)? != Standing::UpToDate;
+    for deployment in &target.deployments {
+        let state = State::new(dump.contents.versions.clone(), image_migrations::of(cx, deployment)?);
+        is_behind |= migrations::refuse_ahead(cx, deployment, &state)? != Status::UpToDate;
     }
     Ok(is_behind)
 }
@@ -291,7 +294,7 @@ fn confirm(cx: &Context, backup: &Backup, replacements: &[Replacement], args: &R
 fn print(
     cx: &Context,
     backup: &Backup,
-    pairs: &[(&Store, &Dump)],
+    pairs: &[(&Target, &Dump)],
     args: &Restore,
     is_own: bool,
 ) -> Result<()> {
@@ -302,48 +305,48 @@ fn print(
             format!("# restores {} ({size}) into the empty database {database}, and compares it", dump.file);
         return Ok(Output::data(line)?);
     }
-    for (store, dump) in pairs {
-        match others::at_first_sight(cx, store) {
-            Ok(tables) => refuse_others(cx, backup, store, dump, &tables, args)?,
+    for (target, dump) in pairs {
+        match other_tables::at_first_sight(cx, target) {
+            Ok(tables) => refuse_others(cx, backup, target, dump, &tables, args)?,
             // The server needn't run for this.
-            Err(_) => print_unknown(store)?,
+            Err(_) => print_unknown(target)?,
         }
     }
-    let is_behind = |(store, dump): &(&Store, &Dump)| {
-        let mut each = store.deployments.iter().map(|deployment| {
+    let is_behind = |(target, dump): &(&Target, &Dump)| {
+        let mut each = target.deployments.iter().map(|deployment| {
             Some(
-                State::new(dump.contents.versions.clone(), carried::kept(cx, deployment)?).pending()
+                State::new(dump.contents.versions.clone(), image_migrations::kept(cx, deployment)?).pending()
                     != Some(0),
             )
         });
         Ok(each.try_fold(false, |is_behind, one| Some(is_behind | one?)))
     };
     let all = new(backup, pairs, is_own, is_behind)?;
-    let lines = replace::lines(cx, &all, vec![], "kept until the next restore")?;
+    let lines = replace_plan::lines(cx, &all, vec![], "kept until the next restore")?;
     lines.iter().try_for_each(Output::data).map_err(Into::into)
 }
 
 /// What takes the places. `is_behind`: whether the images carry more than a dump has, if that is known.
 fn new<'a>(
     backup: &Backup,
-    pairs: &[(&'a Store<'a>, &'a Dump)],
+    pairs: &[(&'a Target<'a>, &'a Dump)],
     is_own: bool,
-    is_behind: impl Fn(&(&Store, &Dump)) -> Result<Option<bool>>,
+    is_behind: impl Fn(&(&Target, &Dump)) -> Result<Option<bool>>,
 ) -> Result<Vec<New<'a>>> {
     let each = pairs.iter().map(|pair| {
-        let (store, dump) = *pair;
+        let (target, dump) = *pair;
         let mut fills = vec![Fill::Dump { dump, path: backup.path(dump), is_own }];
         match is_behind(pair)? {
             Some(false) => {}
             known => fills.push(Fill::Migrations { are_known: known.is_some() }),
         }
-        Ok(New { store, fills })
+        Ok(New { target, fills })
     });
     each.collect()
 }
 
 /// The one that is restored into a database of another name.
-fn only<'a>(pairs: &[(&'a Store<'a>, &'a Dump)]) -> Result<(&'a Store<'a>, &'a Dump)> {
+fn only<'a>(pairs: &[(&'a Target<'a>, &'a Dump)]) -> Result<(&'a Target<'a>, &'a Dump)> {
     let [pair] = pairs else {
         let message = "--into takes one product";
         bail!(Failure::new(Exit::Usage, message).hint("{XTASK} restore BACKUP PRODUCT --into DATABASE"));
@@ -352,9 +355,15 @@ fn only<'a>(pairs: &[(&'a Store<'a>, &'a Dump)]) -> Result<(&'a Store<'a>, &'a D
 }
 
 /// Restores one dump into an empty database that is there already.
-fn into(cx: &Locked, backup: &Backup, pairs: &[(&Store, &Dump)], database: &str, is_own: bool) -> Result<()> {
-    let (store, dump) = only(pairs)?;
-    new::restore_into(cx, store, dump, &backup.path(dump), database, is_own)?;
+fn into(
+    cx: &Locked,
+    backup: &Backup,
+    pairs: &[(&Target, &Dump)],
+    database: &str,
+    is_own: bool,
+) -> Result<()> {
+    let (target, dump) = only(pairs)?;
+    replacement::restore_into(cx, target, dump, &backup.path(dump), database, is_own)?;
     cx.out.say(format!(
         "{}: restored {} into {database}; once the DSN names it, {} is served from it",
         dump.names(),

@@ -5,22 +5,22 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Databases as Create, Folder, Images, switch, yes};
-use crate::backup_first;
+use crate::backup_step;
 use crate::plan::{self, Step};
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
 use ory_facts::split::dependents::Dependent;
 use ory_facts::split::{Division, Way};
+use ory_ops::advisory_lock;
 use ory_ops::context::{Context, Options};
 use ory_ops::lock::Locked;
-use ory_ops::new_dsns::{self, NewDsn, Passwords};
 use ory_ops::postgres;
-use ory_ops::server_lock;
 use ory_ops::services;
-use ory_ops::split::{self, Shared, State};
-use ory_ops::split_databases::{self, Databases};
-use ory_ops::split_schemas;
-use ory_ops::store::Store;
+use ory_ops::split::databases::{self, Databases};
+use ory_ops::split::new_dsns::{self, NewDsn, Passwords};
+use ory_ops::split::schemas;
+use ory_ops::split::shared::{self, Shared, State};
+use ory_ops::target::Target;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 use ory_stack::env_file;
@@ -77,22 +77,22 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
     let mut cx = super::locked(options, &Images { stand_in: None })?;
     let mut passwords = Passwords::new(&mut cx)?;
     let cx = cx;
-    let stores = super::stores(&cx, &super::products(&cx, &[])?)?;
-    if options.dry_run && stores.iter().any(|store| !runs(&cx, store)) {
-        return print_questions(&cx, &stores);
+    let targets = super::targets(&cx, &super::products(&cx, &[])?)?;
+    if options.dry_run && targets.iter().any(|target| !runs(&cx, target)) {
+        return print_questions(&cx, &targets);
     }
     if args.finish {
-        return super::split_finish::run(&cx, &stores, args.yes);
+        return super::split_finish::run(&cx, &targets, args.yes);
     }
     if !options.dry_run {
-        stores.iter().try_for_each(|store| split::settle(&cx, store))?;
+        targets.iter().try_for_each(|target| shared::settle(&cx, target))?;
     }
     let (mut plans, mut waiting, mut moved) = (vec![], vec![], vec![]);
-    for store in &stores {
+    for target in &targets {
         let mut is_known = false;
-        for deployment in &store.deployments {
-            let memory = split::memory(&cx, deployment)?;
-            match split::state(&cx, deployment, &memory)? {
+        for deployment in &target.deployments {
+            let memory = shared::memory(&cx, deployment)?;
+            match shared::state(&cx, deployment, &memory)? {
                 State::Own => is_known |= memory.note.is_some(),
                 State::Waiting(way) => waiting.push((deployment, way)),
                 State::Moved(_) => moved.push(deployment.product),
@@ -101,8 +101,8 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
         let is_split = |product: Instance| {
             moved.contains(&product) || waiting.iter().any(|(deployment, _)| deployment.product == product)
         };
-        if !is_known && !store.deployments.iter().any(|deployment| is_split(deployment.product)) {
-            plans.extend(plan(&cx, &mut passwords, store, args)?);
+        if !is_known && !target.deployments.iter().any(|deployment| is_split(deployment.product)) {
+            plans.extend(plan(&cx, &mut passwords, target, args)?);
         }
     }
     if plans.is_empty() && waiting.is_empty() && moved.is_empty() {
@@ -117,10 +117,10 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
             cx.out.say("nothing was changed");
             return Ok(());
         }
-        let stores: Vec<_> = plans.iter().map(|plan| plan.shared.store).collect();
-        let locks = stores.iter().map(|store| server_lock::acquire(&cx, store.main()?));
+        let targets: Vec<_> = plans.iter().map(|plan| plan.shared.target).collect();
+        let locks = targets.iter().map(|target| advisory_lock::acquire(&cx, target.main()?));
         let locks = locks.collect::<Result<Vec<_>>>()?;
-        let made = backup_first::before(&cx, &stores, &args.folder, false)?;
+        let made = backup_step::before(&cx, &targets, &args.folder, false)?;
         drop(locks);
         cx.out.say(format!("the backup is {}", made.folder.display()));
     }
@@ -140,15 +140,15 @@ pub fn run(options: &Options, args: &Split) -> Result<()> {
 fn plan<'a>(
     cx: &Context,
     passwords: &mut Passwords,
-    store: &'a Store<'a>,
+    target: &'a Target<'a>,
     args: &Split,
 ) -> Result<Option<Plan<'a>>> {
-    let shared = split::look(cx, store)?;
+    let shared = shared::look(cx, target)?;
     let schemas = shared.division(Way::Schemas)?;
     if !schemas.is_shared() {
         return Ok(None);
     }
-    for deployment in &store.deployments {
+    for deployment in &target.deployments {
         let kind = deployment.product.kind;
         if cx.stack.members(kind)?.len() > 1 {
             let message = format!(
@@ -180,10 +180,10 @@ fn plan<'a>(
     }
     let division = if way == Way::Schemas { schemas } else { databases };
     match way {
-        Way::Schemas => split_schemas::check(cx, &shared, &division)?,
+        Way::Schemas => schemas::check(cx, &shared, &division)?,
         Way::Databases => {
             refuse_on_product(&dependents)?;
-            for product in split_databases::check(cx, &shared, &division)? {
+            for product in databases::check(cx, &shared, &division)? {
                 cx.out.say(format!("{product}: keeps its role, as there is another one called {product}"));
                 passwords.remove(product);
             }
@@ -214,7 +214,7 @@ fn refuse_on_product(dependents: &[Dependent]) -> Result<()> {
 
 impl Plan<'_> {
     fn products(&self) -> Vec<Instance> {
-        self.shared.store.deployments.iter().map(|deployment| deployment.product).collect()
+        self.shared.target.deployments.iter().map(|deployment| deployment.product).collect()
     }
 
     fn names(&self) -> String {
@@ -224,7 +224,7 @@ impl Plan<'_> {
 
     fn goal(&self) -> String {
         let kind = if self.way == Way::Databases { "database" } else { "schema" };
-        let from = self.shared.store.database();
+        let from = self.shared.target.database();
         match self.way {
             Way::Databases if !self.dependents.is_empty() => {
                 let count = counted(self.dependents.len(), "object");
@@ -263,7 +263,7 @@ fn divide(cx: &Locked, plan: &Plan) -> Result<()> {
     }
     let done = match way {
         Way::Databases => Databases { cx, shared, division, dependents, new }.run(),
-        Way::Schemas => split_schemas::run(cx, shared, division),
+        Way::Schemas => schemas::run(cx, shared, division),
     };
     let Err(error) = done else {
         stopped.leave(cx)?;
@@ -273,13 +273,13 @@ fn divide(cx: &Locked, plan: &Plan) -> Result<()> {
     };
     let exit = cx.options.interrupt.exit();
     let undone = cx.options.interrupt.clean_up(|| {
-        let is_undone = split_databases::undo(cx, shared, division)?;
+        let is_undone = databases::undo(cx, shared, division)?;
         if is_undone {
             stopped.start(cx)?;
         }
         Ok::<_, anyhow::Error>(is_undone)
     });
-    let from = shared.store.database();
+    let from = shared.target.database();
     Err(match undone {
         Ok(true) => {
             let message = format!("nothing was split: {from} as before");
@@ -299,15 +299,15 @@ fn divide(cx: &Locked, plan: &Plan) -> Result<()> {
 
 /// What a run that was cut off has left to be done for a product whose old DSN stands; with its new one.
 fn go_on(cx: &Locked, passwords: &mut Passwords, deployment: &Deployment, way: Way) -> Result<Vec<NewDsn>> {
-    if way == Way::Databases && split_databases::keeps_role(cx, deployment)? {
+    if way == Way::Databases && databases::keeps_role(cx, deployment)? {
         passwords.remove(deployment.product.kind);
     }
     let mut new = new_dsns::of(cx, passwords, deployment, way, None)?;
     new_dsns::write(cx, &new)?;
     if let (Way::Databases, Some(first)) = (way, new.first()) {
         let place = postgres::running_place(cx, deployment)?;
-        split_databases::make_role(cx, &place, deployment, &first.dsn)?;
-        split_databases::give_names(cx, &place, deployment, [deployment.product.kind])?;
+        databases::make_role(cx, &place, deployment, &first.dsn)?;
+        databases::give_names(cx, &place, deployment, [deployment.product.kind])?;
     }
     services::stop(cx, &[deployment.product])?.leave(cx)?;
     new.retain(|new| new.old != new.dsn.url());
@@ -350,15 +350,15 @@ fn start(cx: &Locked, products: &[Instance]) -> Result<()> {
 }
 
 /// Whether its server can be asked.
-fn runs(cx: &Context, store: &Store) -> bool {
-    store.main().is_ok_and(|main| postgres::running_place(cx, main).is_ok())
+fn runs(cx: &Context, target: &Target) -> bool {
+    target.main().is_ok_and(|main| postgres::running_place(cx, main).is_ok())
 }
 
 /// What a database tells decides what is done; here it doesn't run.
-fn print_questions(cx: &Context, stores: &[Store]) -> Result<()> {
-    for store in stores {
-        let query = split::memory_query(cx, store.main()?)?;
-        Output::data(format!("{query}  # whether {} was split off", store.names(" or ")))?;
+fn print_questions(cx: &Context, targets: &[Target]) -> Result<()> {
+    for target in targets {
+        let query = shared::memory_query(cx, target.main()?)?;
+        Output::data(format!("{query}  # whether {} was split off", target.names(" or ")))?;
     }
     Ok(Output::data("# then looks for tables that are not of one product alone")?)
 }
@@ -366,14 +366,14 @@ fn print_questions(cx: &Context, stores: &[Store]) -> Result<()> {
 fn print(cx: &Locked, plans: &[Plan], waiting: &[(&Deployment, Way)], moved: &[Instance]) -> Result<()> {
     for plan in plans {
         let Plan { shared, division, .. } = plan;
-        backup_first::print_dump(cx, shared.store)?;
+        backup_step::print_dump(cx, shared.target)?;
         Output::data(format!("# writes the new DSNs to {}", new_dsns::FILE))?;
         print_stop(cx, &plan.products())?;
         match plan.way {
             Way::Schemas => Output::data(format!("# {}, in one transaction", plan.goal()))?,
             Way::Databases => {
                 for part in division.there() {
-                    let line = split_databases::dump_command(cx, shared, division, part)?;
+                    let line = databases::dump_command(cx, shared, division, part)?;
                     Output::data(format!(
                         "{line}  # copies {} into a new database, and compares it",
                         part.product

@@ -4,19 +4,19 @@ use anyhow::{Result, bail};
 
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
-use ory_ops::new_dsns;
-use ory_ops::split::{self, State};
-use ory_ops::store::Store;
+use ory_ops::split::new_dsns;
+use ory_ops::split::shared::{self, State};
+use ory_ops::target::Target;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 use ory_stack::stack::Deployment;
 
 /// Deletes the old tables, once nobody needs them. `is_answered`: with `--yes`, nobody is asked.
-pub fn run(cx: &Locked, stores: &[Store], is_answered: bool) -> Result<()> {
+pub fn run(cx: &Locked, targets: &[Target], is_answered: bool) -> Result<()> {
     let mut old: Vec<(&Deployment, String)> = Vec::new();
-    for deployment in stores.iter().flat_map(|store| &store.deployments) {
+    for deployment in targets.iter().flat_map(|target| &target.deployments) {
         let product = deployment.product;
-        match split::state(cx, deployment, &split::memory(cx, deployment)?)? {
+        match shared::state(cx, deployment, &shared::memory(cx, deployment)?)? {
             State::Own => {}
             State::Waiting(_) => {
                 let message = format!("{product}'s DSN is still the old one");
@@ -41,8 +41,8 @@ pub fn run(cx: &Locked, stores: &[Store], is_answered: bool) -> Result<()> {
     }
     let mut tables = Vec::new();
     for (deployment, from) in old {
-        if split::memory_of(cx, deployment, &from)?.note.is_some() {
-            let there = split::put_away(cx, deployment, &from)?;
+        if shared::memory_of(cx, deployment, &from)?.note.is_some() {
+            let there = shared::put_away(cx, deployment, &from)?;
             tables.push((deployment, from, there));
         }
     }
@@ -71,7 +71,7 @@ pub fn run(cx: &Locked, stores: &[Store], is_answered: bool) -> Result<()> {
     }
     for (deployment, from, there) in tables {
         let names: Vec<_> = there.into_iter().map(|(name, _)| name).collect();
-        split::finish(cx, deployment, &from, &names)?;
+        shared::finish(cx, deployment, &from, &names)?;
         cx.out.say(format!("{from}: {} deleted", counted(names.len(), "old table")));
     }
     forget(cx)

@@ -13,14 +13,14 @@ use ory_facts::carried::State;
 use ory_facts::difference::Difference;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
-use ory_ops::carried;
 use ory_ops::context::{Context, Options};
-use ory_ops::convergence;
 use ory_ops::diagnosis;
 use ory_ops::drift;
-use ory_ops::look::{Extent, look};
+use ory_ops::image_migrations;
 use ory_ops::migrations;
+use ory_ops::prefetch::{Extent, look};
 use ory_ops::readiness;
+use ory_ops::recreate;
 use ory_ops::replicas::Replicas;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, table};
@@ -115,7 +115,7 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
     let own = Replicas::of(containers, &serving);
     let due = |service: &&Service| {
         let mut containers = containers.iter().filter(|container| container.service == service.name);
-        let why = containers.find_map(|container| convergence::restart_due(cx, container))?;
+        let why = containers.find_map(|container| recreate::restart_due(cx, container))?;
         Some((service.name.clone(), why))
     };
     Row {
@@ -223,7 +223,7 @@ fn document(cx: &Context, rows: &[Row]) -> Value {
 fn print_sql(cx: &Context, row: &mut Row) -> Result<()> {
     let Ok(state) = &mut row.migrations else { return Ok(()) };
     if state.pending() > Some(0) {
-        state.carried = carried::in_full(cx, &row.deployment)?;
+        state.carried = image_migrations::in_full(cx, &row.deployment)?;
     }
     for (version, migration) in state.pending_migrations() {
         Output::data(format!(

@@ -12,7 +12,7 @@ use crate::new_secrets;
 use crate::plan::Step;
 use ory_ops::context::{Context, Options};
 use ory_ops::lock::FolderLock;
-use ory_ops::look::{Extent, look};
+use ory_ops::prefetch::{Extent, look};
 use ory_runner::output::seconds;
 use ory_stack::service::Service;
 use ory_stack::stack::Deployment;

@@ -1,8 +1,8 @@
 //! What `doctor` finds out: the checks of `ory-facts`, and what the system, the engine and PostgreSQL say.
 
-mod asks;
 mod errors;
 mod ports;
+mod questions;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use anyhow::{Result, bail};
 use crate::new_secrets;
 use errors::of_error;
 use ory_facts::next::XTASK;
-use ory_ops::compose::{Engine, Found};
 use ory_ops::context::{Context, Options};
+use ory_ops::engine::{Engine, Found};
 use ory_ops::folders::stack_directory;
 use ory_runner::failure::Failure;
 use ory_runner::output::counted;
@@ -179,16 +179,16 @@ impl Report {
             }
         }
         let containers = cx.containers()?;
-        let groups = asks::groups(cx, &containers, folder)?;
+        let groups = questions::groups(cx, &containers, folder)?;
         if cx.options.dry_run {
-            self.commands = groups.iter().flat_map(asks::Group::lines).collect();
+            self.commands = groups.iter().flat_map(questions::Group::lines).collect();
             self.commands.extend(state::lines(cx)?);
             return Ok(());
         }
-        for (check, ok, found) in asks::answers(groups) {
+        for (check, ok, found) in questions::answers(groups) {
             self.add(check, ok, found);
         }
-        self.add("ports", asks::if_here(cx, "free, or this stack's own"), ports::check(cx, &containers));
+        self.add("ports", questions::if_here(cx, "free, or this stack's own"), ports::check(cx, &containers));
         let (ok, found) = state::services(cx, &containers);
         self.add("services", ok, found);
         if let Some(found) = state::databases(cx, &containers) {
@@ -221,8 +221,8 @@ pub fn before_up(cx: &Context, services: &[&Service]) -> Result<()> {
         }
     }
     if !cx.options.dry_run {
-        let readable = asks::readable(cx)?;
-        let answers = asks::answers(vec![readable]).into_iter().flat_map(|(_, _, found)| found);
+        let readable = questions::readable(cx)?;
+        let answers = questions::answers(vec![readable]).into_iter().flat_map(|(_, _, found)| found);
         failures.extend(answers.filter(|finding| finding.is_failure() && is_asked(finding)));
         failures.extend(ports::held_by_processes(cx, services));
     }

@@ -8,12 +8,12 @@ use super::errors::of_error;
 use ory_facts::difference::Difference;
 use ory_facts::next::XTASK;
 use ory_ops::context::Context;
-use ory_ops::convergence;
 use ory_ops::diagnosis;
 use ory_ops::drift;
 use ory_ops::pooler;
 use ory_ops::postgres;
 use ory_ops::readiness;
+use ory_ops::recreate;
 use ory_ops::replicas::Replicas;
 use ory_runner::process::quote;
 use ory_stack::checks::{Finding, answers};
@@ -50,7 +50,7 @@ pub fn services(cx: &Context, containers: &[Container]) -> (String, Vec<Finding>
         let is_ready = || cx.stack.product_of(service).is_none() || (0..TRIES).any(ask);
         let logs = cx.engine.compose(["logs", "--tail=20", &service.name]).to_string();
         let due = || {
-            let why = cx.stack.product_of(service).and_then(|_| convergence::restart_due(cx, container))?;
+            let why = cx.stack.product_of(service).and_then(|_| recreate::restart_due(cx, container))?;
             let fix = format!("{XTASK} restart {}", quote(&service.name));
             Some(Finding::warning(&service.name, why, fix))
         };

@@ -8,7 +8,7 @@ use ory_stack::container::Image;
 use ory_stack::random::random;
 use ory_stack::stack::Stack;
 
-use crate::compose::Engine;
+use crate::engine::Engine;
 use crate::folders::work_file;
 use crate::options::Options;
 

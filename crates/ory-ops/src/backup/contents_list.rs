@@ -5,18 +5,18 @@ use anyhow::{Context as _, Result};
 use ory_facts::backup::Dump;
 use ory_runner::process::Invocation;
 
-use super::found::Backup;
+use super::folder::Backup;
 use crate::client::Place;
 use crate::context::Context;
 use crate::postgres;
-use crate::store::Store;
+use crate::target::Target;
 
 /// How much of the list is kept.
 const LIMIT: usize = 1 << 20;
 
 /// The objects in a dump, a line each: kind, schema, name and owner.
-pub fn objects(cx: &Context, backup: &Backup, store: &Store, dump: &Dump) -> Result<Vec<String>> {
-    let image = match postgres::running_place(cx, store.main()?)? {
+pub fn objects(cx: &Context, backup: &Backup, target: &Target, dump: &Dump) -> Result<Vec<String>> {
+    let image = match postgres::running_place(cx, target.main()?)? {
         Place::Container(name) => {
             let inspect = cx.engine.docker(["inspect", "--format", "{{.Image}}", &name]);
             inspect.read()?.trim().to_string()

@@ -10,7 +10,7 @@ use crate::past_pooler;
 use crate::postgres;
 
 /// A database, or a schema of it, and the products in it.
-pub struct Store<'a> {
+pub struct Target<'a> {
     /// In the order of the migrations; the first connects for all of them.
     pub deployments: Vec<Deployment<'a>>,
     /// The schema, where it isn't the whole database.
@@ -18,20 +18,20 @@ pub struct Store<'a> {
 }
 
 /// What these products are in, as their DSNs tell. A product that shares the place with one of them comes with it.
-pub fn of<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
-    find(cx, products, cx.stack.readable().collect(), |store| store.first_schema())
+pub fn of<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Target<'a>>> {
+    find(cx, products, cx.stack.readable().collect(), |target| target.first_schema())
 }
 
 /// The same as PostgreSQL tells, once the servers run: past a pooler, where there is one, and of the schemas that a search_path names, it passes over those that
 /// aren't there.
-pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Store<'a>>> {
+pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Target<'a>>> {
     let past = cx.stack.readable().map(|deployment| past_pooler::past(cx, deployment)).collect();
-    find(cx, products, past, |store| {
-        let ask = store.main().and_then(|main| postgres::as_product(cx, main, &[]));
+    find(cx, products, past, |target| {
+        let ask = target.main().and_then(|main| postgres::as_product(cx, main, &[]));
         let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read());
         // Where it can't be asked, or none is there, it is the one that will be made.
         let said = said.ok().and_then(|said| Some(said.strip_suffix('\n')?.to_string()));
-        said.filter(|schema| !schema.is_empty()).unwrap_or_else(|| store.first_schema())
+        said.filter(|schema| !schema.is_empty()).unwrap_or_else(|| target.first_schema())
     })
 }
 
@@ -39,38 +39,39 @@ fn find<'a>(
     cx: &'a Context,
     products: &[Instance],
     readable: Vec<Deployment<'a>>,
-    schema_of: impl Fn(&Store) -> String,
-) -> Result<Vec<Store<'a>>> {
+    schema_of: impl Fn(&Target) -> String,
+) -> Result<Vec<Target<'a>>> {
     // Of one that can't be read the reason is told.
     for product in products {
         cx.stack.deployment(*product)?;
     }
-    let mut stores: Vec<Store> = vec![];
+    let mut targets: Vec<Target> = vec![];
     for deployment in readable {
-        match stores.iter_mut().find(|store| store.has_place_of(&deployment)) {
-            Some(store) => store.deployments.push(deployment),
-            None => stores.push(Store { deployments: vec![deployment], schema: None }),
+        match targets.iter_mut().find(|target| target.has_place_of(&deployment)) {
+            Some(target) => target.deployments.push(deployment),
+            None => targets.push(Target { deployments: vec![deployment], schema: None }),
         }
     }
-    let tells_apart = |store: &Store| {
-        let is_other = |other: &Store| other.is_database_of(store) && other.path() != store.path();
-        store.path().is_some() || stores.iter().any(is_other)
+    let tells_apart = |target: &Target| {
+        let is_other = |other: &Target| other.is_database_of(target) && other.path() != target.path();
+        target.path().is_some() || targets.iter().any(is_other)
     };
-    let schemas: Vec<_> = stores.iter().map(|store| tells_apart(store).then(|| schema_of(store))).collect();
-    let mut found: Vec<Store> = vec![];
-    for (mut store, schema) in stores.into_iter().zip(schemas) {
-        store.schema = schema;
-        let is_same = |other: &&mut Store| other.schema == store.schema && other.is_database_of(&store);
+    let schemas: Vec<_> =
+        targets.iter().map(|target| tells_apart(target).then(|| schema_of(target))).collect();
+    let mut found: Vec<Target> = vec![];
+    for (mut target, schema) in targets.into_iter().zip(schemas) {
+        target.schema = schema;
+        let is_same = |other: &&mut Target| other.schema == target.schema && other.is_database_of(&target);
         match found.iter_mut().find(is_same) {
-            Some(same) => same.deployments.extend(store.deployments),
-            None => found.push(store),
+            Some(same) => same.deployments.extend(target.deployments),
+            None => found.push(target),
         }
     }
-    found.retain(|store| store.deployments.iter().any(|deployment| products.contains(&deployment.product)));
+    found.retain(|target| target.deployments.iter().any(|deployment| products.contains(&deployment.product)));
     Ok(found)
 }
 
-impl<'a> Store<'a> {
+impl<'a> Target<'a> {
     /// The product that connects.
     pub fn main(&self) -> Result<&Deployment<'a>> {
         self.deployments.first().context("a database has no product")

@@ -22,11 +22,11 @@ use ory_stack::stack::Deployment;
 use crate::client::Place;
 use crate::context::Context;
 use crate::lock::Locked;
-use crate::new_dsns::NewDsn;
 use crate::pooler;
 use crate::postgres;
-use crate::split::{self, Shared};
-use crate::work_dump::WorkDump;
+use crate::split::new_dsns::NewDsn;
+use crate::split::shared::{self, Shared};
+use crate::temporary_dump::WorkDump;
 
 /// A split that is under way.
 pub struct Databases<'a> {
@@ -41,12 +41,12 @@ impl Databases<'_> {
     /// Splits. The services are stopped.
     pub fn run(&self) -> Result<()> {
         let Self { cx, shared, division, .. } = self;
-        let main = shared.store.main()?;
+        let main = shared.target.main()?;
         let lock = shared.begin(cx)?;
         for part in &division.parts {
             make_role(cx, &shared.place, main, &self.dsn(part)?)?;
         }
-        let name = split::application(cx);
+        let name = shared::application(cx);
         let owner = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]);
         let mut session = Session::start(owner)?;
         self.hold(&mut session)?;
@@ -77,7 +77,7 @@ impl Databases<'_> {
     fn copy(&self, part: &Part, session: &mut Session) -> Result<()> {
         let Self { cx, shared, division, .. } = self;
         let product = part.product;
-        let (main, place) = (shared.store.main()?, &shared.place);
+        let (main, place) = (shared.target.main()?, &shared.place);
         let dsn = self.dsn(part)?;
         let create = databases::create(&main.dsn.database, product, &dsn.user);
         postgres::maintain(cx, place, main, create).read()?;
@@ -157,9 +157,9 @@ pub fn give_names(
 
 /// Removes what didn't get to its name. Not where the old tables are put away: then it is all there is.
 pub fn undo(cx: &Locked, shared: &Shared, division: &Division) -> Result<bool> {
-    let main = shared.store.main()?;
-    split::end_leftovers(cx, &shared.place, main)?;
-    if split::memory(cx, main)?.note.is_some() {
+    let main = shared.target.main()?;
+    shared::end_leftovers(cx, &shared.place, main)?;
+    if shared::memory(cx, main)?.note.is_some() {
         return Ok(false);
     }
     let script: String = division.parts.iter().map(|part| databases::remove(part.product)).collect();
@@ -170,7 +170,7 @@ pub fn undo(cx: &Locked, shared: &Shared, division: &Division) -> Result<bool> {
 /// Fails with what the role may not do, and with a database that is somebody else's, before anything is done. Returns the
 /// products whose names are roles already, of somebody else.
 pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<Vec<Product>> {
-    let main = shared.store.main()?;
+    let main = shared.target.main()?;
     let mut taken = Vec::new();
     for part in &division.parts {
         let product = part.product;
@@ -196,7 +196,7 @@ pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<Vec<P
 }
 
 fn is_empty(cx: &Context, shared: &Shared, product: Product) -> Result<bool> {
-    let main = shared.store.main()?;
+    let main = shared.target.main()?;
     let database = [("PGDATABASE", product.name())];
     let script = "select 1 from pg_class c join pg_namespace n on n.oid = relnamespace
         where nspname <> 'information_schema' and nspname !~ '^pg_' limit 1;\n";
@@ -209,7 +209,7 @@ pub fn dump_command(cx: &Context, shared: &Shared, division: &Division, part: &P
     let tables = division.dump(part);
     let words = ["pg_dump", "-w", "-Fc"].into_iter().chain(tables.iter().map(String::as_str));
     let words: Vec<_> = words.collect();
-    let name = split::application(cx);
-    let main = shared.store.main()?;
+    let name = shared::application(cx);
+    let main = shared.target.main()?;
     Ok(postgres::owner_tool(cx, &shared.place, main, &[("PGAPPNAME", &name)], &words))
 }

@@ -8,11 +8,11 @@ use ory_runner::failure::{Exit, Failure};
 use crate::context::Context;
 use crate::lock::Locked;
 use crate::postgres;
-use crate::split::{self, Shared};
+use crate::split::shared::{self, Shared};
 
 /// Splits. The services are stopped.
 pub fn run(cx: &Locked, shared: &Shared, division: &Division) -> Result<()> {
-    let main = shared.store.main()?;
+    let main = shared.target.main()?;
     let lock = shared.begin(cx)?;
     shared.refuse_changed(cx, division, Way::Schemas)?;
     let _progress = cx.out.progress("giving each product a schema of its own");
@@ -21,7 +21,7 @@ pub fn run(cx: &Locked, shared: &Shared, division: &Division) -> Result<()> {
         let deployment = shared.deployment(part.product);
         deployment.map_or_else(|_| main.dsn.user.clone(), |deployment| deployment.dsn.user.clone())
     };
-    let name = split::application(cx);
+    let name = shared::application(cx);
     let script = division.to_schemas(owner, limit);
     let session = postgres::as_owner(cx, &shared.place, main, &[("PGAPPNAME", &name)]).stdin(script);
     lock.check()?;
@@ -35,7 +35,7 @@ pub fn check(cx: &Context, shared: &Shared, division: &Division) -> Result<()> {
         "select distinct nspname from pg_namespace n join pg_class c on relnamespace = n.oid where nspname in ({});\n",
         names.join(", ")
     );
-    let main = shared.store.main()?;
+    let main = shared.target.main()?;
     let said = postgres::as_product(cx, main, &[])?.stdin(script).read();
     let said = said.context("failed to look for schemas")?;
     if let Some(name) = said.lines().next() {

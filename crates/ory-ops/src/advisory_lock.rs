@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::diagnosis;
 use crate::past_pooler;
 use crate::postgres;
-use crate::store::Store;
+use crate::target::Target;
 use ory_facts::instance::Instance;
 use ory_facts::sql::{identifier, literal};
 use ory_runner::failure::{Exit, Failure};
@@ -61,9 +61,9 @@ pub fn acquire<'a>(cx: &'a Context, deployment: &Deployment) -> Result<ServerLoc
     Ok(lock)
 }
 
-/// The locks of stores, in their order.
-pub fn acquire_all<'a>(cx: &'a Context, stores: &[Store]) -> Result<Vec<ServerLock<'a>>> {
-    stores.iter().map(|store| acquire(cx, store.main()?)).collect()
+/// The locks of targets, in their order.
+pub fn acquire_all<'a>(cx: &'a Context, targets: &[Target]) -> Result<Vec<ServerLock<'a>>> {
+    targets.iter().map(|target| acquire(cx, target.main()?)).collect()
 }
 
 /// Takes the lock where nobody else has it.

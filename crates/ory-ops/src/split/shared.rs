@@ -16,14 +16,14 @@ use ory_runner::process::Invocation;
 use ory_stack::checks::dsns;
 use ory_stack::stack::Deployment;
 
+use crate::advisory_lock::{self, ServerLock};
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::drift;
 use crate::lock::Locked;
 use crate::postgres;
-use crate::server_lock::{self, ServerLock};
-use crate::store::Store;
+use crate::target::Target;
 
 /// How a product stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,23 +95,23 @@ pub fn refuse_old_dsn(deployment: &Deployment, memory: Memory) -> Result<()> {
 
 /// A place that is shared, and how it can be divided.
 pub struct Shared<'a> {
-    pub store: &'a Store<'a>,
+    pub target: &'a Target<'a>,
     pub place: Place,
     actual: Catalog,
     expected: Vec<(Product, Catalog)>,
 }
 
 /// Looks at a place with all that its products' images make.
-pub fn look<'a>(cx: &Context, store: &'a Store<'a>) -> Result<Shared<'a>> {
-    let place = postgres::running_place(cx, store.main()?)?;
+pub fn look<'a>(cx: &Context, target: &'a Target<'a>) -> Result<Shared<'a>> {
+    let place = postgres::running_place(cx, target.main()?)?;
     let mut expected = Vec::new();
     let mut actual = Catalog::default();
-    for deployment in &store.deployments {
+    for deployment in &target.deployments {
         let (of_image, there) = drift::schemas(cx, deployment)?;
         expected.push((deployment.product.kind, of_image));
         actual = there;
     }
-    Ok(Shared { store, place, actual, expected })
+    Ok(Shared { target, place, actual, expected })
 }
 
 impl Shared<'_> {
@@ -122,8 +122,8 @@ impl Shared<'_> {
 
     /// Keeps other runs out, and ends what a killed one has left. Fails where another one has split it.
     pub fn begin<'c>(&self, cx: &'c Locked) -> Result<ServerLock<'c>> {
-        let main = self.store.main()?;
-        let lock = server_lock::acquire(cx, main)?;
+        let main = self.target.main()?;
+        let lock = advisory_lock::acquire(cx, main)?;
         end_leftovers(cx, &self.place, main)?;
         if memory(cx, main)?.note.is_some() {
             let message = format!("the database {} was split meanwhile", main.dsn.database);
@@ -134,7 +134,7 @@ impl Shared<'_> {
 
     /// Fails where what is there now would be divided otherwise.
     pub fn refuse_changed(&self, cx: &Context, division: &Division, way: Way) -> Result<()> {
-        let main = self.store.main()?;
+        let main = self.target.main()?;
         let text = drift::query(cx, &self.place, main).read()?;
         let now = Catalog::parse(&text).context("failed to read PostgreSQL's catalog")?;
         if self.divide(&now, way)? != *division {
@@ -146,12 +146,12 @@ impl Shared<'_> {
 
     /// Who else uses the tables, where that is in the way.
     pub fn explain_lock(&self, cx: &Context, error: Error) -> Error {
-        postgres::explain_lock(cx, self.store.deployments.first(), error, "split")
+        postgres::explain_lock(cx, self.target.deployments.first(), error, "split")
     }
 
     /// In a database with the name of a product, the product stays.
     fn divide(&self, actual: &Catalog, way: Way) -> Result<Division> {
-        let stays = |product: Product| way == Way::Databases && product.name() == self.store.database();
+        let stays = |product: Product| way == Way::Databases && product.name() == self.target.database();
         let expected = self.expected.iter().filter(|(product, _)| !stays(*product));
         let expected: Vec<_> = expected.map(|(product, catalog)| (*product, catalog)).collect();
         Division::of(actual, &expected).map_err(|fault| match fault {
@@ -180,30 +180,30 @@ impl Shared<'_> {
     /// What of others goes with its tables.
     pub fn dependents(&self, cx: &Context, division: &Division) -> Result<Vec<Dependent>> {
         let script = dependents::query(division);
-        let ask = postgres::as_product(cx, self.store.main()?, &[])?.stdin(script);
+        let ask = postgres::as_product(cx, self.target.main()?, &[])?.stdin(script);
         Ok(dependents::read(ask.read()?.lines()))
     }
 
     /// What names the tables of a product and is in no copy of them, in words.
     pub fn left_behind(&self, cx: &Context, division: &Division) -> Result<Vec<String>> {
         let script = dependents::left_behind(division);
-        let ask = postgres::as_product(cx, self.store.main()?, &[])?.stdin(script);
+        let ask = postgres::as_product(cx, self.target.main()?, &[])?.stdin(script);
         Ok(rows::read(ask.read()?.lines()).flatten().collect())
     }
 
     /// The deployment of a part.
     pub fn deployment(&self, product: Product) -> Result<&Deployment<'_>> {
-        let found = self.store.deployments.iter().find(|deployment| deployment.product.kind == product);
+        let found = self.target.deployments.iter().find(|deployment| deployment.product.kind == product);
         found.context("a product is not in its place")
     }
 }
 
 /// Lets another run on a database come to its end, and ends what a killed one has left: who looks while it goes on
 /// would see one product split and the next one not.
-pub fn settle(cx: &Locked, store: &Store) -> Result<()> {
-    let main = store.main()?;
+pub fn settle(cx: &Locked, target: &Target) -> Result<()> {
+    let main = target.main()?;
     let settle = || {
-        let _lock = server_lock::acquire(cx, main)?;
+        let _lock = advisory_lock::acquire(cx, main)?;
         end_leftovers(cx, &postgres::running_place(cx, main)?, main)
     };
     settle().map_err(|error| diagnosis::of_product(cx, main, error))

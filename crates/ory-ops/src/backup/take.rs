@@ -1,4 +1,4 @@
-//! Backups: folders with a dump for each database and a manifest, made whole or not at all.
+//! A backup taken: a folder with a dump for each database and a manifest, made whole or not at all.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,17 +30,13 @@ use crate::diagnosis;
 use crate::lock::Locked;
 use crate::postgres;
 use crate::snapshot::{Snapshot, application};
-use crate::store::Store;
+use crate::target::Target;
 
-pub(crate) mod found;
-pub mod listing;
+use super::folder::{Backup, folder, write_whole};
 
-use found::write_whole;
-pub use found::{Backup, all, folder, latest, open};
-
-/// Dumps stores into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
+/// Dumps targets into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
 /// `is_to_verify` is marked until [`Backup::set_verified`].
-pub fn take(cx: &Locked, stores: &[&Store], parent: &Path, is_to_verify: bool) -> Result<Backup> {
+pub fn take(cx: &Locked, targets: &[&Target], parent: &Path, is_to_verify: bool) -> Result<Backup> {
     let failed = |error| cannot_write(parent, error);
     let key = backup_key::make_key(&cx.dir)?;
     partial::prepare(parent, parent == folder(cx)).map_err(failed)?;
@@ -51,10 +47,10 @@ pub fn take(cx: &Locked, stores: &[&Store], parent: &Path, is_to_verify: bool) -
     let partial = Partial::new(parent, &cx.stack.project).map_err(failed)?;
     let salt = random(32)?;
     let mut dumps = Vec::new();
-    for store in stores {
+    for target in targets {
         // Whatever fails, pg_dump may go on in the server's container.
-        let ends = |error| cx.options.interrupt.clean_up_after(error, || end_sessions(cx, store));
-        dumps.push(dump(cx, store, &partial.path, &salt).map_err(ends)?);
+        let ends = |error| cx.options.interrupt.clean_up_after(error, || end_sessions(cx, target));
+        dumps.push(dump(cx, target, &partial.path, &salt).map_err(ends)?);
     }
     let told = humantime::format_rfc3339_seconds(time).to_string();
     let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps };
@@ -72,7 +68,7 @@ pub fn take(cx: &Locked, stores: &[&Store], parent: &Path, is_to_verify: bool) -
         write_whole(&path, text).map_err(|error| cannot_write(&path, error))?;
     }
     if is_to_verify {
-        found::mark_unverified(&partial.path).map_err(failed)?;
+        super::folder::mark_unverified(&partial.path).map_err(failed)?;
     }
     // No colon, which Windows has in no name.
     let name = manifest.time.replace(':', "-");
@@ -85,27 +81,27 @@ fn cannot_write(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     error.into().context(failure.hint("free some space, or name another folder: {XTASK} backup --output DIR"))
 }
 
-fn end_sessions(cx: &Context, store: &Store) -> Result<()> {
-    postgres::end_sessions(cx, store.main()?, &application(cx, store))
+fn end_sessions(cx: &Context, target: &Target) -> Result<()> {
+    postgres::end_sessions(cx, target.main()?, &application(cx, target))
 }
 
-/// Dumps a store, counted in the same snapshot.
-fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> {
-    let names = store.names(", ");
-    let failed = |error| match store.main() {
+/// Dumps a target, counted in the same snapshot.
+fn dump(cx: &Context, target: &Target, folder: &Path, salt: &str) -> Result<Dump> {
+    let names = target.names(", ");
+    let failed = |error| match target.main() {
         Ok(deployment) => diagnosis::of_product(cx, deployment, error),
         Err(_) => error,
     };
-    let mut snapshot = Snapshot::take(cx, store).map_err(|error| failed(explain_right(store, error)))?;
-    let file = format!("{}.dump", store.names("-"));
+    let mut snapshot = Snapshot::take(cx, target).map_err(|error| failed(explain_right(target, error)))?;
+    let file = format!("{}.dump", target.names("-"));
     let path = folder.join(&file);
     let mut output = private_file(&path).map_err(|error| cannot_write(&path, error))?;
     let (mut sum, mut bytes) = (Sum::default(), 0);
     let transferred = Arc::new(AtomicU64::new(0));
     let _progress = cx.out.progress_of(format!("backing up {names}"), Arc::clone(&transferred));
-    let command = snapshot.dump(cx, store)?;
+    let command = snapshot.dump(cx, target)?;
     let contents = thread::scope(|scope| {
-        let counted = scope.spawn(|| snapshot.contents(store));
+        let counted = scope.spawn(|| snapshot.contents(target));
         let received = command.receive(|piece| {
             output.write_all(piece).map_err(|error| cannot_write(&path, error))?;
             sum.add(piece);
@@ -122,16 +118,16 @@ fn dump(cx: &Context, store: &Store, folder: &Path, salt: &str) -> Result<Dump> 
             received.and(contents)
         }
     });
-    let contents = contents.map_err(|error| failed(explain_right(store, explain_version(error))))?;
+    let contents = contents.map_err(|error| failed(explain_right(target, explain_version(error))))?;
     output.sync_all().map_err(|error| cannot_write(&path, error))?;
     Ok(Dump {
         file,
         sha256: sum.finish(),
         bytes,
-        database: store.database().into(),
-        schema: store.schema.clone(),
+        database: target.database().into(),
+        schema: target.schema.clone(),
         contents,
-        products: store.deployments.iter().map(|deployment| content(cx, deployment, salt)).collect(),
+        products: target.deployments.iter().map(|deployment| content(cx, deployment, salt)).collect(),
     })
 }
 
@@ -167,14 +163,14 @@ fn explain_version(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// What belongs to somebody else is read by a backup, and stays theirs.
-fn explain_right(store: &Store, error: anyhow::Error) -> anyhow::Error {
+fn explain_right(target: &Target, error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let denied = text.split_once("permission denied for ").and_then(|(_, what)| what.lines().next());
     let Some((kind, name)) = denied.and_then(|what| sqlstate::without(what).trim().split_once(' ')) else {
         return error;
     };
-    let Some(main) = store.deployments.first() else { return error };
-    let (role, database, name) = (&main.dsn.user, store.database(), name.trim_end_matches('.'));
+    let Some(main) = target.deployments.first() else { return error };
+    let (role, database, name) = (&main.dsn.user, target.database(), name.trim_end_matches('.'));
     let message =
         format!("the role {role} may not read the {kind} {name}, which is backed up with {database}");
     let right = if kind == "schema" { "usage" } else { "select" };

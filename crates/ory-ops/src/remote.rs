@@ -1,8 +1,8 @@
-//! Where the engine is, seen from this machine.
+//! Where the engine is, seen from this machine: here, or remote.
 
 use std::path::PathBuf;
 
-use crate::compose::Engine;
+use crate::engine::Engine;
 
 impl Engine {
     /// Whether this machine has the engine's networks, ports and files: where they aren't in a machine of their own, as

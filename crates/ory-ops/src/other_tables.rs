@@ -13,9 +13,9 @@ use ory_stack::stack::Deployment;
 use crate::context::Context;
 use crate::drift;
 use crate::postgres;
-use crate::replace::new::Replacement;
+use crate::replace::replacement::Replacement;
 use crate::snapshot;
-use crate::store::Store;
+use crate::target::Target;
 
 /// Tables by name, each with its rows.
 pub type Tables = Vec<(String, u64)>;
@@ -23,32 +23,32 @@ pub type Tables = Vec<(String, u64)>;
 /// Those in what is to be replaced. What isn't known is asked of the images, which takes a moment once an image.
 pub fn of(replacement: &Replacement) -> Result<Tables> {
     let Some(current) = &replacement.current else { return Ok(vec![]) };
-    let Replacement { cx, store, lock, .. } = replacement;
-    find(cx, store, current, |deployment, actual| {
+    let Replacement { cx, target, lock, .. } = replacement;
+    find(cx, target, current, |deployment, actual| {
         drift::made(cx, deployment, actual, &BTreeSet::new(), Some(lock))
     })
 }
 
 /// The same without making anything: what an image makes is taken into account where it is known.
-pub fn at_first_sight(cx: &Context, store: &Store) -> Result<Tables> {
-    let current = snapshot::contents(cx, store, store.database())?;
-    find(cx, store, &current, |deployment, actual| drift::known(cx, deployment, actual))
+pub fn at_first_sight(cx: &Context, target: &Target) -> Result<Tables> {
+    let current = snapshot::contents(cx, target, target.database())?;
+    find(cx, target, &current, |deployment, actual| drift::known(cx, deployment, actual))
 }
 
 fn find(
     cx: &Context,
-    store: &Store,
+    target: &Target,
     current: &Contents,
     made: impl Fn(&Deployment, &Catalog) -> Result<Option<Catalog>>,
 ) -> Result<Tables> {
-    let main = store.main()?;
+    let main = target.main()?;
     let ask = |script: String| postgres::as_product(cx, main, &[])?.stdin(script).read();
-    let home = match &store.schema {
+    let home = match &target.schema {
         Some(schema) => schema.clone(),
         None => ask("select :'own_schema';\n".into())?.trim_end_matches('\n').to_string(),
     };
-    let said = ask(tables::homes(store.schema.as_deref(), &home))?;
-    let known = store.deployments.iter().flat_map(|deployment| deployment.product.known_tables());
+    let said = ask(tables::homes(target.schema.as_deref(), &home))?;
+    let known = target.deployments.iter().flat_map(|deployment| deployment.product.known_tables());
     let mut own: BTreeSet<String> = known.map(String::from).collect();
     let pairs = rows::read(said.lines()).map(|fields| <[String; 2]>::try_from(fields).ok());
     let pairs = pairs.collect::<Option<Vec<_>>>().context("psql didn't tell which tables there are")?;
@@ -60,7 +60,7 @@ fn find(
     if of_others(&own).is_empty() {
         return Ok(vec![]);
     }
-    for deployment in &store.deployments {
+    for deployment in &target.deployments {
         let actual = drift::there(cx, deployment)?;
         own.extend(made(deployment, &actual)?.into_iter().flat_map(|catalog| catalog.tables));
     }

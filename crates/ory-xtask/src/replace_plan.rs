@@ -8,14 +8,14 @@ use anyhow::Result;
 use ory_facts::backup::Dump;
 use ory_facts::instance::Instance;
 use ory_ops::context::Context;
-use ory_ops::replace::new::Replacement;
+use ory_ops::replace::replacement::Replacement;
 use ory_ops::services;
-use ory_ops::store::Store;
+use ory_ops::target::Target;
 use ory_runner::output::size;
 
 /// One that takes a place.
 pub struct New<'a> {
-    pub store: &'a Store<'a>,
+    pub target: &'a Target<'a>,
     /// What it is filled with, in order.
     pub fills: Vec<Fill<'a>>,
 }
@@ -55,7 +55,7 @@ impl New<'_> {
 
     /// What [`New::make`] does.
     fn lines(&self) -> Vec<String> {
-        let name = self.store.in_words();
+        let name = self.target.in_words();
         let mut lines = vec![format!("# creates a new database next to {name}")];
         lines.extend(self.fills.iter().map(|fill| match fill {
             Fill::Dump { dump, .. } => {
@@ -73,22 +73,22 @@ impl New<'_> {
 
 /// The products whose services are stopped.
 pub fn products(all: &[New]) -> Vec<Instance> {
-    all.iter().flat_map(|new| &new.store.deployments).map(|deployment| deployment.product).collect()
+    all.iter().flat_map(|new| &new.target.deployments).map(|deployment| deployment.product).collect()
 }
 
 /// The whole, as a dry run prints it. `stopped`: what is done while the services are stopped, before anything takes its
 /// place; `fate`: what becomes of what was there.
 pub fn lines(cx: &Context, all: &[New], stopped: Vec<String>, fate: &str) -> Result<Vec<String>> {
     let mut lines: Vec<_> = all.iter().flat_map(New::lines).collect();
-    lines.extend(all.iter().filter(|new| new.store.schema.is_some()).map(|new| {
-        let name = new.store.in_words();
+    lines.extend(all.iter().filter(|new| new.target.schema.is_some()).map(|new| {
+        let name = new.target.in_words();
         format!("# brings the new one from its database, beside {name}, and compares it")
     }));
     let stop = services::stop_command(cx, &services::serving(cx, &products(all))?);
     lines.extend(stop.iter().map(ToString::to_string));
     lines.extend(stopped);
     lines.extend(all.iter().map(|new| {
-        let name = new.store.in_words();
+        let name = new.target.in_words();
         format!("# puts the new one in the place of {name}, which is {fate}")
     }));
     lines.extend(stop.map(|_| "# starts what was stopped, and waits until it is ready".into()));

@@ -10,15 +10,15 @@ use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::cache::Cache;
-use crate::effects::{self, Effect};
+use crate::invalidation::{self, Effect};
 use crate::options::Options;
 use crate::podman;
 use ory_facts::diagnosis::{essence, is_detail};
 use ory_facts::instance::Instance;
 use ory_facts::secrets::Secrets;
 use ory_facts::sqlstate;
-use ory_runner::answer::Answer;
 use ory_runner::failure::{Exit, Failure};
+use ory_runner::memo::Memo;
 use ory_runner::process::{self, Invocation, quote};
 use ory_runner::terms::{Afterwards, Reading, Terms};
 use ory_stack::checks::absent::{self, Kind};
@@ -42,7 +42,7 @@ pub struct Engine {
     dir: PathBuf,
     env: Vec<(String, String)>,
     /// Whether its daemon is on another machine.
-    pub(crate) remote: Answer<bool>,
+    pub(crate) remote: Memo<bool>,
     /// What all that it starts has: Ctrl-C ends it, secrets are masked in what it prints.
     terms: Terms,
     /// After how long a `docker` that doesn't answer is ended.
@@ -128,7 +128,7 @@ impl Engine {
             env_files: vec![],
             dir: dir.into(),
             env: env.into(),
-            remote: Answer::default(),
+            remote: Memo::default(),
             terms: Terms::new(&options.interrupt, unresolved::secrets(dir), READING),
             wait: options.wait(),
             cache: Arc::default(),
@@ -146,7 +146,7 @@ impl Engine {
             env_files: vec![],
             dir: dir.clone(),
             env: env.clone(),
-            remote: Answer::default(),
+            remote: Memo::default(),
             terms: terms.clone(),
             wait: self.wait,
             cache: Arc::clone(&self.cache),
@@ -280,7 +280,7 @@ impl Engine {
     pub fn compose<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
         let (program, words) = self.compose.split_first().map_or(("docker", &[][..]), |(p, w)| (p, w));
         let args: Vec<_> = args.into_iter().collect();
-        let effect = effects::of_compose(&args);
+        let effect = invalidation::of_compose(&args);
         let command = Invocation::new(program, &self.dir).args(words).args(args).envs(self.env.clone());
         self.forgetting(effect, command.on(self.terms.clone()))
     }
@@ -295,7 +295,7 @@ impl Engine {
     /// started in it. What can take long is given more time.
     pub fn docker<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
         let args: Vec<_> = args.into_iter().collect();
-        let (effect, is_exec) = (effects::of_docker(&args), args.first() == Some(&"exec"));
+        let (effect, is_exec) = (invalidation::of_docker(&args), args.first() == Some(&"exec"));
         let command = Invocation::new(self.docker.as_os_str(), &self.dir).args(args);
         let command = self.forgetting(effect, command.on(self.terms.clone()).within(self.wait));
         if !is_exec {

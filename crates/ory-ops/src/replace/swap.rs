@@ -6,7 +6,7 @@ use ory_facts::backup::Dump;
 use ory_runner::failure::Failure;
 use ory_runner::output::counted;
 
-use super::new::Replacement;
+use super::replacement::Replacement;
 use crate::lock::Locked;
 use crate::services::Stopped;
 use crate::snapshot;
@@ -40,12 +40,12 @@ pub fn put(
         prepared.and_then(|()| replacements.iter().map(sums_if_unfinished).collect::<Result<Vec<_>>>());
     let made = made.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     // Taken before: whoever writes to the new ones can do so as soon as they have their places.
-    let moments: Result<Vec<_>> = replacements.iter().map(|one| one.target.moment()).collect();
+    let moments: Result<Vec<_>> = replacements.iter().map(|one| one.replaceable.moment()).collect();
     let moments =
         moments.map_err(|error| cx.options.interrupt.clean_up_after(error, || stopped.start(cx)))?;
     let done = (|| {
         for (one, (dump, is_own)) in replacements.iter().zip(dumps) {
-            one.target.swap_in(&one.owners_of(*dump, *is_own))?;
+            one.replaceable.swap_in(&one.owners_of(*dump, *is_own))?;
         }
         stopped.start_current(cx)?;
         stopped.wait(cx)
@@ -68,7 +68,7 @@ pub fn put(
         halted.and(each.into_iter().collect::<Result<()>>()).and(stopped.start_again(cx))
     });
     left.iter().for_each(|kept| cx.out.warn(kept));
-    let names: Vec<_> = replacements.iter().map(|replacement| replacement.store.in_words()).collect();
+    let names: Vec<_> = replacements.iter().map(|replacement| replacement.target.in_words()).collect();
     let message = format!("nothing was replaced: {} as before", names.join(", "));
     Err(match back {
         Ok(()) => {
@@ -81,23 +81,23 @@ pub fn put(
 
 fn sums_if_unfinished(one: &Replacement) -> Result<Option<String>> {
     let is_asked = !one.unfinished.is_empty() && one.current.is_some();
-    is_asked.then(|| sums(one, &one.target.names().new)).transpose()
+    is_asked.then(|| sums(one, &one.replaceable.names().new)).transpose()
 }
 
 /// The sums of one of its names.
 fn sums(one: &Replacement, name: &str) -> Result<String> {
-    let (database, schema) = one.target.place_of(name);
-    snapshot::sums(one.cx, one.store, database, schema)
+    let (database, schema) = one.replaceable.place_of(name);
+    snapshot::sums(one.cx, one.target, database, schema)
 }
 
 /// Puts what was replaced back, where it was replaced. What took its place is kept where rows came in since `moment`.
 fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Result<()> {
-    let (cx, store) = (one.cx, one.store);
-    let back = one.target.swap_back(one.current.is_some());
-    back.with_context(|| format!("{} could not be put back in its place", store.in_words()))?;
-    let new = one.target.names().new.clone();
-    let (database, schema) = one.target.place_of(&new);
-    let written = snapshot::written_since(cx, store, database, schema, moment);
+    let (cx, target) = (one.cx, one.target);
+    let back = one.replaceable.swap_back(one.current.is_some());
+    back.with_context(|| format!("{} could not be put back in its place", target.in_words()))?;
+    let new = one.replaceable.names().new.clone();
+    let (database, schema) = one.replaceable.place_of(&new);
+    let written = snapshot::written_since(cx, target, database, schema, moment);
     // Where it can't be told, it is kept.
     if matches!(written, Ok(0)) {
         return Ok(());
@@ -108,8 +108,8 @@ fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Res
     };
     one.is_made = false;
     let rows = written.map_or_else(|_| "rows".into(), |rows| counted(rows as usize, "row"));
-    let of = store.in_words();
-    left.push(format!("{rows} that {of} accepted meanwhile are kept in {}", one.target.in_words(&name)));
+    let of = target.in_words();
+    left.push(format!("{rows} that {of} accepted meanwhile are kept in {}", one.replaceable.in_words(&name)));
     Ok(())
 }
 
@@ -117,8 +117,8 @@ fn swap_back(one: &mut Replacement, moment: &str, left: &mut Vec<String>) -> Res
 fn finish(replacements: &mut [Replacement], made: &[Option<String>], fate: Fate) -> Result<()> {
     replacements.iter_mut().for_each(|replacement| replacement.is_made = false);
     for (at, one) in replacements.iter().enumerate() {
-        let before = one.target.names().before.clone();
-        one.target.open_replaced()?;
+        let before = one.replaceable.names().before.clone();
+        one.replaceable.open_replaced()?;
         let mut stay = one.unfinished.clone();
         let mut go = vec![];
         let is_kept = one.current.is_some() && is_kept(one, made.get(at), fate, at, &before)?;
@@ -142,7 +142,7 @@ fn is_kept(
     at: usize,
     before: &str,
 ) -> Result<bool> {
-    let (cx, store) = (one.cx, one.store);
+    let (cx, target) = (one.cx, one.target);
     match fate {
         Fate::Kept => match made {
             Some(Some(made)) => Ok(sums(one, before)? != *made),
@@ -150,11 +150,11 @@ fn is_kept(
         },
         Fate::Dropped(dumps) => {
             let Some(dump) = dumps.get(at) else { return Ok(true) };
-            let (database, schema) = one.target.place_of(before);
-            let written = snapshot::written_since(cx, store, database, schema, &dump.contents.moment)?;
+            let (database, schema) = one.replaceable.place_of(before);
+            let written = snapshot::written_since(cx, target, database, schema, &dump.contents.moment)?;
             if written > 0 {
                 let rows = counted(written as usize, "row");
-                let of = store.in_words();
+                let of = target.in_words();
                 cx.out.warn(format!(
                     "{rows} of {of} may have been written after the backup was taken: it is kept as {}",
                     one.replaced()
@@ -169,7 +169,7 @@ fn is_kept(
 fn keep(one: &Replacement, stay: &[String], go: &[String]) -> Result<Vec<String>> {
     let kept = one.kept.iter().map(|(name, _)| name).chain(&one.unfinished);
     let there: Vec<_> = kept.filter(|name| !go.contains(name) && !stay.contains(name)).cloned().collect();
-    let places = one.target.keep(&there, stay, go)?;
+    let places = one.replaceable.keep(&there, stay, go)?;
     let named = |name: &String| {
         places.iter().find(|(from, _)| from == name).map_or_else(|| name.clone(), |(_, to)| to.clone())
     };

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 
+use crate::advisory_lock::{self, ServerLock};
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
-use crate::one_off;
 use crate::postgres;
-use crate::server_lock::{self, ServerLock};
+use crate::run_container;
 use ory_facts::catalog;
 use ory_facts::lost;
 use ory_facts::names;
@@ -50,7 +50,7 @@ impl<'a> Scratch<'a> {
         // Another run would take it away, from whatever machine.
         let _lock = match lock {
             Some(lock) => lock.check().map(|()| None)?,
-            None => Some(server_lock::acquire(self.cx, self.own)?),
+            None => Some(advisory_lock::acquire(self.cx, self.own)?),
         };
         let _progress = self.cx.out.progress(format!("learning what {}'s image makes", self.own.product));
         let _guard = Guard(self);
@@ -61,7 +61,7 @@ impl<'a> Scratch<'a> {
             format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted));
         postgres::change(self.cx, self.place, &self.scratch.dsn, create).read()?;
         let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
-        match one_off::run(self.cx, &self.scratch) {
+        match run_container::run(self.cx, &self.scratch) {
             Ok(()) => query.read().map(Made::Whole),
             // What the migrations ended at tells of them only where the server is as it was.
             Err(error) if error.is::<CommandError>() && !noted.is_empty() => {
@@ -76,7 +76,7 @@ impl<'a> Scratch<'a> {
         let name = &self.scratch.dsn.database;
         [
             format!("{}  # makes the empty database {name}, once an image", self.create()),
-            format!("{}  # its DSN names {name}", one_off::command(self.cx, &self.scratch)),
+            format!("{}  # its DSN names {name}", run_container::command(self.cx, &self.scratch)),
             format!("{}  # removes {name}", self.remove()),
         ]
     }
@@ -97,7 +97,8 @@ impl<'a> Scratch<'a> {
 
     /// Removes the container of a run that was killed; mostly there is none.
     fn remove_container(&self) {
-        let _ = self.cx.engine.docker(["rm", "--force", &one_off::name(self.cx, &self.scratch)]).output();
+        let _ =
+            self.cx.engine.docker(["rm", "--force", &run_container::name(self.cx, &self.scratch)]).output();
     }
 
     fn explain(&self, error: Error) -> Error {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::folders::work_file;
-use crate::identity;
-use crate::release;
+use crate::image_release;
+use crate::image_version;
 use ory_facts::carried::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
 use ory_runner::process::Invocation;
@@ -35,8 +35,9 @@ pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Option<Carried>> {
     let path = path(cx, deployment, "versions").ok()??;
     let kept = read_versions(&std::fs::read_to_string(path).ok()?)?;
     let is_told = || cx.image(deployment.migrate.image.as_deref()?).ok()?.map(|image| image.id);
-    let has_said =
-        || is_told().is_some_and(|id| identity::kept(&cx.options, deployment.product.kind, &id).is_some());
+    let has_said = || {
+        is_told().is_some_and(|id| image_version::kept(&cx.options, deployment.product.kind, &id).is_some())
+    };
     (kept.is_some() || has_said()).then_some(kept)
 }
 
@@ -66,7 +67,7 @@ pub fn of_migrated(
     applied: &BTreeSet<String>,
 ) -> Result<Option<Carried>> {
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    let known = release::known(cx, deployment).unwrap_or_default();
+    let known = image_release::known(cx, deployment).unwrap_or_default();
     let can_tell = deployment.product.has_status(known);
     if can_tell && kept(cx, deployment).is_none() && !plan.is_empty() && plan.keys().eq(applied) {
         keep(cx, deployment, "versions", &write_versions(Some(&plan)))?;
@@ -104,8 +105,8 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
     // Ory's own tag is believed where the answer would show that it is wrong.
     let can_tell = |release: &Release| deployment.product.has_status(*release);
-    let known = release::known(cx, deployment).filter(can_tell);
-    let release = known.or_else(|| release::of(cx, deployment));
+    let known = image_release::known(cx, deployment).filter(can_tell);
+    let release = known.or_else(|| image_release::of(cx, deployment));
     // Any Keto can be asked, also one that doesn't know its release.
     let rows = match deployment.product.has_status(release.unwrap_or_default()) {
         true => ask(cx, deployment)?,
@@ -127,7 +128,7 @@ fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
 pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
     let is_known = kept(cx, deployment).is_some();
     let is_too_old =
-        release::known(cx, deployment).is_some_and(|release| !deployment.product.has_status(release));
+        image_release::known(cx, deployment).is_some_and(|release| !deployment.product.has_status(release));
     (!is_known && !is_too_old).then(|| status(cx, deployment))
 }
 

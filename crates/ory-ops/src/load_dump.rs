@@ -20,12 +20,12 @@ use crate::pooler;
 use crate::postgres;
 use crate::replace::schema;
 use crate::snapshot;
-use crate::store::Store;
+use crate::target::Target;
 
 /// Where a dump goes.
 pub struct Load<'a> {
     pub cx: &'a Locked,
-    pub store: &'a Store<'a>,
+    pub target: &'a Target<'a>,
     pub place: &'a Place,
     /// The new database.
     pub database: &'a str,
@@ -47,12 +47,12 @@ impl Live {
     pub fn read(
         cx: &Context,
         place: &Place,
-        store: &Store,
+        target: &Target,
         extensions: BTreeMap<String, String>,
     ) -> Result<Self> {
-        let main = store.main()?;
+        let main = target.main()?;
         let ask = postgres::as_owner(cx, place, main, &[])
-            .stdin(owners::query(store.schema.as_deref(), &main.dsn.user));
+            .stdin(owners::query(target.schema.as_deref(), &main.dsn.user));
         let objects = owners::read(&ask.read()?).context("psql didn't tell who owns what")?;
         Ok(Self { objects, extensions })
     }
@@ -70,15 +70,15 @@ impl Live {
 impl Load<'_> {
     /// Loads it, all or nothing, and compares what is there then with what was counted when the dump was made.
     pub fn run(&self, dump: &Dump, path: &Path) -> Result<()> {
-        let Self { cx, store, place, database, .. } = *self;
-        let main = store.main()?;
+        let Self { cx, target, place, database, .. } = *self;
+        let main = target.main()?;
         let mut taken_back = String::new();
         let mut words = [&postgres::RESTORE[..], &["--no-owner"]].concat();
-        let within = store.schema.as_ref().map(|schema| format!("--schema={schema}"));
+        let within = target.schema.as_ref().map(|schema| format!("--schema={schema}"));
         let mut left_out = match &within {
             // Where the schema is there, it isn't recreated.
             Some(within) => {
-                let is_there = schema::prepare(cx, place, store, database, &dump.contents.extensions)?;
+                let is_there = schema::prepare(cx, place, target, database, &dump.contents.extensions)?;
                 words.extend(is_there.then_some(within.as_str()));
                 vec![]
             }
@@ -92,7 +92,7 @@ impl Load<'_> {
             }
         };
         left_out.extend(dump.contents.beyond.keys().map(|id| LeftOut::Id(id.clone())));
-        let name = snapshot::application(cx, store);
+        let name = snapshot::application(cx, target);
         let variables = [("PGAPPNAME", name.as_str()), ("PGDATABASE", database)];
         let into = format!("--dbname={}", sql::database(database));
         words.push(&into);
@@ -100,7 +100,7 @@ impl Load<'_> {
             None => postgres::tool(cx, place, &main.dsn, &variables, &words),
             Some(list) => postgres::listed_tool(cx, place, &main.dsn, &variables, &words, &list),
         };
-        let _progress = cx.out.progress(format!("restoring {} next to the current data", store.names(", ")));
+        let _progress = cx.out.progress(format!("restoring {} next to the current data", target.names(", ")));
         let restored = restore.stdin_file(path).read();
         if !taken_back.is_empty() {
             self.administer(database, taken_back)?;
@@ -110,7 +110,7 @@ impl Load<'_> {
         let analyze =
             postgres::as_writing_product(cx, main, &[("PGDATABASE", database)])?.stdin("analyze;\n");
         analyze.within(cx.options.timeout).read()?;
-        if store.schema.is_none() {
+        if target.schema.is_none() {
             self.give_back(dump)?;
         }
         self.compare(dump)
@@ -119,15 +119,15 @@ impl Load<'_> {
     /// What the product can't make, and needs: the rights on the schema that every database has, and extensions that take
     /// an administrator. Returns what of the dump is there already.
     fn prepare(&self, dump: &Dump) -> Result<Vec<LeftOut>> {
-        let Self { store, database, live, is_own, .. } = *self;
-        let main = store.main()?;
+        let Self { target, database, live, is_own, .. } = *self;
+        let main = target.main()?;
         if pooler::server_of(self.cx, main).is_none() {
             return Ok(vec![]);
         }
         let nothing = Live::default();
         let live = live.unwrap_or(&nothing);
         if !live.objects.is_empty() {
-            let rights = self.administer(store.database(), rights::schema_rights("public", "public"))?;
+            let rights = self.administer(target.database(), rights::schema_rights("public", "public"))?;
             self.administer(database, rights)?;
         }
         let wanted = dump.contents.extensions.iter();
@@ -139,8 +139,8 @@ impl Load<'_> {
 
     /// Runs a script as the administrator, in one of the server's databases.
     fn administer(&self, database: &str, script: String) -> Result<String> {
-        let Self { cx, store, place, .. } = *self;
-        let psql = postgres::as_owner(cx, place, store.main()?, &[("PGDATABASE", database)]);
+        let Self { cx, target, place, .. } = *self;
+        let psql = postgres::as_owner(cx, place, target.main()?, &[("PGDATABASE", database)]);
         psql.stdin(script).read()
     }
 
@@ -149,8 +149,8 @@ impl Load<'_> {
         if left_out.is_empty() {
             return Ok(None);
         }
-        let Self { cx, store, place, .. } = *self;
-        let dsn = &store.main()?.dsn;
+        let Self { cx, target, place, .. } = *self;
+        let dsn = &target.main()?.dsn;
         let list = postgres::tool(cx, place, dsn, &[], &["pg_restore", "--list"]).stdin_file(path);
         let list = list.read()?;
         let stays = |line: &&str| !left_out.iter().any(|out| out.is(line));
@@ -159,13 +159,13 @@ impl Load<'_> {
 
     /// Gives others what was theirs, and the default rights of their roles.
     fn give_back(&self, dump: &Dump) -> Result<()> {
-        let Self { store, database, live, is_own, .. } = *self;
-        let (main, Some(live)) = (store.main()?, live) else { return Ok(()) };
+        let Self { target, database, live, is_own, .. } = *self;
+        let (main, Some(live)) = (target.main()?, live) else { return Ok(()) };
         let owners = live.owners_of(dump, is_own);
         if pooler::server_of(self.cx, main).is_none() {
             return Ok(());
         }
-        let rights = self.administer(store.database(), rights::default_rights(None))?;
+        let rights = self.administer(target.database(), rights::default_rights(None))?;
         let script = rights + &if owners.is_empty() { String::new() } else { owners::give(None, &owners) };
         if !script.is_empty() {
             self.administer(database, script).context("who owned what can't be given back")?;
@@ -176,11 +176,11 @@ impl Load<'_> {
     /// Fails unless a database holds what was counted when the dump was made.
     fn compare(&self, dump: &Dump) -> Result<()> {
         let mut expected = dump.contents.clone();
-        if self.store.schema.is_some() {
+        if self.target.schema.is_some() {
             // Others in the database have some too; without its own, a schema can't be restored.
             expected.extensions.clear();
         }
-        let there = snapshot::contents(self.cx, self.store, self.database)?;
+        let there = snapshot::contents(self.cx, self.target, self.database)?;
         let differences = contents::differences(&expected, &there);
         if !differences.is_empty() {
             let message = format!("what was restored isn't what was dumped: {}", differences.join("; "));
@@ -192,10 +192,10 @@ impl Load<'_> {
 
 /// Restores a dump into a database that is there, and empty.
 pub fn into_empty(load: &Load, dump: &Dump, path: &Path) -> Result<()> {
-    let Load { cx, store, database, .. } = *load;
-    let deployment = store.main()?;
+    let Load { cx, target, database, .. } = *load;
+    let deployment = target.main()?;
     let explain = |error| diagnosis::of_product(cx, &deployment.with_database(database), error);
-    let before = snapshot::contents(cx, store, database).map_err(explain)?;
+    let before = snapshot::contents(cx, target, database).map_err(explain)?;
     if let Some(table) = before.rows.keys().next() {
         let message = format!("the database {database} isn't empty: it has {table}");
         bail!(Failure::new(Exit::Failed, message).hint("name an empty one"));

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::Result;
 
-use crate::absent_image;
+use crate::missing_image;
 use crate::stand_in;
 use ory_ops::context::Context;
 use ory_runner::output::counted;
@@ -131,7 +131,7 @@ fn present<'a>(cx: &'a Context, images: &[Image]) -> Group<'a> {
         group.ask(cx.engine.docker(["manifest", "inspect", image]), move |output| {
             let text = cx.engine.mask(&String::from_utf8_lossy(&output.stderr));
             let refused = (!output.status.success())
-                .then(|| answers::pull(service, image, &text, absent_image::hint(cx, image)));
+                .then(|| answers::pull(service, image, &text, missing_image::hint(cx, image)));
             refused.into_iter().collect()
         });
     }

@@ -1,4 +1,4 @@
-//! An answer that is asked for once.
+//! An answer that is asked for once, and kept until it is forgotten.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,9 +6,9 @@ use anyhow::Result;
 
 /// An answer that is kept. Who asks meanwhile waits for the same answer.
 #[derive(Default)]
-pub struct Answer<T>(Mutex<Option<T>>);
+pub struct Memo<T>(Mutex<Option<T>>);
 
-impl<T: Clone> Answer<T> {
+impl<T: Clone> Memo<T> {
     pub fn get(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_asked_again_and_an_answer_is_not() {
-        let answer = Answer::default();
+        let answer = Memo::default();
         assert!(answer.get(|| bail!("no")).is_err());
         assert_eq!(answer.get(|| Ok(1)).ok(), Some(1));
         assert_eq!(answer.get(|| Ok(2)).ok(), Some(1));

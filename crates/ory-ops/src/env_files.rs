@@ -8,7 +8,7 @@ use ory_runner::process::quote;
 use ory_stack::container::Listed;
 use ory_stack::made_with;
 
-use crate::compose::Engine;
+use crate::engine::Engine;
 use ory_facts::next::XTASK;
 
 /// The files that the containers of this stack were made with, where plain Compose would read others; none where nobody

@@ -14,23 +14,23 @@ use ory_runner::output::counted;
 
 use super::replaceable::{Made, Replaceable};
 use super::rights;
+use crate::advisory_lock::{self, ServerLock};
 use crate::client::Place;
 use crate::diagnosis;
-use crate::load::{self, Live, Load};
+use crate::load_dump::{self, Live, Load};
 use crate::lock::Locked;
-use crate::one_off;
 use crate::postgres;
-use crate::server_lock::{self, ServerLock};
+use crate::run_container;
 use crate::snapshot;
-use crate::store::Store;
+use crate::target::Target;
 
 /// A database, or a schema, that is to take another one's place.
 pub struct Replacement<'a> {
     pub(crate) cx: &'a Locked,
-    pub(crate) store: &'a Store<'a>,
+    pub(crate) target: &'a Target<'a>,
     place: Place,
     /// What takes a place, and what has it.
-    pub(super) target: Box<dyn Replaceable + 'a>,
+    pub(super) replaceable: Box<dyn Replaceable + 'a>,
     /// The database in which the new one is made: itself, or one that a schema is brought from.
     made_in: Swap,
     live: Option<Live>,
@@ -46,41 +46,41 @@ pub struct Replacement<'a> {
 
 impl<'a> Replacement<'a> {
     /// Looks at what is there. Fails with what the role may not do, before anything is done.
-    pub fn new(cx: &'a Locked, store: &'a Store<'a>) -> Result<Self> {
-        let deployment = store.main()?;
+    pub fn new(cx: &'a Locked, target: &'a Target<'a>) -> Result<Self> {
+        let deployment = target.main()?;
         let place = postgres::running_place(cx, deployment)?;
-        let target = super::replaceable(cx, store, &place);
-        let made_in = match &store.schema {
-            None => Swap::of(store.database()),
-            Some(schema) => Swap::among(store.database(), &[store.database(), schema]),
+        let replaceable = super::replaceable(cx, target, &place);
+        let made_in = match &target.schema {
+            None => Swap::of(target.database()),
+            Some(schema) => Swap::among(target.database(), &[target.database(), schema]),
         };
         let explain = |error| diagnosis::of_product(cx, deployment, error);
-        let is_there = rights::require(cx, store, &place, &*target)?;
-        let lock = server_lock::acquire(cx, deployment)?;
+        let is_there = rights::require(cx, target, &place, &*replaceable)?;
+        let lock = advisory_lock::acquire(cx, deployment)?;
         // A run that was killed may have left it refusing, or goes on in the server. Not one that holds the lock.
-        let healed = target.heal()?;
+        let healed = replaceable.heal()?;
         let (kept, unfinished) = kept(&healed);
         for name in &unfinished {
             cx.out.warn(format!(
                 "an earlier run was killed when it had replaced {}: what was there before that run stays, as {name}",
-                store.in_words()
+                target.in_words()
             ));
         }
         let current =
-            (is_there || store.schema.is_some()).then(|| snapshot::contents(cx, store, store.database()));
+            (is_there || target.schema.is_some()).then(|| snapshot::contents(cx, target, target.database()));
         let current = current.transpose().map_err(explain)?;
         let live = match &current {
             Some(current) => {
-                Some(Live::read(cx, &place, store, current.extensions.clone()).map_err(explain)?)
+                Some(Live::read(cx, &place, target, current.extensions.clone()).map_err(explain)?)
             }
             None => None,
         };
         let current = current.filter(|_| is_there);
         let mut replacement = Self {
             cx,
-            store,
-            place,
             target,
+            place,
+            replaceable,
             made_in,
             live,
             current,
@@ -90,7 +90,7 @@ impl<'a> Replacement<'a> {
             lock,
         };
         for name in kept {
-            let rows = replacement.target.contents_of(&name)?.total();
+            let rows = replacement.replaceable.contents_of(&name)?.total();
             replacement.kept.push((name, rows));
         }
         Ok(replacement)
@@ -98,18 +98,18 @@ impl<'a> Replacement<'a> {
 
     /// Fails with what of others couldn't come along.
     pub fn refuse_obstacles(&self) -> Result<()> {
-        self.target.refuse_obstacles()
+        self.replaceable.refuse_obstacles()
     }
 
     /// Makes the new database, empty, with the rights of the current one.
     pub fn make(&mut self) -> Result<()> {
-        let role = &self.store.main()?.dsn.user;
-        let script = self.target.create(&self.made_in, role);
+        let role = &self.target.main()?.dsn.user;
+        let script = self.replaceable.create(&self.made_in, role);
         self.is_made = true;
         let made = self.maintain(script);
-        let main = self.store.main()?;
+        let main = self.target.main()?;
         made.map_err(|error| diagnosis::of_product(self.cx, main, error))?;
-        self.target.prepare(&self.made_in, &self.extensions())
+        self.replaceable.prepare(&self.made_in, &self.extensions())
     }
 
     /// Those that are there.
@@ -124,8 +124,8 @@ impl<'a> Replacement<'a> {
         if self.current.is_none() {
             return Ok(());
         }
-        let deployment = self.store.main()?;
-        let schema = self.store.schema.as_deref().unwrap_or("public");
+        let deployment = self.target.main()?;
+        let schema = self.target.schema.as_deref().unwrap_or("public");
         let run = |database: &str, script: &str| {
             let variables = [("PGDATABASE", database)];
             let psql = postgres::as_owner(self.cx, &self.place, deployment, &variables);
@@ -149,33 +149,33 @@ impl<'a> Replacement<'a> {
         self.lock.check()?;
         let name = self.made_in.named("verify");
         let swap = Swap::beside(&self.made_in.current, &name);
-        let role = &self.store.main()?.dsn.user;
-        let create = self.target.create(&swap, role);
+        let role = &self.target.main()?.dsn.user;
+        let create = self.replaceable.create(&swap, role);
         let _removed = Removed { replacement: self, swap: &swap };
         self.maintain(create)?;
         self.load(&name, true).run(dump, path)
     }
 
     fn load<'b>(&'b self, database: &'b str, is_own: bool) -> Load<'b> {
-        let Self { cx, store, place, live, .. } = self;
-        Load { cx, store, place, database, live: live.as_ref(), is_own }
+        let Self { cx, target, place, live, .. } = self;
+        Load { cx, target, place, database, live: live.as_ref(), is_own }
     }
 
     /// Ory makes no schema.
     fn make_schema(&self) -> Result<()> {
-        let Some(schema) = &self.store.schema else { return Ok(()) };
+        let Some(schema) = &self.target.schema else { return Ok(()) };
         let create = format!("create schema if not exists {};\n", identifier(schema));
-        let dsn = self.store.main()?.dsn.with_database(&self.made_in.new);
+        let dsn = self.target.main()?.dsn.with_database(&self.made_in.new);
         postgres::change(self.cx, &self.place, &dsn, create).read().map(|_| ())
     }
 
     /// Lets the images migrate it.
     pub fn migrate(&self) -> Result<()> {
         self.make_schema()?;
-        for deployment in &self.store.deployments {
+        for deployment in &self.target.deployments {
             let _progress = self.cx.out.progress(format!("migrating {}", deployment.product));
             let scratch = deployment.scratch(&self.made_in.new);
-            one_off::run(self.cx, &scratch).map_err(|error| {
+            run_container::run(self.cx, &scratch).map_err(|error| {
                 diagnosis::of_product(self.cx, deployment, error)
                     .context(format!("{} could not be migrated next to the current data", deployment.product))
             })?;
@@ -185,27 +185,27 @@ impl<'a> Replacement<'a> {
 
     /// What it holds by now.
     pub fn contents(&self) -> Result<Contents> {
-        snapshot::contents(self.cx, self.store, &self.made_in.new)
+        snapshot::contents(self.cx, self.target, &self.made_in.new)
     }
 
     /// What there is to be replaced, in words; none where there is nothing.
     pub fn in_words(&self) -> Option<String> {
         let rows = counted(self.current.as_ref()?.total() as usize, "row");
-        Some(format!("{} ({rows})", self.store.in_words()))
+        Some(format!("{} ({rows})", self.target.in_words()))
     }
 
     /// What was replaced before and goes once this is a success, in words.
     pub fn dropped(&self) -> Vec<String> {
         let each = self.kept.iter();
         each.map(|(name, rows)| {
-            format!("{} ({})", self.target.in_words(name), counted(*rows as usize, "row"))
+            format!("{} ({})", self.replaceable.in_words(name), counted(*rows as usize, "row"))
         })
         .collect()
     }
 
     /// What was replaced, by its name.
     pub fn replaced(&self) -> String {
-        self.target.in_words(&self.target.names().replaced)
+        self.replaceable.in_words(&self.replaceable.names().replaced)
     }
 
     /// Brings it to where it is to take its place.
@@ -217,7 +217,7 @@ impl<'a> Replacement<'a> {
             extensions: self.extensions(),
             has_current: self.current.is_some(),
         };
-        if self.target.bring(&made)? {
+        if self.replaceable.bring(&made)? {
             self.maintain(self.made_in.remove_new())?;
         }
         Ok(())
@@ -230,7 +230,7 @@ impl<'a> Replacement<'a> {
     }
 
     pub(super) fn maintain(&self, script: String) -> Result<String> {
-        postgres::maintain(self.cx, &self.place, self.store.main()?, script).read()
+        postgres::maintain(self.cx, &self.place, self.target.main()?, script).read()
     }
 
     /// Fails where another run may have the database by now.
@@ -242,17 +242,17 @@ impl<'a> Replacement<'a> {
 /// Restores a dump into a database that is there, and empty.
 pub fn restore_into(
     cx: &Locked,
-    store: &Store,
+    target: &Target,
     dump: &Dump,
     path: &Path,
     database: &str,
     is_own: bool,
 ) -> Result<()> {
-    let place = postgres::running_place(cx, store.main()?)?;
-    let current = snapshot::contents(cx, store, store.database()).ok();
-    let live = current.and_then(|current| Live::read(cx, &place, store, current.extensions).ok());
-    let load = Load { cx, store, place: &place, database, live: live.as_ref(), is_own };
-    load::into_empty(&load, dump, path)
+    let place = postgres::running_place(cx, target.main()?)?;
+    let current = snapshot::contents(cx, target, target.database()).ok();
+    let live = current.and_then(|current| Live::read(cx, &place, target, current.extensions).ok());
+    let load = Load { cx, target, place: &place, database, live: live.as_ref(), is_own };
+    load_dump::into_empty(&load, dump, path)
 }
 
 /// What was kept before a run, and of what is kept now the rest: what a killed run has left.
@@ -288,7 +288,7 @@ impl Drop for Replacement<'_> {
         if !self.is_made {
             return;
         }
-        if let Err(error) = self.target.remove_new() {
+        if let Err(error) = self.replaceable.remove_new() {
             self.cx.out.warn(format!("a schema is left behind, until this is run again: {error}"));
         }
         drop(Removed { replacement: self, swap: &self.made_in });

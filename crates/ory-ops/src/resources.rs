@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::compose::{Engine, printed};
+use crate::engine::{Engine, printed};
 
 impl Engine {
     /// Whether there is a volume of this name, whoever has made it.

@@ -1,4 +1,4 @@
-//! Work that is done beside other work, in an order of its own.
+//! Work that is done in the background, in an order of its own.
 
 use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -7,12 +7,12 @@ type Work<'scope> = Box<dyn FnOnce() + Send + 'scope>;
 
 /// Does one piece of work after the other, beside its owner. What fails is none of the owner's business: it does
 /// again what it needs, and tells why it fails.
-pub struct Beside<'scope> {
+pub struct Background<'scope> {
     queue: Option<Sender<Work<'scope>>>,
     worker: Option<ScopedJoinHandle<'scope, ()>>,
 }
 
-impl<'scope> Beside<'scope> {
+impl<'scope> Background<'scope> {
     pub fn new(scope: &'scope Scope<'scope, '_>) -> Self {
         let (queue, work) = mpsc::channel::<Work>();
         let worker = scope.spawn(|| work.into_iter().for_each(|work| work()));
@@ -42,7 +42,7 @@ mod tests {
     fn work_is_done_in_order_and_all_of_it_before_the_end() {
         let done = Mutex::new(vec![]);
         std::thread::scope(|scope| {
-            let mut beside = Beside::new(scope);
+            let mut beside = Background::new(scope);
             for number in 0..100 {
                 let done = &done;
                 beside.add(move || done.lock().expect("no panic").push(number));

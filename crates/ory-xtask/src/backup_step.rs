@@ -7,15 +7,15 @@ use anyhow::Result;
 use crate::arguments::Folder;
 use ory_facts::backup::Dump;
 use ory_facts::contents;
+use ory_ops::advisory_lock;
 use ory_ops::backup;
 use ory_ops::context::Context;
-use ory_ops::load;
+use ory_ops::load_dump;
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::postgres;
-use ory_ops::server_lock;
 use ory_ops::snapshot;
-use ory_ops::store::{self, Store};
+use ory_ops::target::{self, Target};
 use ory_runner::output::{Output, counted, size};
 use ory_stack::stack::Deployment;
 
@@ -51,15 +51,15 @@ pub fn tell(cx: &Context, before: Option<&backup::Backup>, dump: &Dump) {
     for less in contents::implausible(&dump.contents, before.map(|dump| &dump.contents)) {
         cx.out.warn(format!("{}: {less}", dump.names()));
     }
-    load::told(dump).iter().for_each(|need| cx.out.warn(need));
+    load_dump::told(dump).iter().for_each(|need| cx.out.warn(need));
 }
 
 /// Backs up before something that may lose data, and reads the dumps again: it goes on only if they are good.
 /// Where it is `to_verify`, it isn't the latest before it was.
-pub fn before(cx: &Locked, stores: &[&Store], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
+pub fn before(cx: &Locked, targets: &[&Target], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
     let folder = self::folder(cx, folder);
     let earlier = earlier(cx, &folder);
-    let made = backup::take(cx, stores, &folder, to_verify)?;
+    let made = backup::take(cx, targets, &folder, to_verify)?;
     for dump in &made.manifest.dumps {
         made.check(cx, dump)?;
         tell(cx, earlier.as_ref(), dump);
@@ -77,48 +77,48 @@ pub fn before_migration(cx: &Locked, deployments: &[Deployment]) -> Result<()> {
             migrated.extend((!state.applied.is_empty()).then_some(deployment.product));
         }
     }
-    let mut stores = Vec::new();
-    for store in store::located(cx, &pending)? {
+    let mut targets = Vec::new();
+    for target in target::located(cx, &pending)? {
         // What was migrated has rows, and those of a large database take long to be counted.
-        let is_migrated = store.deployments.iter().any(|deployment| migrated.contains(&deployment.product));
-        if is_migrated || !snapshot::contents(cx, &store, store.database())?.rows.is_empty() {
-            stores.push(store);
+        let is_migrated = target.deployments.iter().any(|deployment| migrated.contains(&deployment.product));
+        if is_migrated || !snapshot::contents(cx, &target, target.database())?.rows.is_empty() {
+            targets.push(target);
         }
     }
-    if stores.is_empty() {
+    if targets.is_empty() {
         return Ok(());
     }
-    let _locks = server_lock::acquire_all(cx, &stores)?;
-    let made = before(cx, &stores.iter().collect::<Vec<_>>(), &Folder { output: None }, false)?;
+    let _locks = advisory_lock::acquire_all(cx, &targets)?;
+    let made = before(cx, &targets.iter().collect::<Vec<_>>(), &Folder { output: None }, false)?;
     Ok(Output::data(made.folder.display().to_string())?)
 }
 
 /// What [`before_migration`] runs.
 pub fn lines_before_migration(cx: &Context, deployments: &[Deployment]) -> Result<Vec<String>> {
     let products: Vec<_> = deployments.iter().map(|deployment| deployment.product).collect();
-    let stores = store::of(cx, &products)?;
-    stores
+    let targets = target::of(cx, &products)?;
+    targets
         .iter()
-        .map(|store| Ok(format!("{}, where migrations are pending", line_of_dump(cx, store)?)))
+        .map(|target| Ok(format!("{}, where migrations are pending", line_of_dump(cx, target)?)))
         .collect()
 }
 
 /// How a dump is proved to be good.
-pub fn line_of_proof(store: &Store) -> String {
+pub fn line_of_proof(target: &Target) -> String {
     format!(
         "# restores that dump of {} into a database that is removed again, and compares it",
-        store.in_words()
+        target.in_words()
     )
 }
 
 /// Prints the command line of a dump.
-pub fn print_dump(cx: &Context, store: &Store) -> Result<()> {
-    Ok(Output::data(line_of_dump(cx, store)?)?)
+pub fn print_dump(cx: &Context, target: &Target) -> Result<()> {
+    Ok(Output::data(line_of_dump(cx, target)?)?)
 }
 
 /// The command line of a dump: as the product; where the product may not read all, the administrator dumps.
-pub fn line_of_dump(cx: &Context, store: &Store) -> Result<String> {
-    let place = postgres::place(cx, &cx.listed()?, store.main()?);
-    let dump = snapshot::dump(cx, store, &place, "SNAPSHOT", false)?;
-    Ok(format!("{dump}  # dumps {}, in the snapshot that it is counted in", store.database()))
+pub fn line_of_dump(cx: &Context, target: &Target) -> Result<String> {
+    let place = postgres::place(cx, &cx.listed()?, target.main()?);
+    let dump = snapshot::dump(cx, target, &place, "SNAPSHOT", false)?;
+    Ok(format!("{dump}  # dumps {}, in the snapshot that it is counted in", target.database()))
 }

@@ -5,13 +5,13 @@ use ory_stack::image;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
-use crate::identity::{self, Identity};
+use crate::image_version::{self, Identity};
 
 /// The release of a product's image: none where it doesn't say one.
 pub fn of(cx: &Context, deployment: &Deployment) -> Option<Release> {
     let image = cx.image(deployment.migrate.image.as_deref()?).ok()??;
     let program = deployment.migrate.program(deployment.product.kind);
-    match identity::of(&cx.engine, &cx.options, deployment.product.kind, &image, &program)? {
+    match image_version::of(&cx.engine, &cx.options, deployment.product.kind, &image, &program)? {
         Identity::Version(version) => parse_release(&version),
         Identity::Other => None,
     }
@@ -22,7 +22,7 @@ pub fn known(cx: &Context, deployment: &Deployment) -> Option<Release> {
     let name = deployment.migrate.image.as_deref()?;
     let image = cx.image(name).ok().flatten();
     if let Some(identity) =
-        image.as_ref().and_then(|image| identity::kept(&cx.options, deployment.product.kind, &image.id))
+        image.as_ref().and_then(|image| image_version::kept(&cx.options, deployment.product.kind, &image.id))
     {
         return match identity {
             Identity::Version(version) => parse_release(&version),

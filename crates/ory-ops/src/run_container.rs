@@ -14,10 +14,10 @@ use ory_facts::instance::Instance;
 use ory_facts::names;
 use ory_facts::product::Product;
 
+use crate::advisory_lock::ServerLock;
 use crate::context::Context;
 use crate::folders::work_file;
 use crate::postgres;
-use crate::server_lock::ServerLock;
 use crate::server_ready;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;

@@ -1,0 +1,8 @@
+//! Backups: folders with a dump for each database and a manifest.
+
+pub mod contents_list;
+pub(crate) mod folder;
+mod take;
+
+pub use folder::{Backup, all, folder, latest, open};
+pub use take::{fingerprints, take};
