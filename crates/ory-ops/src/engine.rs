@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::invalidation::{self, Effect};
 use crate::options::Options;
 use crate::podman;
-use ory_facts::diagnosis::{essence, is_detail};
+use ory_facts::diagnosis::{error_lines, is_detail};
 use ory_facts::instance::Instance;
 use ory_facts::secrets::Secrets;
 use ory_facts::sqlstate;
@@ -24,10 +24,10 @@ use ory_runner::terms::{Afterwards, Reading, Terms};
 use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
 use ory_stack::env_file::EnvFile;
-use ory_stack::remedy::REMEDY;
+use ory_stack::install_hints::REMEDY;
 use ory_stack::service::Service;
 use ory_stack::unresolved;
-use ory_stack::{env_file, settings, told};
+use ory_stack::{compose_output, env_file, settings};
 
 /// How Compose is called, and where.
 pub struct Engine {
@@ -52,7 +52,7 @@ pub struct Engine {
 }
 
 /// How failures of Ory, of PostgreSQL and of the engine are read.
-const READING: Reading = Reading { line: sqlstate::tidy, is_detail, essence };
+const READING: Reading = Reading { line: sqlstate::tidy, is_detail, error_lines };
 
 /// What is learned when the engine is found.
 pub struct Found {
@@ -216,7 +216,7 @@ impl Engine {
         if !output.status.success() {
             return Err(self.config_failure(&stderr));
         }
-        self.unset = told::unset(&stderr);
+        self.unset = compose_output::unset(&stderr);
         Ok(Some((self, text)))
     }
 
@@ -342,13 +342,13 @@ impl Engine {
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
-        let cause = unresolved::masked(&self.dir, &told::errors(stderr).join("\n")).join("\n  ");
+        let cause = unresolved::masked(&self.dir, &compose_output::errors(stderr).join("\n")).join("\n  ");
         let dir = self.dir.display();
         let failure = if cause.contains("no configuration file") || cause.contains("Supported filenames") {
             Failure::new(Exit::Missing, format!("there is no Compose file in {dir}"))
                 .hint("name the stack's folder with -C DIR, or its files with COMPOSE_FILE")
         } else {
-            let hint = match told::absent_file(stderr) {
+            let hint = match compose_output::absent_file(stderr) {
                 Some(file) => absent::got(&file, Kind::File),
                 None => format!("fix the file, then look at it with: {}", self.compose(["config"])),
             };
