@@ -21,7 +21,9 @@ pub struct Terms {
 
 /// What is done once a program has ended, however it did: it is told what the program complained of, if it failed.
 #[derive(Clone)]
-pub struct Afterwards(Arc<dyn Fn(Option<&str>) + Send + Sync>);
+pub struct Afterwards(Arc<Work>);
+
+type Work = dyn Fn(Option<&str>) + Send + Sync;
 
 impl Afterwards {
     /// Does this.
