@@ -1,8 +1,8 @@
 //! What a schema has otherwise than its image makes it, as far as that shows without a closer look.
 
-use crate::carried::Carried;
 use crate::catalog::{Catalog, Index};
 use crate::difference::{Difference, invalid_index, missing_tables};
+use crate::image_migrations::Carried;
 
 /// Invalid indexes and, where what the image makes is known, missing tables. Where only the image's SQL is known, its
 /// tables are those that the SQL names; an application's may have invalid indexes.
@@ -24,7 +24,7 @@ pub fn differences(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carried::Migration;
+    use crate::image_migrations::Migration;
 
     fn catalog(tables: &[&str]) -> Catalog {
         let tables = tables.iter().map(|name| format!("table\t{name}\n")).collect::<String>();

@@ -2,18 +2,19 @@
 //! asks this crate, and it asks nobody.
 
 pub mod applied;
-pub mod backup;
-pub mod carried;
 pub mod catalog;
 pub mod contents;
+pub mod database_swap;
 pub mod diagnosis;
 pub mod difference;
 pub mod digest;
 pub mod dsn;
 mod dsn_text;
 pub mod first_sight;
+pub mod image_migrations;
 pub mod instance;
 pub mod lost;
+pub mod manifest;
 pub mod names;
 pub mod next;
 pub mod owners;
@@ -29,5 +30,4 @@ pub mod server_options;
 pub mod split;
 pub mod sql;
 pub mod sqlstate;
-pub mod swap;
 pub mod tables;

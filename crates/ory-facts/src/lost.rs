@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::carried::State;
 use crate::catalog::Catalog;
+use crate::image_migrations::State;
 use crate::product::Product;
 use crate::sql::{identifier, literal};
 
@@ -131,7 +131,7 @@ fn objects(catalog: &Catalog) -> BTreeMap<[&str; 3], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carried::tests::state;
+    use crate::image_migrations::tests::state;
 
     #[test]
     fn what_is_newer_than_all_that_is_applied_is_no_suspect() {

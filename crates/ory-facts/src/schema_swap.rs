@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::database_swap::{self, Swap};
 use crate::owners::{self, Object};
 use crate::rows;
 use crate::split::SETTINGS;
 use crate::sql::{block, identifier, literal};
-use crate::swap::{self, Swap};
 
 /// The schemas of a replacement, under the names that databases have for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl SchemaSwap {
 
     /// Keeps what a run has replaced that was killed before its success. Prints what was kept before, and what is now.
     pub fn heal(&self) -> String {
-        let (before, kept) = (literal(&self.0.before), swap::list(&self.0.kept()));
+        let (before, kept) = (literal(&self.0.before), database_swap::list(&self.0.kept()));
         let there = |what: &str| {
             rows::print(&format!(
                 "select '{what}', nspname from pg_namespace where nspname = any ({kept}) order by nspname"

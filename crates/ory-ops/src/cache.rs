@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::invalidation::Effect;
-use ory_facts::carried::Carried;
+use ory_facts::image_migrations::Carried;
 use ory_facts::instance::Instance;
 use ory_runner::memo::Memo;
 use ory_stack::container::{Container, Image, Listed};

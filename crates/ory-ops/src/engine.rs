@@ -11,7 +11,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::cache::Cache;
 use crate::invalidation::{self, Effect};
 use crate::options::Options;
-use ory_facts::diagnosis::{essence, is_detail};
+use ory_facts::diagnosis::{error_lines, is_detail};
 use ory_facts::instance::Instance;
 use ory_facts::secrets::Secrets;
 use ory_facts::sqlstate;
@@ -47,7 +47,7 @@ pub struct Engine {
 }
 
 /// How failures of Ory, of PostgreSQL and of the engine are read.
-const READING: Reading = Reading { line: sqlstate::tidy, is_detail, essence };
+const READING: Reading = Reading { line: sqlstate::tidy, is_detail, error_lines };
 
 impl Engine {
     /// An engine without Compose. What the secrets of the stack are isn't known yet, and is guessed.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::quote;
 use ory_stack::container::Listed;
-use ory_stack::made_with;
+use ory_stack::env_files;
 
 use crate::engine::Engine;
 use ory_facts::next::XTASK;
@@ -23,7 +23,7 @@ pub fn made_with(
         return Ok(None);
     }
     let project = resolved.lines().find_map(|line| line.strip_prefix("name: ")).unwrap_or_default();
-    let lists = made_with::env_files(listed, project.trim_matches(['"', '\'']), dir);
+    let lists = env_files::env_files(listed, project.trim_matches(['"', '\'']), dir);
     let hint = |files: &[PathBuf]| {
         let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(",");
         format!("say which ones, as in: COMPOSE_ENV_FILES={} {XTASK} up", quote(&files))

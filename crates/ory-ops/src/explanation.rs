@@ -1,7 +1,7 @@
 //! A failure in the words of this stack: its cause and the next command, with the stack's own names filled in. No database
 //! is asked here.
 
-use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, essence};
+use ory_facts::diagnosis::{self, Cause, Evidence, Failed, Speaker, error_lines};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::{CommandError, quote};
 use ory_stack::service::Service;
@@ -29,7 +29,7 @@ pub fn of_container(
         return Failure::new(Exit::Failed, message).hint(hint).into();
     };
     if let Some(unset) = unset(cx, &[container.service.as_str()]) {
-        let lines = format!("the last lines of {}:\n{}", container.name, essence(&cx.log_of(name)));
+        let lines = format!("the last lines of {}:\n{}", container.name, error_lines(&cx.log_of(name)));
         return anyhow::Error::msg(lines).context(message).context(unset);
     }
     let log = cx.log_of(name);
@@ -44,7 +44,7 @@ pub fn of_container(
     };
     let failed = Failed { speaker, exit: Some(container.exit_code), text: &log };
     let cause = diagnosis::cause(&failed, || deployment.as_ref().map(ask).unwrap_or_default());
-    let lines = format!("the last lines of {}:\n{}", container.name, essence(&log));
+    let lines = format!("the last lines of {}:\n{}", container.name, error_lines(&log));
     let Some(cause) = cause else {
         let hint = cx.engine.compose(["logs", &container.service]).to_string();
         return anyhow::Error::msg(lines).context(Failure::new(Exit::Failed, message).hint(hint));

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::folders::work_file;
 use crate::image_release;
 use crate::image_version;
-use ory_facts::carried::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
+use ory_facts::image_migrations::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
 use ory_runner::process::Invocation;
 use ory_stack::stack::Deployment;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use ory_facts::backup::Dump;
 use ory_facts::contents;
+use ory_facts::manifest::Dump;
 use ory_facts::owners::{self, Object};
 use ory_facts::rights;
 use ory_facts::sql;

@@ -1,6 +1,6 @@
 //! How a product's database stands to its image: the decision, by what was asked already.
 
-use ory_facts::carried::State;
+use ory_facts::image_migrations::State;
 
 /// What is to be done about a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn of(state: &State, is_shared: bool) -> Status {
 mod tests {
     use std::collections::BTreeSet;
 
-    use ory_facts::carried::of_versions;
+    use ory_facts::image_migrations::of_versions;
 
     use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ory_facts::backup::{Content, Dump};
 use ory_facts::instance::Instance;
+use ory_facts::manifest::{Content, Dump};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 

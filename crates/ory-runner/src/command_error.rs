@@ -51,7 +51,7 @@ impl fmt::Display for CommandError {
         if let Some(log) = &self.log {
             write!(f, "; all it printed is in {}", log.display())?;
         }
-        match (self.reading.essence)(&self.stderr) {
+        match (self.reading.error_lines)(&self.stderr) {
             lines if lines.is_empty() => Ok(()),
             lines => write!(f, "\n{lines}"),
         }

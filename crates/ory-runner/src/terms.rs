@@ -77,12 +77,12 @@ pub struct Reading {
     /// Whether a line only tells more of the one before: the last lines are kept, and it isn't to push out others.
     pub is_detail: fn(&str) -> bool,
     /// What an error shows of the lines that were kept.
-    pub essence: fn(&str) -> String,
+    pub error_lines: fn(&str) -> String,
 }
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { line: |line| Some(line.into()), is_detail: |_| false, essence: last_lines }
+        Self { line: |line| Some(line.into()), is_detail: |_| false, error_lines: last_lines }
     }
 }
 

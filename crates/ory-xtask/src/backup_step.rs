@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::arguments::Folder;
-use ory_facts::backup::Dump;
 use ory_facts::contents;
+use ory_facts::manifest::Dump;
 use ory_ops::advisory_lock;
 use ory_ops::backup;
 use ory_ops::context::Context;

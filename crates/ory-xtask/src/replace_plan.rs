@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use ory_facts::backup::Dump;
 use ory_facts::instance::Instance;
+use ory_facts::manifest::Dump;
 use ory_ops::context::Context;
 use ory_ops::replace::replacement::Replacement;
 use ory_ops::services;

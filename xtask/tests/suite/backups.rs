@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ory_facts::backup::{MANIFEST, MANIFEST_SUM};
+use ory_facts::manifest::{MANIFEST, MANIFEST_SUM};
 use ory_ops::backup;
 
 use crate::end_to_end::rows_of_a_user;

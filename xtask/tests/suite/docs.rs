@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ory_facts::backup::{Content, Dump, MANIFEST, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest};
 use ory_facts::contents::Contents;
+use ory_facts::manifest::{Content, Dump, MANIFEST, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest};
 use ory_facts::product::Product;
 
 use crate::fake::Fake;

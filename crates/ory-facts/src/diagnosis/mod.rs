@@ -3,7 +3,7 @@
 mod configuration;
 mod database;
 mod engine;
-mod essence;
+mod error_lines;
 mod evidence;
 mod failed;
 #[cfg(test)]
@@ -13,7 +13,7 @@ mod schema;
 mod state;
 mod words;
 
-pub use essence::{essence, is_detail};
+pub use error_lines::{error_lines, is_detail};
 pub use evidence::Evidence;
 pub use failed::{Failed, Speaker};
 pub use row::Cause;

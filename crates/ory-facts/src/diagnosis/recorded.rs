@@ -156,7 +156,7 @@ fn no_recorded_failure_shows_a_password() {
 #[test]
 fn what_of_a_recorded_failure_is_shown_fits_a_screen() {
     for recorded in all() {
-        let lines = essence(&recorded.text).lines().count();
+        let lines = error_lines(&recorded.text).lines().count();
         assert!(lines <= 6, "{}: {lines}", recorded.name);
     }
 }

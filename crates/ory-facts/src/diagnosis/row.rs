@@ -1,6 +1,6 @@
 //! A row of the table: the texts that it fits, and what it says of a failure.
 
-use super::essence::is_noise;
+use super::error_lines::is_noise;
 use super::evidence::{Asked, Evidence};
 use super::failed::{Failed, address_in, version};
 use super::words;

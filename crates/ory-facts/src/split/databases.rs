@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::dependents::{self, Dependent};
 use super::{Division, FROM, NETWORKS, OLD, Part, SETTINGS, VERSIONS, Way, table};
+use crate::database_swap::{self, Swap};
 use crate::product::Product;
 use crate::rows::{self, SUM};
 use crate::sql::{UNLOGGED, identifier, literal};
-use crate::swap::{self, Swap};
 
 /// What the comment of a role says that was made for a product.
 const ROLE: &str = "made by cargo xtask split";
@@ -143,7 +143,7 @@ pub fn name(product: Product) -> String {
 
 /// Removes a new database that didn't get to its name.
 pub fn remove(product: Product) -> String {
-    swap::remove(&unfinished(product))
+    database_swap::remove(&unfinished(product))
 }
 
 /// Asks whose a product's new database is.

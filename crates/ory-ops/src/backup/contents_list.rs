@@ -2,7 +2,7 @@
 //! and nothing of the stack, since a dump can be made to break what reads it.
 
 use anyhow::{Context as _, Result};
-use ory_facts::backup::Dump;
+use ory_facts::manifest::Dump;
 use ory_runner::process::Invocation;
 
 use super::folder::Backup;

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Error, Result};
-use ory_facts::backup::{
-    Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest, is_time,
-};
 use ory_facts::digest::Sum;
 use ory_facts::instance::Instance;
+use ory_facts::manifest::{
+    Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest, is_time,
+};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::plain_file;
 use ory_stack::private_file::private_file;

@@ -9,18 +9,18 @@ use std::thread;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use ory_facts::backup::{
-    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest,
-};
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
+use ory_facts::manifest::{
+    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest,
+};
 use ory_facts::next::XTASK;
 use ory_facts::sql;
 use ory_facts::sqlstate;
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::backup_key;
 use ory_stack::encryption;
-use ory_stack::partial::{self, Partial};
+use ory_stack::partial_backup::{self, Partial};
 use ory_stack::private_file::private_file;
 use ory_stack::random::random;
 use ory_stack::stack::Deployment;
@@ -39,8 +39,8 @@ use super::folder::{Backup, folder, write_whole};
 pub fn take(cx: &Locked, targets: &[&Target], parent: &Path, is_to_verify: bool) -> Result<Backup> {
     let failed = |error| cannot_write(parent, error);
     let key = backup_key::make_key(&cx.dir)?;
-    partial::prepare(parent, parent == folder(cx)).map_err(failed)?;
-    for left in partial::remove_dead(parent, &cx.stack.project).map_err(failed)? {
+    partial_backup::prepare(parent, parent == folder(cx)).map_err(failed)?;
+    for left in partial_backup::remove_dead(parent, &cx.stack.project).map_err(failed)? {
         cx.out.warn(format!("{} stays: whether its run goes on can't be told", left.display()));
     }
     let time = SystemTime::now();

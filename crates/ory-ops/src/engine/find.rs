@@ -13,8 +13,8 @@ use ory_runner::process;
 use ory_stack::checks::absent::{self, Kind};
 use ory_stack::container::Listed;
 use ory_stack::env_file::EnvFile;
-use ory_stack::remedy::REMEDY;
-use ory_stack::{told, unresolved};
+use ory_stack::install_hints::REMEDY;
+use ory_stack::{compose_output, unresolved};
 
 /// What is learned when the engine is found.
 pub struct Found {
@@ -121,7 +121,7 @@ impl Engine {
         if !output.status.success() {
             return Err(self.config_failure(&stderr));
         }
-        self.unset = told::unset(&stderr);
+        self.unset = compose_output::unset(&stderr);
         Ok(Some((self, text)))
     }
 
@@ -134,13 +134,13 @@ impl Engine {
     }
 
     fn config_failure(&self, stderr: &str) -> anyhow::Error {
-        let cause = unresolved::masked(&self.dir, &told::errors(stderr).join("\n")).join("\n  ");
+        let cause = unresolved::masked(&self.dir, &compose_output::errors(stderr).join("\n")).join("\n  ");
         let dir = self.dir.display();
         let failure = if cause.contains("no configuration file") || cause.contains("Supported filenames") {
             Failure::new(Exit::Missing, format!("there is no Compose file in {dir}"))
                 .hint("name the stack's folder with -C DIR, or its files with COMPOSE_FILE")
         } else {
-            let hint = match told::absent_file(stderr) {
+            let hint = match compose_output::absent_file(stderr) {
                 Some(file) => absent::got(&file, Kind::File),
                 None => format!("fix the file, then look at it with: {}", self.compose(["config"])),
             };

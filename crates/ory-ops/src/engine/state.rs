@@ -11,7 +11,7 @@ use super::{Engine, read_config};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::{Invocation, quote};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
-use ory_stack::remedy::REMEDY;
+use ory_stack::install_hints::REMEDY;
 use ory_stack::{env_file, settings};
 
 impl Engine {

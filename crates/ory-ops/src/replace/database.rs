@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use ory_facts::contents::Contents;
+use ory_facts::database_swap::{self, Swap};
 use ory_facts::owners::Object;
 use ory_facts::rows;
-use ory_facts::swap::{self, Swap};
 use ory_runner::failure::{Exit, Failure};
 
 use super::replaceable::{Made, Replaceable};
@@ -106,7 +106,7 @@ impl Replaceable for Database<'_> {
 
     fn keep(&self, there: &[String], stay: &[String], go: &[String]) -> Result<Vec<(String, String)>> {
         let places = self.swap.places(there, stay);
-        let remove = go.iter().map(|name| swap::remove(name)).collect::<String>();
+        let remove = go.iter().map(|name| database_swap::remove(name)).collect::<String>();
         let rename = places.iter().map(|(from, to)| Swap::keep_as(from, to)).collect::<String>();
         self.maintain(format!("{remove}begin;\n{rename}commit;\n"))?;
         Ok(places)

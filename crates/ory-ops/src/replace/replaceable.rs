@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use ory_facts::contents::Contents;
+use ory_facts::database_swap::Swap;
 use ory_facts::owners::Object;
-use ory_facts::swap::Swap;
 
 /// Databases, or schemas of one: the one that is there, the new one, those that were replaced.
 pub trait Replaceable {

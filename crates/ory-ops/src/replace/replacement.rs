@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use ory_facts::backup::Dump;
 use ory_facts::contents::Contents;
+use ory_facts::database_swap::Swap;
+use ory_facts::manifest::Dump;
 use ory_facts::rows;
 use ory_facts::sql::identifier;
-use ory_facts::swap::Swap;
 use ory_runner::output::counted;
 
 use super::replaceable::{Made, Replaceable};

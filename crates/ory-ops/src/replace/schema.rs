@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use ory_facts::contents::{self, Contents};
+use ory_facts::database_swap::Swap;
 use ory_facts::names;
 use ory_facts::owners::Object;
 use ory_facts::rights;
 use ory_facts::rows;
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};
 use ory_facts::sql::{self, identifier, literal};
-use ory_facts::swap::Swap;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 use ory_runner::process::Invocation;

@@ -2,7 +2,7 @@
 //! named: neither one that was there, nor one that was accepted meanwhile.
 
 use anyhow::{Context as _, Result};
-use ory_facts::backup::Dump;
+use ory_facts::manifest::Dump;
 use ory_runner::failure::Failure;
 use ory_runner::output::counted;
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::arguments::Folder;
 use crate::backup_step;
-use ory_facts::backup::{Dump, Manifest};
+use ory_facts::manifest::{Dump, Manifest};
 use ory_ops::backup::{self, Backup};
 use ory_ops::context::{Context, Options};
 use ory_runner::output::{Output, size, table};

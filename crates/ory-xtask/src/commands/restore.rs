@@ -7,9 +7,9 @@ use clap::{Arg, ArgMatches};
 
 use crate::arguments::{Arguments, Images, listed, option, products, required, switch, value, yes};
 use crate::replace_plan::{self, Fill, New};
-use ory_facts::backup::Dump;
-use ory_facts::carried::State;
+use ory_facts::image_migrations::State;
 use ory_facts::instance::Instance;
+use ory_facts::manifest::Dump;
 use ory_facts::next::XTASK;
 use ory_ops::backup::{self, Backup};
 use ory_ops::context::{Context, Options};

@@ -9,8 +9,8 @@ use clap::{Arg, ArgMatches};
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, listed, products, switch};
-use ory_facts::carried::State;
 use ory_facts::difference::Difference;
+use ory_facts::image_migrations::State;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
 use ory_ops::context::{Context, Options};

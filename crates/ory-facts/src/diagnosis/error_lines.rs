@@ -2,7 +2,7 @@
 
 /// The lines of an output that say what went wrong, indented: those about an error, else the last ones.
 /// Of Ory's 230 lines of stack trace none is left.
-pub fn essence(text: &str) -> String {
+pub fn error_lines(text: &str) -> String {
     let lines: Vec<_> =
         text.lines().filter(|line| !line.trim().is_empty() && !is_detail(line) && !is_noise(line)).collect();
     let speaks = |line: &&&str| {
@@ -60,17 +60,17 @@ runtime.goexit
 
     #[test]
     fn of_a_failed_migration_its_error_is_shown_and_not_its_stack_trace() {
-        assert_eq!(essence(HYDRA), "  ERROR: permission denied for schema public (SQLSTATE 42501)");
+        assert_eq!(error_lines(HYDRA), "  ERROR: permission denied for schema public (SQLSTATE 42501)");
     }
 
     #[test]
     fn without_an_error_the_last_lines_are_shown() {
-        assert_eq!(essence("one\ntwo\n"), "  one\n  two");
+        assert_eq!(error_lines("one\ntwo\n"), "  one\n  two");
     }
 
     #[test]
     fn what_is_no_failure_is_not_shown_as_one() {
         let text = "ERROR:  relation \"schema_migration\" does not exist at character 21\nFATAL: no\n";
-        assert_eq!(essence(text), "  FATAL: no");
+        assert_eq!(error_lines(text), "  FATAL: no");
     }
 }
