@@ -1,6 +1,7 @@
 //! The engine: every `compose` and `docker` command line, what ends it, what is masked in what it prints, and what it makes
 //! of what was said before.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +134,11 @@ impl Engine {
             }
         };
         command.then(Afterwards::new(look_again))
+    }
+
+    /// Another program of this machine, which is ended and masked as those of the engine.
+    pub fn program(&self, program: impl Into<OsString>) -> Invocation {
+        Invocation::new(program, &self.dir).on(self.terms.clone())
     }
 
     fn forgetting(&self, effect: Effect, command: Invocation) -> Invocation {

@@ -111,7 +111,7 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
         let mmdebstrap = mmdebstrap(cx)?;
         let archive = work_file(&cx.options, "stand-in/postgres.tar")?;
         let target = archive.display().to_string();
-        let make = Invocation::new(mmdebstrap.as_os_str(), &cx.dir).args(["--quiet", "--variant=minbase"]);
+        let make = cx.engine.program(mmdebstrap).args(["--quiet", "--variant=minbase"]);
         let _progress = cx.out.progress("making a PostgreSQL image from Debian's packages");
         let made = make.args(["--include=postgresql", suite.as_str(), target.as_str()]).read();
         made.context("failed to make a PostgreSQL image from Debian's packages")?;
@@ -155,7 +155,7 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
                 .hint("install Rust: https://rustup.rs; or use Ory's images: {XTASK} up")
         );
     }
-    let compile = Invocation::new("rustc", &cx.dir).args(flags);
+    let compile = cx.engine.program("rustc").args(flags);
     compile.read().context("failed to compile the stand-in")?;
     let context = context.parent().context("a file has a folder")?;
     fs::copy(folder.join("Dockerfile"), context.join("Dockerfile"))

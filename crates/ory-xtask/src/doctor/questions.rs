@@ -149,7 +149,7 @@ fn disk<'a>(cx: &'a Context, folder: &Path) -> Option<Group<'a>> {
     let df = process::find("df").filter(|_| cx.engine.is_here())?;
     let mut group = Group::new("disk", "enough space is left");
     let shown = folder.display().to_string();
-    let command = Invocation::new(df, &cx.dir).args(["-Pk", &shown]);
+    let command = cx.engine.program(df).args(["-Pk", &shown]);
     group.ask(command, move |output| answers::space(&String::from_utf8_lossy(&output.stdout), &shown));
     Some(group)
 }
