@@ -112,6 +112,21 @@ impl Tests {
     }
 }
 
+impl Count {
+    /// What ran and what was left out: nobody shall take the first tier for all.
+    fn in_words(&self) -> String {
+        let mut text = format!("that was {}", counted(self.run, "test"));
+        if self.second_tier > 0 {
+            text += &format!(", the first tier; --full has {} more", self.second_tier);
+        }
+        if self.under_v1 > 0 {
+            let left_out = counted(self.under_v1, "test");
+            text += &format!("; not run: {left_out} under docker-compose 1.29 (--no-compose-v1)");
+        }
+        text
+    }
+}
+
 pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
     let tests = Tests::read(typed)?;
     let is_real = std::env::var("XTASK_TEST_IMAGES").is_ok_and(|images| images == "real");
@@ -137,20 +152,8 @@ pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
     if count.run == 0 {
         bail!(tests.none(&count));
     }
-    tell(&options.output, &count);
+    options.output.say(count.in_words());
     ended
-}
-
-/// Says what was left out: nobody shall take the first tier for all.
-fn tell(out: &Output, count: &Count) {
-    let tests = counted(count.run, "test");
-    match count.second_tier {
-        0 => out.say(format!("that was {tests}, all there are")),
-        more => out.say(format!("that was {tests}, the first tier; --full has {more} more")),
-    }
-    if count.under_v1 > 0 {
-        out.warn(format!("not run: {} under docker-compose 1.29", counted(count.under_v1, "test")));
-    }
 }
 
 /// Built once and before, as the tests run side by side.
@@ -182,6 +185,11 @@ mod tests {
         assert_eq!(count(true, true), [6, 0, 0]);
         assert_eq!(count(false, false), [2, 2, 2]);
         assert_eq!(count(true, false), [4, 0, 2]);
+        let words = |is_full, has_v1| tests(is_full, has_v1).counted(LIST).in_words();
+        assert_eq!(words(true, true), "that was 6 tests");
+        assert_eq!(words(false, true), "that was 3 tests, the first tier; --full has 3 more");
+        let without_v1 = "; not run: 2 tests under docker-compose 1.29 (--no-compose-v1)";
+        assert_eq!(words(true, false), format!("that was 4 tests{without_v1}"));
     }
 
     #[test]
