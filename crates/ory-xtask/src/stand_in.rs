@@ -13,6 +13,7 @@ use ory_facts::product::Product;
 use ory_ops::context::Context;
 use ory_ops::folders::work_file;
 use ory_runner::failure::{Exit, Failure};
+use ory_runner::file_lock::{self, FileLock};
 use ory_runner::process::{self, Invocation};
 use ory_stack::env_file;
 
@@ -104,6 +105,10 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
     if is_built(cx, POSTGRES, &stamp)? {
         return Ok(());
     }
+    let _alone = alone(cx)?;
+    if is_built(cx, POSTGRES, &stamp)? {
+        return Ok(());
+    }
     cx.out.say(format!("{wanted} can't be pulled: {POSTGRES} is made from Debian's packages instead"));
     let base = "stand-in/debian-postgresql:base";
     if cx.engine.images([base])?.is_empty() {
@@ -126,13 +131,21 @@ fn build_postgres(cx: &Context, wanted: &str) -> Result<()> {
 
 fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
     let stamp = stamp(ory_stand_in::PRODUCTS, base);
-    let missing = |product: &Product| is_built(cx, &image(*product, release), &stamp).map(|built| !built);
-    let mut left = Vec::new();
-    for product in Product::ALL {
-        if missing(&product)? {
-            left.push(product);
-        }
+    let left = || -> Result<Vec<Product>> {
+        let built = Product::ALL.iter().map(|product| is_built(cx, &image(*product, release), &stamp));
+        let built = built.collect::<Result<Vec<_>>>()?;
+        Ok(Product::ALL
+            .into_iter()
+            .zip(built)
+            .filter(|(_, built)| !built)
+            .map(|(product, _)| product)
+            .collect())
+    };
+    if left()?.is_empty() {
+        return Ok(());
     }
+    let _alone = alone(cx)?;
+    let left = left()?;
     if left.is_empty() {
         return Ok(());
     }
@@ -167,6 +180,12 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
         build_image(cx, context, &image(product, release), &stamp, &arguments)?;
     }
     Ok(())
+}
+
+/// Waits for another run that builds them too, in the same folder.
+fn alone(cx: &Context) -> Result<FileLock> {
+    let path = work_file(&cx.options, "locks/stand-in.lock")?;
+    file_lock::take(&path, cx.options.lock_timeout, cx.out, &cx.options.interrupt)
 }
 
 fn build_image(cx: &Context, folder: &Path, image: &str, stamp: &str, arguments: &[&str]) -> Result<()> {
