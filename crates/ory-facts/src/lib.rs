@@ -8,6 +8,7 @@ pub mod database_swap;
 pub mod diagnosis;
 pub mod difference;
 pub mod digest;
+pub mod document;
 pub mod dsn;
 mod dsn_text;
 pub mod first_sight;

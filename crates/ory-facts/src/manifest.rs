@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::contents::Contents;
 use crate::digest;
+use crate::document::Document;
 use crate::instance::Instance;
 use crate::product::Product;
 
@@ -81,11 +82,10 @@ impl Manifest {
 
     /// The manifest's text.
     pub fn write(&self) -> String {
-        let dumps: Vec<_> = self.dumps.iter().map(write_dump).collect();
-        let Self { time, project, salt, .. } = self;
-        let json =
-            json!({ "format": FORMAT, "time": time, "project": project, "salt": salt, "dumps": dumps });
-        format!("{json:#}\n")
+        let head = Document::default().with("format", FORMAT).with("time", self.time.as_str());
+        let head = head.with("project", self.project.as_str()).with("salt", self.salt.as_str());
+        let document = head.with_list("dumps", self.dumps.iter().map(write_dump));
+        format!("{}\n", document.text())
     }
 
     /// The text of the file with the manifest's sum.
@@ -161,20 +161,29 @@ pub fn is_time(text: &str) -> bool {
     text.len() == SHAPE.len() && text.chars().zip(SHAPE.chars()).all(fits)
 }
 
-fn write_dump(dump: &Dump) -> Value {
+fn write_dump(dump: &Dump) -> Document {
     let Contents { postgres, versions, rows, extensions, owners, owned, beyond, outside, .. } =
         &dump.contents;
     let content = |content: &Content| {
         let Content { product, image, secrets } = content;
-        json!({ "product": product.kind.name(), "name": product.name(), "image": image, "secrets": secrets })
+        let named = Document::default().with("product", product.kind.name()).with("name", product.name());
+        named.with("image", image.as_str()).with("secrets", json!(secrets))
     };
-    json!({
-        "file": dump.file, "sha256": dump.sha256, "bytes": dump.bytes,
-        "database": dump.database, "schema": dump.schema, "postgres": postgres,
-        "products": dump.products.iter().map(content).collect::<Vec<_>>(),
-        "owners": owners, "owned": owned, "beyond": beyond, "outside": outside,
-        "extensions": extensions, "rows": rows, "versions": versions,
-    })
+    Document::default()
+        .with("file", dump.file.as_str())
+        .with("sha256", dump.sha256.as_str())
+        .with("bytes", dump.bytes)
+        .with("database", dump.database.as_str())
+        .with("schema", dump.schema.as_deref())
+        .with("postgres", postgres.as_str())
+        .with_list("products", dump.products.iter().map(content))
+        .with("owners", json!(owners))
+        .with("owned", json!(owned))
+        .with("beyond", json!(beyond))
+        .with("outside", json!(outside))
+        .with("extensions", json!(extensions))
+        .with("rows", json!(rows))
+        .with("versions", json!(versions))
 }
 
 fn read_dump(json: &Value) -> Option<Dump> {

@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
-use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, switch};
 use crate::doctor::{self, Report};
+use ory_facts::document::Document;
 use ory_ops::context::Options;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, table};
@@ -35,7 +35,7 @@ pub fn run(options: &Options, args: &Doctor) -> Result<()> {
         return report.commands.iter().try_for_each(Output::data).map_err(Into::into);
     }
     if args.json {
-        Output::data(format!("{:#}", document(&report)))?;
+        Output::data(document(&report).text())?;
     } else {
         print(&report.findings)?;
     }
@@ -74,16 +74,15 @@ fn print(findings: &[Finding]) -> Result<()> {
 }
 
 /// The shape is documented in the guide, and kept by a test.
-fn document(report: &Report) -> Value {
+fn document(report: &Report) -> Document {
     let finding = |finding: &Finding| {
-        json!({
-            "level": word(finding.level),
-            "check": finding.check,
-            "subject": finding.subject,
-            "message": finding.message,
-            "fix": finding.fix,
-        })
+        Document::default()
+            .with("level", word(finding.level))
+            .with("check", finding.check)
+            .with("subject", finding.subject.as_str())
+            .with("message", finding.message.as_str())
+            .with("fix", finding.fix.as_deref())
     };
-    let findings: Vec<_> = report.findings.iter().map(finding).collect();
-    json!({ "project": report.project, "findings": findings })
+    let project = Document::default().with("project", report.project.as_deref());
+    project.with_list("findings", report.findings.iter().map(finding))
 }

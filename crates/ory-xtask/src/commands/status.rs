@@ -6,10 +6,11 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::arguments::{Arguments, listed, products, switch};
 use ory_facts::difference::Difference;
+use ory_facts::document::Document;
 use ory_facts::image_migrations::State;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
@@ -92,7 +93,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
         options.interrupt.check()?;
     }
     match (args.json, args.sql) {
-        (true, _) => Output::data(format!("{:#}", document(&cx, &rows)))?,
+        (true, _) => Output::data(document(&cx, &rows).text())?,
         (_, true) => rows.iter_mut().try_for_each(|row| print_sql(&cx, row))?,
         _ => print_table(&cx, &rows)?,
     }
@@ -193,30 +194,35 @@ fn print_drift(cx: &Context, row: &Row) -> Result<()> {
 }
 
 /// The shape is documented in the guide, and kept by a test.
-fn document(cx: &Context, rows: &[Row]) -> Value {
+fn document(cx: &Context, rows: &[Row]) -> Document {
     let product = |row: &Row| {
         let [applied, pending, ahead] = row.counts();
-        let difference = |one: &Difference| json!({ "difference": one.text, "hint": cx.out.named(&drift::hint(cx, &row.deployment, one)) });
-        let drift = row.drift.as_ref().and_then(|drift| drift.as_ref().ok());
+        let difference = |one: &Difference| {
+            let hint = cx.out.named(&drift::hint(cx, &row.deployment, one));
+            Document::default().with("difference", one.text.as_str()).with("hint", hint)
+        };
         let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
-        json!({
-            "product": row.deployment.product.kind.name(),
-            "name": row.deployment.product.name(),
-            "image": row.image(),
-            "runs": row.runs,
-            "restart_is_due": !row.restart_due.is_empty(),
-            "applied": applied,
-            "pending": pending,
-            "ahead": ahead,
-            "state": row.state,
-            "ready": row.is_ready,
-            "urls": row.urls,
-            "drift": drift.map(|found| found.iter().map(difference).collect::<Vec<_>>()),
-            "problem": problem.map(|error| cx.out.named(&error.to_string())),
-        })
+        let document = Document::default()
+            .with("product", row.deployment.product.kind.name())
+            .with("name", row.deployment.product.name())
+            .with("image", row.image())
+            .with("runs", row.runs.as_deref())
+            .with("restart_is_due", !row.restart_due.is_empty())
+            .with("applied", applied)
+            .with("pending", pending)
+            .with("ahead", ahead)
+            .with("state", row.state.as_str())
+            .with("ready", row.is_ready)
+            .with("urls", row.urls.clone());
+        let document = match &row.drift {
+            Some(Ok(found)) => document.with_list("drift", found.iter().map(difference)),
+            _ => document.with("drift", Value::Null),
+        };
+        document.with("problem", problem.map(|error| cx.out.named(&error.to_string())))
     };
-    let products: Vec<_> = rows.iter().map(product).collect();
-    json!({ "project": cx.stack.project, "products": products })
+    Document::default()
+        .with("project", cx.stack.project.as_str())
+        .with_list("products", rows.iter().map(product))
 }
 
 /// The SQL of what is pending, in order.
