@@ -42,6 +42,7 @@ enum Input {
 }
 
 /// How long a program that was asked to end may take to do so.
+#[cfg(unix)]
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Finds a program on the PATH, so that the error can name the one that is missing.

@@ -116,6 +116,7 @@ impl Partial {
     /// Makes it. It has the file that tells its run only once that is locked.
     pub fn new(parent: &Path, project: &str) -> Result<Self> {
         let path = parent.join(format!("{PARTIAL}{project}-{}", random(8).map_err(Error::other)?));
+        #[cfg_attr(not(unix), allow(unused_mut))]
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
