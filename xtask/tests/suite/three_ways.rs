@@ -129,7 +129,8 @@ fn the_installed_program_works_where_no_cargo_is_and_names_itself(compose: Compo
         let done = outcome(called(&stack, program, &[], args).env("XDG_CACHE_HOME", &cache));
         done.hides("cargo")
     };
-    run("--help").exits(0);
+    let help = run("--help").exits(0).stdout;
+    assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     run("status --check").exits(1).says("ory-xtask migrate-");
     run("up").exits(0).says("kratos: applied");
     run("status --check").exits(0);
