@@ -16,7 +16,7 @@ pub fn all(program: Program) -> Vec<Arg> {
     let seconds = |name, help| option(name, "SECS", help).value_parser(positive);
     let directory = match program.is_of_cargo() {
         true => "The stack's folder [default: the workspace root]",
-        false => "The stack's folder [default: the nearest upwards]",
+        false => "The stack's folder [default: nearest upwards]",
     };
     let options = vec![
         option("directory", "DIR", directory).short('C').value_parser(clap::value_parser!(PathBuf)),
