@@ -175,7 +175,7 @@ const ID: &str = "11111111-1111-1111-1111-111111111111";
 
 /// Here nothing is shared; `split` runs them where something is.
 fn split() -> Vec<Row> {
-    let nothing = |line| row(line, |_, outcome| says(outcome, "nothing is to be split"));
+    let nothing = |line| row(line, |_, outcome| says(outcome, "nothing to split"));
     vec![
         nothing("cargo xtask split --dry-run"),
         nothing("cargo xtask split"),

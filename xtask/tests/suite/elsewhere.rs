@@ -74,7 +74,7 @@ fn a_split_on_a_server_elsewhere_needs_the_right_to_create_databases_and_no_othe
     let managed = managed(&mut stack);
     managed.sql("postgres", "alter role identity createdb");
     stack.run("up").exits(0);
-    stack.run("split").exits(0).says("nothing is to be split");
+    stack.run("split").exits(0).says("nothing to split");
     managed.sql("identity", "create table orders (id int); alter table orders owner to identity");
     managed.sql("identity", "insert into networks values (gen_random_uuid(), now(), now())");
     let rows = managed.sql("identity", "select id from networks order by 1");

@@ -193,7 +193,7 @@ fn a_password_that_does_not_match_the_volume_loses_nothing(compose: Compose) {
             .run(command)
             .exits(1)
             .says("`db` knows no role kratos with the password of kratos's DSN")
-            .says("hint: put the password back")
+            .says("hint: put back the password")
             .hides("not-the-password");
     }
     stack.project.write(".env", &env);

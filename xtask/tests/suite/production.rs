@@ -176,7 +176,7 @@ fn production_comes_up_is_updated_and_gets_new_secrets_as_the_guide_says(compose
         .run("up")
         .exits(5)
         .says("error: dsn in /run/secrets/kratos.yml, secrets.")
-        .says("hint: put a random one in its place (openssl rand -hex 16)")
+        .says("hint: replace it with a random one (openssl rand -hex 16)")
         .hides("change-me");
     assert_eq!(stack.leftovers(), "", "something was started");
     write_secrets(stack);
