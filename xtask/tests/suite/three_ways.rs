@@ -82,8 +82,8 @@ fn called(stack: &Stack, program: &str, words: &[&str], args: &str) -> Command {
 fn a_workspace_takes_the_library_beside_a_task_of_its_own_and_brings_a_stack_up(compose: Compose) {
     let stack = Stack::new(compose);
     write_workspace(&stack);
-    // Built where this workspace is: what is there already needn't be built again.
-    let target = workspace().join("target");
+    // Kept for the next time, apart from our own build: its package has the name of ours.
+    let target = workspace().join("target/another-workspace");
     let run = |alias: &str, words: &[&str], args: &str| {
         let words = [&[alias], words].concat();
         outcome(
