@@ -30,16 +30,17 @@ pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
     let root = crate::root();
     let shell = Shell::new()?;
     shell.change_dir(root);
-    let target = match typed.get_one::<String>("target") {
+    let asked = typed.get_one::<String>("target");
+    let target = match asked {
         Some(target) => target.clone(),
         None => host(&shell)?,
     };
     let profile = typed.get_one("profile").map_or("dist", String::as_str);
     let output = typed.get_one("output").cloned().unwrap_or_else(|| root.join("target/archives"));
-    let build = cmd!(
-        shell,
-        "cargo build --locked --package {NAME} --bin {NAME} --profile {profile} --target {target}"
-    );
+    // What is built for this machine without naming it is the everyday build.
+    let named = asked.iter().flat_map(|target| ["--target", target.as_str()]);
+    let build =
+        cmd!(shell, "cargo build --locked --package {NAME} --bin {NAME} --profile {profile} {named...}");
     if options.dry_run {
         return Ok(Output::data(build.to_string())?);
     }
@@ -49,7 +50,7 @@ pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
     let folder = root.join("target/archives").join(&name);
     shell.remove_path(&folder)?;
     shell.create_dir(&folder)?;
-    let built = root.join("target").join(&target).join(profile);
+    let built = root.join("target").join(asked.map_or("", String::as_str)).join(profile);
     let program = format!("{NAME}{}", if target.contains("windows") { ".exe" } else { "" });
     shell.copy_file(built.join(&program), &folder)?;
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
