@@ -1,7 +1,5 @@
 //! `test`: the tests of this repository in two tiers, those on a real engine among them.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -41,7 +39,6 @@ pub fn command() -> Command {
 
 /// Which tests are asked for.
 struct Tests {
-    root: PathBuf,
     filter: Vec<String>,
     is_full: bool,
     has_v1: bool,
@@ -56,16 +53,16 @@ struct Count {
 }
 
 impl Tests {
-    fn read(typed: &ArgMatches) -> Result<Self> {
+    fn read(typed: &ArgMatches) -> Self {
         let filter = typed.get_many("FILTER").into_iter().flatten().cloned().collect();
         let (is_full, has_v1) = (typed.get_flag("full"), !typed.get_flag("no-compose-v1"));
-        Ok(Self { root: crate::root().into(), filter, is_full, has_v1 })
+        Self { filter, is_full, has_v1 }
     }
 
     /// A call of the test programs.
     fn cargo(&self, args: &[&str]) -> Invocation {
         let locked = std::env::var_os("CI").is_some().then_some("--locked");
-        let command = Invocation::new("cargo", &self.root);
+        let command = Invocation::new("cargo", crate::root());
         command.args(["test", "--profile", "xtask", "--workspace"]).args(locked).args(args.iter().copied())
     }
 
@@ -128,24 +125,24 @@ impl Count {
 }
 
 pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
-    let tests = Tests::read(typed)?;
+    let tests = Tests::read(typed);
     let is_real = std::env::var("XTASK_TEST_IMAGES").is_ok_and(|images| images == "real");
     let need = Need { stand_ins: !is_real, both_composes: true };
     install::engine(options, &Install::read(typed), &need)?;
     if options.dry_run {
         return Ok(Output::data(tests.command().to_string())?);
     }
-    COMPOSE_V2.require(&tests.root)?;
+    COMPOSE_V2.require(crate::root())?;
     if tests.has_v1 {
-        COMPOSE_V1.require(&tests.root)?;
+        COMPOSE_V1.require(crate::root())?;
     }
     if is_real {
         options.output.say("testing on Ory's own images");
     } else {
         options.output.say("testing on stand-ins for Ory's images (XTASK_TEST_IMAGES=real takes Ory's)");
-        build_stand_ins(options, &tests.root)?;
+        build_stand_ins(options)?;
     }
-    leftovers::remove(options, &tests.root)?;
+    leftovers::remove(options, crate::root())?;
     let ended = tests.command().inherit();
     // What doesn't compile can't be counted.
     let Ok(count) = tests.count() else { return ended };
@@ -157,8 +154,8 @@ pub fn run(options: &Options, typed: &ArgMatches) -> Result<()> {
 }
 
 /// Built once and before, as the tests run side by side.
-fn build_stand_ins(options: &Options, root: &Path) -> Result<()> {
-    let options = Options { directory: Some(root.into()), ..options.clone() };
+fn build_stand_ins(options: &Options) -> Result<()> {
+    let options = Options { directory: Some(crate::root().into()), ..options.clone() };
     let cx = Context::with_placeholders(&options, vec![])?;
     RELEASES.iter().try_for_each(|release| stand_in::build(&cx, release).map(|_| ()))
 }
@@ -172,7 +169,7 @@ mod tests {
                         split::once_full::a: test\n\n6 tests, 0 benchmarks\n";
 
     fn tests(is_full: bool, has_v1: bool) -> Tests {
-        Tests { root: PathBuf::from("/"), filter: vec!["up".into()], is_full, has_v1 }
+        Tests { filter: vec!["up".into()], is_full, has_v1 }
     }
 
     #[test]

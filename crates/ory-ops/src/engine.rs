@@ -25,7 +25,8 @@ use ory_stack::unresolved;
 pub mod find;
 pub(crate) mod state;
 
-/// How Compose is called, and where.
+/// How Compose is called, and where. A copy shares what the engine said.
+#[derive(Clone)]
 pub struct Engine {
     docker: PathBuf,
     compose: Vec<String>,
@@ -38,7 +39,7 @@ pub struct Engine {
     dir: PathBuf,
     env: Vec<(String, String)>,
     /// Whether its daemon is on another machine.
-    pub(crate) remote: Memo<bool>,
+    pub(crate) remote: Arc<Memo<bool>>,
     /// What all that it starts has: Ctrl-C ends it, secrets are masked in what it prints.
     terms: Terms,
     /// After how long a `docker` that doesn't answer is ended.
@@ -61,7 +62,7 @@ impl Engine {
             env_files: vec![],
             dir: dir.into(),
             env: env.into(),
-            remote: Memo::default(),
+            remote: Arc::default(),
             terms: Terms::new(&options.interrupt, unresolved::secrets(dir), READING),
             wait: options.wait(),
             cache: Arc::default(),
@@ -70,20 +71,7 @@ impl Engine {
 
     /// The same with Compose, which is called so. Whether it is there isn't known.
     fn with_compose(&self, compose: Vec<String>) -> Self {
-        let Self { docker, dir, env, terms, .. } = self;
-        Self {
-            docker: docker.clone(),
-            compose,
-            is_v1: false,
-            unset: vec![],
-            env_files: vec![],
-            dir: dir.clone(),
-            env: env.clone(),
-            remote: Memo::default(),
-            terms: terms.clone(),
-            wait: self.wait,
-            cache: Arc::clone(&self.cache),
-        }
+        Self { compose, ..self.clone() }
     }
 
     /// Masks the secrets of the stack from now on, which are known.

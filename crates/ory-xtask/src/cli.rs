@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use crate::arguments::Arguments;
 use crate::commands::{
@@ -22,8 +22,16 @@ type Run = Box<dyn FnOnce(&Options) -> Result<()>>;
 /// A task that isn't ours, and what runs it.
 pub type Task = (Command, Box<dyn Fn(&Options, &ArgMatches) -> Result<()>>);
 
+/// A command of ours. What can be typed after it is asked for only where the command line is made.
+struct Ours {
+    name: &'static str,
+    about: &'static str,
+    arguments: fn() -> Vec<Arg>,
+    read: Read,
+}
+
 /// Every command, in the groups of `--help`.
-fn groups() -> [(&'static str, Vec<(Command, Read)>); 3] {
+fn groups() -> [(&'static str, Vec<Ours>); 3] {
     let environment = vec![
         command("up", "Bring the environment up, from any state, until it is ready", up::run),
         command("status", "Show each product's migrations, container and readiness", status::run),
@@ -60,12 +68,18 @@ fn command<A: Arguments + 'static>(
     name: &'static str,
     about: &'static str,
     run: fn(&Options, &A) -> Result<()>,
-) -> (Command, Read) {
+) -> Ours {
     let read = move |typed: &ArgMatches| -> Run {
         let arguments = A::read(typed);
         Box::new(move |options| run(options, &arguments))
     };
-    (Command::new(name).about(about).args(A::all()), Box::new(read))
+    Ours { name, about, arguments: A::all, read: Box::new(read) }
+}
+
+impl Ours {
+    fn command(&self) -> Command {
+        Command::new(self.name).about(self.about).args((self.arguments)())
+    }
 }
 
 const COMPLETIONS: &str = "completions";
@@ -101,7 +115,7 @@ impl Cli<'_> {
         let name = self.program.name();
         let mut groups: Vec<_> = groups()
             .into_iter()
-            .map(|(title, commands)| (title, commands.into_iter().map(|(command, _)| command).collect()))
+            .map(|(title, commands)| (title, commands.iter().map(Ours::command).collect()))
             .collect();
         let tasks = self.tasks.iter().map(|(command, _)| command.clone());
         groups.push((
@@ -146,8 +160,8 @@ impl Cli<'_> {
             return run(options, typed);
         }
         let mut commands = groups().into_iter().flat_map(|(_, commands)| commands);
-        match commands.find(|(command, _)| command.get_name() == name) {
-            Some((_, read)) => read(typed)(options),
+        match commands.find(|command| command.name == name) {
+            Some(command) => (command.read)(typed)(options),
             None => clap::Error::new(ErrorKind::InvalidSubcommand).exit(),
         }
     }
@@ -155,8 +169,6 @@ impl Cli<'_> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Arg;
-
     use super::*;
 
     #[test]
@@ -166,7 +178,8 @@ mod tests {
 
     #[test]
     fn every_command_reads_what_it_takes() {
-        for (command, read) in groups().into_iter().flat_map(|(_, commands)| commands) {
+        for ours in groups().into_iter().flat_map(|(_, commands)| commands) {
+            let command = ours.command();
             let required = command.get_positionals().filter(|argument| argument.is_required_set());
             let value = |argument: &Arg| {
                 let possible = argument.get_possible_values();
@@ -175,7 +188,7 @@ mod tests {
             let line: Vec<_> = required.map(value).collect();
             let name = command.get_name().to_string();
             let typed = command.try_get_matches_from([vec![name], line].concat());
-            drop(read(&typed.unwrap()));
+            drop((ours.read)(&typed.unwrap()));
         }
     }
 }

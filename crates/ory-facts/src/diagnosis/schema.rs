@@ -24,7 +24,38 @@ const NO_RIGHT: &[&str] = &[
     "must be owner of * *",
 ];
 
-/// What is there already is another product's: told by the text here, and by the code alone in `state`.
+/// Another run made it at the same time: told by the text here, and by the code alone in `state`, as all that follow.
+pub(super) const OTHER_RUN: Row = Row {
+    id: "other-run",
+    any: &["unique constraint \"pg_*", "unique constraint \"schema_migration_*"],
+    message: "another migration of {product} ran at the same time",
+    hint: "{migrate}",
+    ..ROW
+};
+
+/// The same, where the database tells.
+pub(super) const DOUBLED: Row = Row {
+    id: "other-run",
+    any: EXISTS,
+    when: Some(evidence::is_doubled),
+    message: "another migration of {product} ran at the same time: {other}",
+    hint: "{migrate}",
+    ..ROW
+};
+
+/// What is there already was made by a migration that was killed.
+pub(super) const KILLED: Row = Row {
+    id: "killed-migration",
+    any: &[
+        "constraint \"session_token_exchanges_nid_fk\" *already exists (SQLSTATE 42710)",
+        "column \"external_id\" of relation \"identities\" already exists (SQLSTATE 42701)",
+    ],
+    message: "a migration of {product} was killed before it was noted as applied: {version}",
+    hint: "{XTASK} repair {product}",
+    ..ROW
+};
+
+/// What is there already is another product's.
 pub(super) const SHARED: Row = Row {
     id: "shared-schema",
     any: EXISTS,
@@ -34,7 +65,7 @@ pub(super) const SHARED: Row = Row {
     ..ROW
 };
 
-/// What is there already was made by what a lost row had noted; see [`SHARED`].
+/// What is there already was made by what a lost row had noted.
 pub(super) const ROW_LOST: Row = Row {
     id: "row-lost",
     any: EXISTS,
@@ -56,31 +87,9 @@ pub(super) const BOOKKEEPING_LOST: Row = Row {
 };
 
 pub const ROWS: &[Row] = &[
-    Row {
-        id: "other-run",
-        any: &["unique constraint \"pg_*", "unique constraint \"schema_migration_*"],
-        message: "another migration of {product} ran at the same time",
-        hint: "{migrate}",
-        ..ROW
-    },
-    Row {
-        id: "other-run",
-        any: EXISTS,
-        when: Some(evidence::is_doubled),
-        message: "another migration of {product} ran at the same time: {other}",
-        hint: "{migrate}",
-        ..ROW
-    },
-    Row {
-        id: "killed-migration",
-        any: &[
-            "constraint \"session_token_exchanges_nid_fk\" *already exists (SQLSTATE 42710)",
-            "column \"external_id\" of relation \"identities\" already exists (SQLSTATE 42701)",
-        ],
-        message: "a migration of {product} was killed before it was noted as applied: {version}",
-        hint: "{XTASK} repair {product}",
-        ..ROW
-    },
+    OTHER_RUN,
+    DOUBLED,
+    KILLED,
     Row {
         id: "killed-migration",
         any: &["YOUR DATABASE MAY BE IN AN INCONSISTENT STATE"],

@@ -36,28 +36,12 @@ pub const ROWS: &[Row] = &[
         hint: "{start}",
         ..ROW
     },
+    Row { any: &["pg_*SQLSTATE 23505", "schema_migration*SQLSTATE 23505"], ..schema::OTHER_RUN },
     Row {
-        id: "other-run",
-        any: &["pg_*SQLSTATE 23505", "schema_migration*SQLSTATE 23505"],
-        message: "another migration of {product} ran at the same time",
-        hint: "{migrate}",
-        ..ROW
-    },
-    Row {
-        id: "killed-migration",
         any: &["session_token_exchanges_nid_fk*SQLSTATE 42710", "external_id*identities*SQLSTATE 42701"],
-        message: "a migration of {product} was killed before it was noted as applied: {version}",
-        hint: "{XTASK} repair {product}",
-        ..ROW
+        ..schema::KILLED
     },
-    Row {
-        id: "other-run",
-        any: EXISTS,
-        when: Some(evidence::is_doubled),
-        message: "another migration of {product} ran at the same time: {other}",
-        hint: "{migrate}",
-        ..ROW
-    },
+    Row { any: EXISTS, ..schema::DOUBLED },
     Row { any: EXISTS, ..schema::SHARED },
     Row {
         id: "application-tables",
