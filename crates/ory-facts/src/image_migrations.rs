@@ -25,12 +25,9 @@ impl Migration {
 pub type Carried = BTreeMap<String, Migration>;
 
 /// A cache that can't be read is as good as none.
-pub fn read_cache(text: &str) -> Option<Option<Carried>> {
+pub fn read_cache(text: &str) -> Option<Carried> {
     let json: Value = serde_json::from_str(text).ok()?;
-    match json.get("carried")? {
-        Value::Null => Some(None),
-        rows => read_rows(rows).map(Some),
-    }
+    read_rows(json.get("carried")?)
 }
 
 /// The rows that the status command prints. None where one isn't as it should be, or there are none.
@@ -47,17 +44,17 @@ pub fn read_rows(rows: &Value) -> Option<Carried> {
 /// The last line of a list of versions: one that breaks off is as good as none.
 const END: &str = "end";
 
-/// A list of versions with their names, without SQL; of an image that is too old to be asked, an empty one.
-pub fn write_versions(carried: Option<&Carried>) -> String {
-    let lines = carried.into_iter().flatten();
-    lines.map(|(version, migration)| format!("{version}\t{}\n", migration.name)).collect::<String>() + END
+/// A list of versions with their names, without SQL.
+pub fn write_versions(carried: &Carried) -> String {
+    carried.iter().map(|(version, migration)| format!("{version}\t{}\n", migration.name)).collect::<String>()
+        + END
 }
 
-/// Reads what [`write_versions`] made.
-pub fn read_versions(text: &str) -> Option<Option<Carried>> {
+/// Reads what [`write_versions`] made. An empty list is as good as none.
+pub fn read_versions(text: &str) -> Option<Carried> {
     let lines = text.strip_suffix(END)?.lines();
     let carried = lines.map(|line| Some(versioned(line.split_once('\t')?))).collect::<Option<Carried>>()?;
-    Some((!carried.is_empty()).then_some(carried))
+    (!carried.is_empty()).then_some(carried)
 }
 
 fn versioned((version, name): (&str, &str)) -> (String, Migration) {
@@ -87,7 +84,7 @@ pub fn plan(output: &str) -> Carried {
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
     pub applied: BTreeSet<String>,
-    /// What the image carries; none where the image is too old to be asked.
+    /// What the image carries; none where it is too old to be asked, and couldn't show it either.
     pub carried: Option<Carried>,
     /// What the images of other products carry that have their rows in the same table; none where no other product has.
     pub others: Option<BTreeSet<String>>,
@@ -219,15 +216,15 @@ pub(crate) mod tests {
         assert_eq!(read_cache("{"), None);
         assert_eq!(read_cache(r#"{"carried":[1]}"#), None);
         assert_eq!(read_cache(r#"{"carried":[]}"#), None);
-        assert_eq!(read_cache(r#"{"carried":null}"#), Some(None));
+        assert_eq!(read_cache(r#"{"carried":null}"#), None);
     }
 
     #[test]
     fn a_list_of_versions_that_breaks_off_is_none() {
-        let carried = state(&[], &["1", "2"]).carried;
-        let text = write_versions(carried.as_ref());
+        let carried = state(&[], &["1", "2"]).carried.unwrap_or_default();
+        let text = write_versions(&carried);
         assert_eq!(read_versions(&text), Some(carried));
-        assert_eq!(read_versions(&write_versions(None)), Some(None));
+        assert_eq!(read_versions(&write_versions(&Carried::new())), None);
         assert_eq!(read_versions(&text[..text.len() - 1]), None);
         assert_eq!(read_versions(""), None);
     }
@@ -250,6 +247,6 @@ pub(crate) mod tests {
     fn a_row_is_a_version_its_name_and_its_sql() {
         let known = read_cache(r#"{"carried":[{"version":"1","name":"networks","content":"select 1"}]}"#);
         let migration = Migration { name: "networks".into(), sql: "select 1".into() };
-        assert_eq!(known, Some(Some(Carried::from([("1".into(), migration)]))));
+        assert_eq!(known, Some(Carried::from([("1".into(), migration)])));
     }
 }

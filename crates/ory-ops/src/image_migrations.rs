@@ -1,6 +1,7 @@
 //! The migrations that an image carries: a fact of the image, learned once and kept by its id.
 //!
-//! The versions that `migrate status` lists are exactly those that end up in `schema_migration`.
+//! The versions that `migrate status` lists are exactly those that end up in `schema_migration`: of an image without
+//! that command, an empty database that it has migrated tells the same.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::advisory_lock::ServerLock;
 use crate::context::Context;
 use crate::folders::work_file;
 use crate::image_release;
-use crate::image_version;
+use crate::image_schema;
 use ory_facts::image_migrations::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
 use ory_runner::process::Invocation;
@@ -29,33 +31,44 @@ fn path(cx: &Context, deployment: &Deployment, kind: &str) -> Result<Option<Path
         .transpose()
 }
 
-/// The versions that are kept. None where nothing is, or what is there can't be read; nor where it is that an image can't
-/// tell them, which only the image itself can have said.
-pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Option<Carried>> {
+/// The versions that are kept. None where nothing is, or what is there can't be read.
+pub fn kept(cx: &Context, deployment: &Deployment) -> Option<Carried> {
     let path = path(cx, deployment, "versions").ok()??;
-    let kept = read_versions(&std::fs::read_to_string(path).ok()?)?;
-    let is_told = || cx.image(deployment.migrate.image.as_deref()?).ok()?.map(|image| image.id);
-    let has_said = || {
-        is_told().is_some_and(|id| image_version::kept(&cx.options, deployment.product.kind, &id).is_some())
-    };
-    (kept.is_some() || has_said()).then_some(kept)
+    read_versions(&std::fs::read_to_string(path).ok()?)
 }
 
 /// What the image carries, SQL included, where that was asked before.
 pub fn known(cx: &Context, deployment: &Deployment) -> Option<Carried> {
-    read_cache(&std::fs::read_to_string(path(cx, deployment, "json").ok()??).ok()?)?
+    read_cache(&std::fs::read_to_string(path(cx, deployment, "json").ok()??).ok()?)
 }
 
-/// What the image carries, maybe without SQL. None where the image is too old to have a status command: a Kratos
-/// before v25.4.0 would take the question for a migration.
+/// What the image carries, maybe without SQL. None where the image is too old to be asked, and what it makes of an empty
+/// database can't be learned either.
 pub fn of(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
-    let ask = || kept(cx, deployment).map_or_else(|| learn(cx, deployment), Ok);
+    of_locked(cx, deployment, None)
+}
+
+/// The same by who holds the lock of the database, if anybody does: without it, it is waited for where the image is to show
+/// what it carries.
+pub fn of_locked(
+    cx: &Context,
+    deployment: &Deployment,
+    lock: Option<&ServerLock>,
+) -> Result<Option<Carried>> {
+    let learn = || match can_be_asked(cx, deployment) {
+        true => learn(cx, deployment).map(Some),
+        false => shown(cx, deployment, lock),
+    };
+    let ask = || kept(cx, deployment).map_or_else(learn, |carried| Ok(Some(carried)));
     cx.engine.cache().carried(deployment.product).get(ask)
 }
 
-/// The same with SQL.
+/// The same with SQL. None where the image can't be asked for it.
 pub fn in_full(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
-    known(cx, deployment).map_or_else(|| learn(cx, deployment), |carried| Ok(Some(carried)))
+    match known(cx, deployment) {
+        Some(carried) => Ok(Some(carried)),
+        None => can_be_asked(cx, deployment).then(|| learn(cx, deployment)).transpose(),
+    }
 }
 
 /// The same of the image that has just migrated an empty database. Its plan and what the database has then agree:
@@ -65,30 +78,36 @@ pub fn of_migrated(
     deployment: &Deployment,
     log: &Path,
     applied: &BTreeSet<String>,
+    lock: &ServerLock,
 ) -> Result<Option<Carried>> {
-    let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    let known = image_release::known(cx, deployment).unwrap_or_default();
-    let can_tell = deployment.product.has_status(known);
-    if can_tell && kept(cx, deployment).is_none() && !plan.is_empty() && plan.keys().eq(applied) {
-        keep(cx, deployment, "versions", &write_versions(Some(&plan)))?;
+    if kept(cx, deployment).is_none() && !applied.is_empty() {
+        let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
+        // What an image that can't be asked has applied where no other product is, is all that it carries.
+        let is_alone = cx.stack.sharing(deployment).is_empty();
+        let carried = match can_be_asked(cx, deployment) {
+            true => Some(plan).filter(|plan| plan.keys().eq(applied)),
+            false => is_alone.then(|| of_versions(applied)),
+        };
+        carried.map_or(Ok(()), |carried| keep(cx, deployment, "versions", &write_versions(&carried)))?;
+        cx.engine.cache().carried(deployment.product).set(None);
     }
-    let carried = of(cx, deployment)?;
-    // What an image that can't be asked has applied to an empty database is all that it carries.
-    let is_alone = cx.stack.sharing(deployment).is_empty() && !applied.is_empty();
-    if carried.is_some() || !is_alone {
-        return Ok(carried);
-    }
-    let carried = of_versions(applied);
-    keep(cx, deployment, "versions", &write_versions(Some(&carried)))?;
-    cx.engine.cache().carried(deployment.product).set(Some(Some(carried.clone())));
-    Ok(Some(carried))
+    of_locked(cx, deployment, Some(lock))
+}
+
+/// Whether the image has a status command; one that doesn't tell its release is taken for an old one: a Kratos before
+/// v25.4.0 would take the question for a migration. Any Keto has it.
+fn can_be_asked(cx: &Context, deployment: &Deployment) -> bool {
+    let can_tell = |release: &Release| deployment.product.has_status(*release);
+    // Ory's own tag is believed where the answer would show that it is wrong.
+    let known = image_release::known(cx, deployment).filter(can_tell);
+    can_tell(&known.or_else(|| image_release::of(cx, deployment)).unwrap_or_default())
 }
 
 /// How many migrations the image carries, as far as that is known without asking it: of its first run, by the plan
 /// in the log and what the database has.
 pub fn count(cx: &Context, deployment: &Deployment, log: &Path, applied: &BTreeSet<String>) -> Option<usize> {
     if let Some(kept) = kept(cx, deployment) {
-        return kept.map(|carried| carried.len());
+        return Some(kept.len());
     }
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
     (!plan.is_empty()).then(|| plan.keys().chain(applied).collect::<BTreeSet<_>>().len())
@@ -101,35 +120,52 @@ fn keep(cx: &Context, deployment: &Deployment, kind: &str, text: &str) -> Result
 }
 
 /// Asks the image.
-fn learn(cx: &Context, deployment: &Deployment) -> Result<Option<Carried>> {
+fn learn(cx: &Context, deployment: &Deployment) -> Result<Carried> {
     let name = deployment.migrate.image.as_deref().unwrap_or_default();
-    // Ory's own tag is believed where the answer would show that it is wrong.
-    let can_tell = |release: &Release| deployment.product.has_status(*release);
-    let known = image_release::known(cx, deployment).filter(can_tell);
-    let release = known.or_else(|| image_release::of(cx, deployment));
-    // Any Keto can be asked, also one that doesn't know its release.
-    let rows = match deployment.product.has_status(release.unwrap_or_default()) {
-        true => ask(cx, deployment)?,
-        false => Value::Null,
-    };
-    let cache = json!({ "image": name, "carried": rows }).to_string();
+    let cache = json!({ "image": name, "carried": ask(cx, deployment)? }).to_string();
     let carried = read_cache(&cache).with_context(|| format!("{name} lists no migrations"))?;
     keep(cx, deployment, "json", &cache)?;
-    // What its first run has shown stays known.
-    let shown = kept(cx, deployment).flatten().filter(|_| carried.is_none());
-    if shown.is_none() {
-        keep(cx, deployment, "versions", &write_versions(carried.as_ref()))?;
-    }
-    Ok(carried.or(shown))
+    keep(cx, deployment, "versions", &write_versions(&carried))?;
+    Ok(carried)
 }
 
-/// The command that asks an image what it carries; none where that is known, or the tag tells that it
-/// can't be asked.
-pub fn ask_query(cx: &Context, deployment: &Deployment) -> Option<Invocation> {
-    let is_known = kept(cx, deployment).is_some();
+/// What an image that can't be asked carries is what it notes as applied in an empty database. None where it can't be
+/// given one, which is said.
+fn shown(cx: &Context, deployment: &Deployment, lock: Option<&ServerLock>) -> Result<Option<Carried>> {
+    if cx.options.dry_run {
+        return Ok(None);
+    }
+    let made = image_schema::there(cx, deployment)
+        .and_then(|actual| image_schema::made(cx, deployment, &actual, &BTreeSet::new(), lock));
+    match made {
+        Ok(made) => {
+            let carried = made.map(|schema| of_versions(&schema.versions)).filter(|all| !all.is_empty());
+            let text = carried.as_ref().map(write_versions);
+            text.map_or(Ok(()), |text| keep(cx, deployment, "versions", &text))?;
+            Ok(carried)
+        }
+        Err(error) => {
+            cx.options.interrupt.check()?;
+            let product = deployment.product;
+            cx.out.warn(format!(
+                "{product}'s image is too old to tell what it carries, and it can't show that in an empty database: {error}"
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// What is run to learn what the image carries, as `--dry-run` prints it; nothing where that is known.
+pub fn lines(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
     let is_too_old =
         image_release::known(cx, deployment).is_some_and(|release| !deployment.product.has_status(release));
-    (!is_known && !is_too_old).then(|| status(cx, deployment))
+    match (kept(cx, deployment), is_too_old) {
+        (Some(_), _) => Ok(vec![]),
+        (None, true) => image_schema::scratch_lines(cx, deployment),
+        (None, false) => {
+            Ok(vec![format!("{}  # what the image carries, once an image", status(cx, deployment))])
+        }
+    }
 }
 
 /// The command that lists what the image carries.

@@ -18,6 +18,7 @@ pub mod external_data;
 pub mod folders;
 pub mod image_migrations;
 mod image_release;
+pub mod image_schema;
 pub mod image_version;
 mod invalidation;
 pub mod load_dump;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::advisory_lock::ServerLock;
 use crate::context::Context;
 use crate::drift;
+use crate::image_schema;
 use ory_facts::catalog::Catalog;
 use ory_facts::difference;
 use ory_facts::image_migrations::State;
@@ -87,12 +88,14 @@ pub fn notes(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec
     if all.is_empty() {
         return Ok(vec![]);
     }
-    let (whole, actual) = drift::schemas(cx, deployment)?;
+    let (whole, actual) = image_schema::schemas(cx, deployment)?;
     let each = all.iter().map(|version| BTreeSet::from([version.clone()]));
     let mut first = None;
     // Where it fails without several, one of them may have been applied.
     for noted in [all.clone()].into_iter().chain(each.filter(|_| all.len() > 1)) {
-        let Some(made) = drift::made(cx, deployment, &actual, &(&pending - &noted), None)? else { continue };
+        let Some(made) = image_schema::made(cx, deployment, &actual, &(&pending - &noted), None)? else {
+            continue;
+        };
         let near = lost::nearest(&made, &whole, &actual);
         match difference::compare(&near, &actual).into_iter().next() {
             None => return Ok(noted.iter().map(|version| lost::insert(&actual.schema, version)).collect()),
@@ -124,8 +127,8 @@ fn find(
         return Ok(lost);
     }
     let pending = lost::pending(state);
-    let actual = drift::there(cx, deployment)?;
-    let made = |noted: &BTreeSet<String>| drift::made(cx, deployment, &actual, noted, lock);
+    let actual = image_schema::there(cx, deployment)?;
+    let made = |noted: &BTreeSet<String>| image_schema::made(cx, deployment, &actual, noted, lock);
     let is_there =
         |made: Option<Catalog>| made.is_some_and(|made| difference::compare(&made, &actual).is_empty());
     if pending == older && is_there(made(&BTreeSet::new())?) {

@@ -15,7 +15,7 @@ pub enum Status {
     Ahead(usize),
     /// The same, and all of them are older than the newest of the image: it was another image's before.
     OtherHistory(usize),
-    /// The image is too old to be asked what it carries.
+    /// What the image carries isn't known.
     Unknown,
 }
 

@@ -59,11 +59,16 @@ fn others(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> 
     )
 }
 
-/// The same of a database that must not be ahead of its image. Its failure tells the cause.
-pub fn state_not_ahead(cx: &Context, deployment: &Deployment) -> Result<State> {
-    let state = state(cx, deployment).map_err(|error| diagnosis::of_product(cx, deployment, error))?;
-    refuse_ahead(cx, deployment, &state)?;
-    Ok(state)
+/// The same of databases that must not be ahead of their images: that is what is said, even if another one can't be asked.
+/// Its failure tells the cause.
+pub fn states_not_ahead(cx: &Context, deployments: &[Deployment]) -> Result<Vec<State>> {
+    let states: Vec<_> = deployments.iter().map(|deployment| state(cx, deployment)).collect();
+    for (deployment, state) in deployments.iter().zip(&states) {
+        state.as_ref().map_or(Ok(()), |state| refuse_ahead(cx, deployment, state).map(|_| ()))?;
+    }
+    let told = deployments.iter().zip(states);
+    told.map(|(deployment, state)| state.map_err(|error| diagnosis::of_product(cx, deployment, error)))
+        .collect()
 }
 
 /// How the databases stand, where what was seen already tells that there is nothing to do.
@@ -83,7 +88,7 @@ pub fn none_is_pending(cx: &Context, deployments: &[Deployment]) -> Option<Vec<S
 
 /// How many migrations are pending, where that is known without starting anything.
 pub fn known_pending(cx: &Context, deployment: &Deployment) -> Option<usize> {
-    let carried = image_migrations::kept(cx, deployment)??;
+    let carried = image_migrations::kept(cx, deployment)?;
     State::new(applied(cx, deployment).ok()?, Some(carried)).pending()
 }
 
@@ -110,7 +115,7 @@ pub fn ahead<'a>(cx: &'a Locked, deployment: &Deployment) -> Option<Ahead<'a>> {
         return None;
     }
     // In one schema with another product, they would wait for each other.
-    if !cx.stack.sharing(deployment).is_empty() || is_up_to_date(cx, deployment, &seen).ok()? {
+    if !cx.stack.sharing(deployment).is_empty() || is_up_to_date(cx, deployment, &seen, None).ok()? {
         return None;
     }
     let lock = advisory_lock::acquire_free(cx, deployment).ok()??;
@@ -131,17 +136,19 @@ pub fn migrate(
         Some(ahead) => ahead,
         None => {
             let seen = applied(cx, deployment)?;
-            let is_done = is_up_to_date(cx, deployment, &seen)? && !is_forced;
+            let is_done = is_up_to_date(cx, deployment, &seen, None)? && !is_forced;
             if is_done && !run_container::has_container(cx, deployment)? {
                 return Ok(Outcome::UpToDate { total: state(cx, deployment)?.count() });
             }
+            // To learn it takes the lock of the database.
+            others(cx, deployment, &seen);
             let lock = advisory_lock::acquire(cx, deployment)?;
             run_container::take_over(cx, deployment, &lock)?;
             // What was waited for may have done it.
             Ahead::read(cx, deployment, lock)?
         }
     };
-    if is_up_to_date(cx, deployment, &before)? && !is_forced {
+    if is_up_to_date(cx, deployment, &before, Some(&lock))? && !is_forced {
         let others = others(cx, deployment, &before);
         let state = State { others, ..State::new(before, image_migrations::of(cx, deployment)?) };
         return Ok(Outcome::UpToDate { total: state.count() });
@@ -149,7 +156,8 @@ pub fn migrate(
     shared::refuse_old_dsn(deployment, memory)?;
     // A new database has lost nothing, and its image may not have been asked yet.
     if !before.is_empty() {
-        let state = State::new(before.clone(), image_migrations::of(cx, deployment)?);
+        let carried = image_migrations::of_locked(cx, deployment, Some(&lock))?;
+        let state = State::new(before.clone(), carried);
         lost_rows::refuse(cx, deployment, &state, Some(&lock), is_forced)?;
     }
     lock.check()?;
@@ -164,7 +172,7 @@ pub fn migrate(
     let (schema, flaws) = drift::first_sight(cx, deployment, session)?;
     let log = cx.log_path(&format!("migrate-{product}"))?;
     let carried = match before.is_empty() {
-        true => image_migrations::of_migrated(cx, deployment, &log, &schema.versions)?,
+        true => image_migrations::of_migrated(cx, deployment, &log, &schema.versions, &lock)?,
         false => image_migrations::of(cx, deployment)?,
     };
     let state =
@@ -192,12 +200,17 @@ pub fn migrate(
 }
 
 /// Whether a database has everything its image carries; fails where it has more.
-fn is_up_to_date(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> Result<bool> {
+fn is_up_to_date(
+    cx: &Context,
+    deployment: &Deployment,
+    applied: &BTreeSet<String>,
+    lock: Option<&ServerLock>,
+) -> Result<bool> {
     // A new database has nothing, whatever the image carries.
     if applied.is_empty() {
         return Ok(false);
     }
-    let state = State::new(applied.clone(), image_migrations::of(cx, deployment)?);
+    let state = State::new(applied.clone(), image_migrations::of_locked(cx, deployment, lock)?);
     Ok(refuse_ahead(cx, deployment, &state)? == Status::UpToDate)
 }
 

@@ -11,7 +11,7 @@ use ory_facts::tables;
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
-use crate::drift;
+use crate::image_schema;
 use crate::postgres;
 use crate::replace::replacement::Replacement;
 use crate::snapshot;
@@ -25,14 +25,14 @@ pub fn of(replacement: &Replacement) -> Result<Tables> {
     let Some(current) = &replacement.current else { return Ok(vec![]) };
     let Replacement { cx, target, lock, .. } = replacement;
     find(cx, target, current, |deployment, actual| {
-        drift::made(cx, deployment, actual, &BTreeSet::new(), Some(lock))
+        image_schema::made(cx, deployment, actual, &BTreeSet::new(), Some(lock))
     })
 }
 
 /// The same without making anything: what an image makes is taken into account where it is known.
 pub fn at_first_sight(cx: &Context, target: &Target) -> Result<Tables> {
     let current = snapshot::contents(cx, target, target.database())?;
-    find(cx, target, &current, |deployment, actual| drift::known(cx, deployment, actual))
+    find(cx, target, &current, |deployment, actual| image_schema::known(cx, deployment, actual))
 }
 
 fn find(
@@ -61,7 +61,7 @@ fn find(
         return Ok(vec![]);
     }
     for deployment in &target.deployments {
-        let actual = drift::there(cx, deployment)?;
+        let actual = image_schema::there(cx, deployment)?;
         own.extend(made(deployment, &actual)?.into_iter().flat_map(|catalog| catalog.tables));
     }
     Ok(of_others(&own))

@@ -8,7 +8,7 @@ use ory_runner::failure::{Exit, Failure};
 use ory_stack::stack::Deployment;
 
 use crate::context::Context;
-use crate::drift;
+use crate::image_schema;
 use crate::lock::Locked;
 use crate::lost_rows;
 use crate::migrations;
@@ -18,7 +18,7 @@ use crate::postgres;
 pub fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> {
     let state = migrations::state(cx, deployment)?;
     migrations::refuse_ahead(cx, deployment, &state)?;
-    let (expected, actual) = drift::schemas(cx, deployment)?;
+    let (expected, actual) = image_schema::schemas(cx, deployment)?;
     let pending = expected.versions.difference(&actual.versions).cloned().collect();
     let product = deployment.product;
     let mut statements = repair::statements(product.kind, &pending, &expected, &actual).map_err(|other| {

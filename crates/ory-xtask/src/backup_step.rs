@@ -70,8 +70,7 @@ pub fn before(cx: &Locked, targets: &[&Target], folder: &Folder, to_verify: bool
 /// Backs up the databases that a migration will change, and that have something to lose.
 pub fn before_migration(cx: &Locked, deployments: &[Deployment]) -> Result<()> {
     let (mut pending, mut migrated) = (vec![], vec![]);
-    for deployment in deployments {
-        let state = migrations::state_not_ahead(cx, deployment)?;
+    for (deployment, state) in deployments.iter().zip(migrations::states_not_ahead(cx, deployments)?) {
         if state.pending() != Some(0) {
             pending.push(deployment.product);
             migrated.extend((!state.applied.is_empty()).then_some(deployment.product));

@@ -139,8 +139,7 @@ impl Step<'_> {
                 let query =
                     postgres::applied_query(cx, &postgres::place(cx, &containers, deployment), &[deployment]);
                 let has = format!("{query}  # what {} has", deployment.dsn.database);
-                let ask = image_migrations::ask_query(cx, deployment);
-                let ask = ask.map(|ask| format!("{ask}  # what the image carries, once an image"));
+                let ask = image_migrations::lines(cx, deployment)?;
                 let migrate = print(run_container::command(cx, deployment));
                 let count = migrations::known_pending(cx, deployment);
                 let count =
@@ -367,18 +366,15 @@ fn run_create(
 
 fn require_migrated(cx: &Context, deployments: &[Deployment]) -> Result<()> {
     let mut pending = Vec::new();
-    for deployment in deployments {
+    for (deployment, state) in deployments.iter().zip(migrations::states_not_ahead(cx, deployments)?) {
         let product = deployment.product;
-        let state = migrations::state_not_ahead(cx, deployment)?;
         match state.pending() {
             Some(0) => {}
             Some(count) => {
                 lost_rows::refuse(cx, deployment, &state, None, false)?;
                 pending.push((product, count));
             }
-            None => {
-                cx.out.warn(format!("{product}'s image is too old to tell whether migrations are pending"))
-            }
+            None => cx.out.warn(format!("whether {product} has migrations pending can't be told")),
         }
     }
     let command = match pending.as_slice() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use crate::project::Outcome;
-use crate::stack::{Compose, Stack, ports};
+use crate::stack::{Compose, NEW, Stack, ports};
 use crate::tiers::{first, full};
 
 /// How much of the circle a stack goes through.
@@ -144,7 +144,7 @@ impl Adopted<'_> {
         if self.circle == Circle::Short {
             return;
         }
-        let outcome = crate::project::outcome(&mut self.stack.forgetful("status --drift")).exits(0);
+        let outcome = crate::project::outcome(&mut self.stack.forgetful(NEW, "status --drift")).exits(0);
         for server in self.servers {
             let text = format!("{}: no drift", server.product);
             assert!(outcome.stderr.contains(&text), "it doesn't say: {text}\n{outcome}");

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::project::{Outcome, outcome};
-use crate::stack::{Compose, OLD, Stack, docker};
+use crate::stack::{Compose, NEW, OLD, Stack, docker};
 use crate::tiers::scenarios_once;
 
 scenarios_once! {
@@ -34,7 +34,7 @@ fn each_difference_is_named_and_what_its_line_says_to_type_fixes_it(compose: Com
     ] {
         stack.sql("kratos", sql);
     }
-    let upgraded = outcome(&mut stack.forgetful("status --drift --check")).exits(0);
+    let upgraded = outcome(&mut stack.forgetful(NEW, "status --drift --check")).exits(0);
     // The images of before still run.
     let is_told = |line: &&str| !line.ends_with(" ...") && !line.contains(" runs, the stack says ");
     let told: Vec<_> = upgraded.stderr.lines().filter(is_told).collect();
@@ -96,7 +96,7 @@ fn nothing_is_left_of_the_database_that_is_made_to_compare_with(compose: Compose
 
     // What keeps the product out of it fails at once, not after Ory's five minutes.
     stack.sql("postgres", "alter role kratos set default_transaction_read_only = on");
-    let failed = outcome(&mut stack.forgetful("status kratos --drift")).exits(1);
+    let failed = outcome(&mut stack.forgetful(NEW, "status kratos --drift")).exits(1);
     assert!(failed.stderr.contains("error: kratos's drift can't be told"), "{failed}");
     assert_eq!(scratch(&stack), "");
     stack.sql("postgres", "alter role kratos reset default_transaction_read_only");
@@ -105,7 +105,7 @@ fn nothing_is_left_of_the_database_that_is_made_to_compare_with(compose: Compose
     killed.kill().expect("a kill");
     killed.wait().expect("an end");
     assert_eq!(scratch(&stack), "xtask_scratch_kratos_kratos\n");
-    outcome(&mut stack.forgetful("status kratos --drift")).exits(0).says("kratos: no drift");
+    outcome(&mut stack.forgetful(NEW, "status kratos --drift")).exits(0).says("kratos: no drift");
     assert_eq!(scratch(&stack), "");
 
     let interrupted = learning(&stack);
@@ -122,7 +122,7 @@ fn nothing_is_left_of_the_database_that_is_made_to_compare_with(compose: Compose
 
 /// A run that learns what Kratos's image makes, held up while the image migrates.
 fn learning(stack: &Stack) -> Child {
-    let mut command = stack.forgetful("status kratos --drift");
+    let mut command = stack.forgetful(NEW, "status kratos --drift");
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("xtask starts");
     while outcome(Command::new("docker").args(["pause", &container(stack)])).code != Some(0) {
         sleep(Duration::from_millis(5));

@@ -2,7 +2,7 @@
 
 use crate::managed::Managed;
 use crate::project::Outcome;
-use crate::stack::{Compose, Stack};
+use crate::stack::{Compose, NEW, Stack};
 use crate::tiers::scenarios_once;
 
 scenarios_once! {
@@ -60,12 +60,12 @@ fn drift_on_a_server_elsewhere_is_told_to_a_role_that_may_create_databases(compo
     let mut stack = Stack::of_others("server-elsewhere", compose);
     let managed = managed(&mut stack);
     stack.run("migrate-all").exits(0);
-    let refused = crate::project::outcome(&mut stack.forgetful("status --drift")).exits(1);
+    let refused = crate::project::outcome(&mut stack.forgetful(NEW, "status --drift")).exits(1);
     refused
         .says("caused by: the role identity may not create the empty database that its image would fill")
         .says(&format!("hint: psql -h {} -U postgres -c 'alter role \"identity\" createdb'", managed.name));
     managed.sql("postgres", "alter role identity createdb");
-    crate::project::outcome(&mut stack.forgetful("status --drift")).exits(0).says("kratos: no drift");
+    crate::project::outcome(&mut stack.forgetful(NEW, "status --drift")).exits(0).says("kratos: no drift");
     assert_eq!(managed.sql("postgres", "select datname from pg_database where datname like 'xtask%'"), "");
 }
 

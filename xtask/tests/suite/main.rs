@@ -10,6 +10,7 @@ mod doctor_faults;
 mod elsewhere;
 mod end_to_end;
 mod managed;
+mod older_images;
 mod project;
 mod random;
 mod recorded;

@@ -189,9 +189,9 @@ impl Stack {
     }
 
     /// As [`Self::command`], with a cache of its own, in which nothing is known yet.
-    pub fn forgetful(&self, args: &str) -> Command {
+    pub fn forgetful(&self, release: &str, args: &str) -> Command {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mut command = self.command(NEW, args);
+        let mut command = self.command(release, args);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         command.env("CARGO_MANIFEST_DIR", self.project.dir.with_file_name(format!("cache{number}")));
         command

@@ -20,7 +20,7 @@ use crate::advisory_lock::{self, ServerLock};
 use crate::client::Place;
 use crate::context::Context;
 use crate::diagnosis;
-use crate::drift;
+use crate::image_schema;
 use crate::lock::Locked;
 use crate::postgres;
 use crate::target::Target;
@@ -107,7 +107,7 @@ pub fn look<'a>(cx: &Context, target: &'a Target<'a>) -> Result<Shared<'a>> {
     let mut expected = Vec::new();
     let mut actual = Catalog::default();
     for deployment in &target.deployments {
-        let (of_image, there) = drift::schemas(cx, deployment)?;
+        let (of_image, there) = image_schema::schemas(cx, deployment)?;
         expected.push((deployment.product.kind, of_image));
         actual = there;
     }
@@ -135,7 +135,7 @@ impl Shared<'_> {
     /// Fails where what is there now would be divided otherwise.
     pub fn refuse_changed(&self, cx: &Context, division: &Division, way: Way) -> Result<()> {
         let main = self.target.main()?;
-        let text = drift::query(cx, &self.place, main).read()?;
+        let text = image_schema::query(cx, &self.place, main).read()?;
         let now = Catalog::parse(&text).context("failed to read PostgreSQL's catalog")?;
         if self.divide(&now, way)? != *division {
             let message = format!("the tables of {} were changed meanwhile", main.dsn.database);

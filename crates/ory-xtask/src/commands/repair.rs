@@ -10,7 +10,7 @@ use ory_facts::next::XTASK;
 use crate::arguments::{Arguments, Images, required, value, yes};
 use crate::plan::{self, Step};
 use ory_ops::context::Options;
-use ory_ops::drift;
+use ory_ops::image_schema;
 use ory_ops::lock::Locked;
 use ory_ops::repair;
 use ory_runner::failure::{Exit, Failure};
@@ -40,7 +40,7 @@ pub fn run(options: &Options, args: &Repair) -> Result<()> {
             deployment.server.map(|server| Step::StartServer { server, recreate: false, meanwhile: vec![] });
         plan::execute(&cx, &Vec::from_iter(start))?;
         if options.dry_run {
-            drift::lines(&cx, deployment)?.iter().try_for_each(Output::data)?;
+            image_schema::lines(&cx, deployment)?.iter().try_for_each(Output::data)?;
             Output::data("# prints the SQL that repairs, asks, runs it as the product, and migrates on")?;
         } else {
             repair(&cx, deployment, args.yes)?;

@@ -315,7 +315,8 @@ fn print(
     let is_behind = |(target, dump): &(&Target, &Dump)| {
         let mut each = target.deployments.iter().map(|deployment| {
             Some(
-                State::new(dump.contents.versions.clone(), image_migrations::kept(cx, deployment)?).pending()
+                State::new(dump.contents.versions.clone(), Some(image_migrations::kept(cx, deployment)?))
+                    .pending()
                     != Some(0),
             )
         });

@@ -18,6 +18,7 @@ use ory_ops::context::{Context, Options};
 use ory_ops::diagnosis;
 use ory_ops::drift;
 use ory_ops::image_migrations;
+use ory_ops::image_schema;
 use ory_ops::migrations;
 use ory_ops::prefetch::{Extent, look};
 use ory_ops::readiness;
@@ -99,7 +100,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     }
     if args.drift && options.dry_run && !args.json {
         for row in &rows {
-            drift::lines(&cx, &row.deployment)?.iter().try_for_each(Output::data)?;
+            image_schema::lines(&cx, &row.deployment)?.iter().try_for_each(Output::data)?;
         }
     }
     if args.check {
@@ -229,7 +230,14 @@ fn document(cx: &Context, rows: &[Row]) -> Document {
 fn print_sql(cx: &Context, row: &mut Row) -> Result<()> {
     let Ok(state) = &mut row.migrations else { return Ok(()) };
     if state.pending() > Some(0) {
-        state.carried = image_migrations::in_full(cx, &row.deployment)?;
+        match image_migrations::in_full(cx, &row.deployment)? {
+            Some(carried) => state.carried = Some(carried),
+            None => {
+                let product = row.deployment.product;
+                cx.out
+                    .warn(format!("{product}'s image is too old to print its SQL: only its versions follow"));
+            }
+        }
     }
     for (version, migration) in state.pending_migrations() {
         Output::data(format!(
@@ -240,20 +248,9 @@ fn print_sql(cx: &Context, row: &mut Row) -> Result<()> {
     Ok(())
 }
 
-/// Exit 1 where something can't be known, 4 where a database is ahead, 3 where migrations are pending.
+/// Exit 4 where a database is ahead, whatever else can't be known; 1 where something can't, 3 where migrations are
+/// pending.
 fn check(cx: &Context, rows: &[Row]) -> Result<()> {
-    for row in rows {
-        let product = row.deployment.product;
-        match (&row.migrations, row.counts()) {
-            (Err(_), _) => bail!(unreadable(product)),
-            (_, [_, Some(_), Some(_)]) => {}
-            _ => {
-                let message = format!("{product}'s image is too old to tell what it carries");
-                let hint = format!("{} runs its migrations each time", product.migrate_line());
-                bail!(Failure::new(Exit::Failed, message).hint(hint));
-            }
-        }
-    }
     let some = |row: &&Row, index: usize| row.counts()[index].is_some_and(|count| count > 0);
     // In a shared schema the rows of the other product are in the same table.
     let is_alone = |row: &&Row| cx.stack.sharing(&row.deployment).is_empty();
@@ -263,6 +260,18 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
             "name the newer image, or restore an earlier backup: {XTASK} restore BACKUP {}",
             row.deployment.product
         )));
+    }
+    for row in rows {
+        let product = row.deployment.product;
+        match (&row.migrations, row.counts()) {
+            (Err(_), _) => bail!(unreadable(product)),
+            (_, [_, Some(_), Some(_)]) => {}
+            _ => {
+                let message = format!("what {product}'s image carries can't be told");
+                let hint = format!("{} runs its migrations each time", product.migrate_line());
+                bail!(Failure::new(Exit::Failed, message).hint(hint));
+            }
+        }
     }
     if let Some(row) = rows.iter().find(|row| some(row, 1)) {
         let message = format!("{} has migrations pending", row.deployment.product);

@@ -10,6 +10,7 @@ use ory_facts::next::XTASK;
 use ory_ops::context::Context;
 use ory_ops::diagnosis;
 use ory_ops::drift;
+use ory_ops::image_schema;
 use ory_ops::pooler;
 use ory_ops::postgres;
 use ory_ops::readiness;
@@ -101,7 +102,7 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
 pub fn lines(cx: &Context) -> Result<Vec<String>> {
     let listed = cx.listed()?;
     let line = |deployment: Deployment| {
-        let query = drift::query(cx, &postgres::place(cx, &listed, &deployment), &deployment);
+        let query = image_schema::query(cx, &postgres::place(cx, &listed, &deployment), &deployment);
         format!("{query}  # whether {} can use its database, and what it lacks", deployment.product)
     };
     Ok(cx.stack.readable().map(line).collect())

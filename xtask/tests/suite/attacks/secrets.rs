@@ -11,7 +11,7 @@ use crate::fake::Fake;
 use crate::production::{Production, SECRET};
 use crate::project::outcome;
 use crate::shared::Shared;
-use crate::stack::{Compose, Stack, docker};
+use crate::stack::{Compose, NEW, Stack, docker};
 use crate::tiers::{scenarios, scenarios_once};
 
 scenarios_once! {
@@ -303,7 +303,7 @@ fn what_is_in_files_is_in_no_inspection_of_a_container(compose: Compose) {
     for command in ["up", "backup --verify", "restore latest --yes", "reset keto --yes --force"] {
         stack.run(command).exits(0).hides(SECRET);
     }
-    outcome(&mut stack.forgetful("status --drift")).exits(0).hides(SECRET);
+    outcome(&mut stack.forgetful(NEW, "status --drift")).exits(0).hides(SECRET);
     is_over.store(true, Ordering::Relaxed);
     let seen = watch.join().expect("an end");
     let shown = seen.iter().find(|text| text.contains(SECRET));
