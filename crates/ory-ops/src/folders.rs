@@ -98,6 +98,19 @@ fn nearest_stack(here: &Path) -> Result<PathBuf> {
     Ok(dir.into())
 }
 
+/// The Compose files of a stack, as Compose finds them: those that COMPOSE_FILE names, else the first of the usual names,
+/// and what is to go over it. A file that those bring isn't among them.
+pub fn files_of_stack(dir: &Path) -> Vec<PathBuf> {
+    let named = env_file::compose_files(dir);
+    if !named.is_empty() {
+        return named;
+    }
+    let first = |names: Vec<String>| names.into_iter().map(|name| dir.join(name)).find(|file| file.is_file());
+    let over = |name: &str| name.replace(".y", ".override.y");
+    let usual = first(COMPOSE_FILES.map(String::from).to_vec());
+    usual.into_iter().chain(first(COMPOSE_FILES.map(over).to_vec())).collect()
+}
+
 fn current_folder() -> Result<PathBuf> {
     std::env::current_dir().context("the current folder is gone")
 }

@@ -17,6 +17,7 @@ mod explanation;
 pub mod external_data;
 pub mod folders;
 pub mod image_migrations;
+pub mod image_pin;
 mod image_release;
 pub mod image_schema;
 pub mod image_version;

@@ -22,6 +22,7 @@ pub mod listener;
 pub mod members;
 pub mod mount;
 pub mod partial_backup;
+pub mod pin;
 pub mod private_file;
 pub mod products;
 pub mod random;

@@ -15,6 +15,7 @@ pub mod split;
 pub mod split_finish;
 pub mod status;
 pub mod up;
+pub mod upgrade;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
