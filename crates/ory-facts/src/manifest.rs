@@ -36,6 +36,16 @@ pub struct Manifest {
     /// What the fingerprints of the secrets are keyed with.
     pub salt: String,
     pub dumps: Vec<Dump>,
+    /// The products that were about to go to other images when it was made; none of most backups.
+    pub upgrades: Vec<Upgraded>,
+}
+
+/// A product that goes from some images to others, each by the name of its service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    pub product: Instance,
+    pub old: BTreeMap<String, String>,
+    pub new: BTreeMap<String, String>,
 }
 
 /// A dump of a database, or of one schema of it, in PostgreSQL's custom format.
@@ -85,6 +95,11 @@ impl Manifest {
         let head = Document::default().with("format", FORMAT).with("time", self.time.as_str());
         let head = head.with("project", self.project.as_str()).with("salt", self.salt.as_str());
         let document = head.with_list("dumps", self.dumps.iter().map(write_dump));
+        // A format of its own would make every backup unreadable for an xtask of before.
+        let document = match self.upgrades.is_empty() {
+            true => document,
+            false => document.with_list("upgrades", self.upgrades.iter().map(write_upgraded)),
+        };
         format!("{}\n", document.text())
     }
 
@@ -113,7 +128,10 @@ impl Manifest {
         let read = || {
             let dumps = json["dumps"].as_array()?.iter().map(read_dump).collect::<Option<_>>()?;
             let [time, project, salt] = ["time", "project", "salt"].map(|name| string(&json[name]));
-            Some(Self { time: time?, project: project?, salt: salt?, dumps })
+            let upgrades = json["upgrades"]
+                .as_array()
+                .map_or(Some(vec![]), |all| all.iter().map(read_upgraded).collect::<Option<_>>())?;
+            Some(Self { time: time?, project: project?, salt: salt?, dumps, upgrades })
         };
         let manifest = read().ok_or_else(|| format!("{MANIFEST} lacks something"))?;
         manifest.check().map(|()| manifest).map_err(|fault| format!("{MANIFEST} {fault}"))
@@ -159,6 +177,17 @@ pub fn is_time(text: &str) -> bool {
     const SHAPE: &str = "0000-00-00T00:00:00Z";
     let fits = |(c, shape): (char, char)| if shape == '0' { c.is_ascii_digit() } else { c == shape };
     text.len() == SHAPE.len() && text.chars().zip(SHAPE.chars()).all(fits)
+}
+
+fn write_upgraded(upgraded: &Upgraded) -> Document {
+    let Upgraded { product, old, new } = upgraded;
+    let named = Document::default().with("product", product.kind.name()).with("name", product.name());
+    named.with("old", json!(old)).with("new", json!(new))
+}
+
+fn read_upgraded(json: &Value) -> Option<Upgraded> {
+    let images = |name: &str| pairs(&json[name], string);
+    Some(Upgraded { product: instance(json)?, old: images("old")?, new: images("new")? })
 }
 
 fn write_dump(dump: &Dump) -> Document {
@@ -266,6 +295,7 @@ mod tests {
                 contents,
                 products: vec![Content { product, image: "oryd/kratos:v26.2.0".into(), secrets }],
             }],
+            upgrades: vec![],
         }
     }
 

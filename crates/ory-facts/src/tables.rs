@@ -29,6 +29,15 @@ pub fn names(schema: Option<&str>) -> String {
     ))
 }
 
+/// Asks for the rows that PostgreSQL estimates, and the bytes, of each table and index, by its name alone.
+pub fn sizes(schema: Option<&str>) -> String {
+    rows::print(&format!(
+        "select c.relname, greatest(c.reltuples, 0)::bigint, case c.relkind when 'i' then pg_relation_size(c.oid)
+         else pg_table_size(c.oid) end from pg_class c {} and c.relkind in ('r', 'i')",
+        own(schema)
+    ))
+}
+
 /// Asks for all that is counted, each with its name without its schema where that is one of a product's own, `home`.
 pub fn homes(schema: Option<&str>, home: &str) -> String {
     rows::print(&format!(

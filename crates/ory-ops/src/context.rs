@@ -81,8 +81,9 @@ impl Context {
         Engine::env_file(options, &dir)?.check(&settings)?;
         let mut env = settings.clone();
         // Compose v2 doesn't read it there where a folder above has a Compose file of its own: it takes that one.
-        let files =
-            env_file::value(&dir, "COMPOSE_FILE").filter(|_| std::env::var_os("COMPOSE_FILE").is_none());
+        let is_set = std::env::var_os("COMPOSE_FILE").is_some()
+            || settings.iter().any(|(name, _)| name == "COMPOSE_FILE");
+        let files = env_file::value(&dir, "COMPOSE_FILE").filter(|_| !is_set);
         env.extend(files.map(|files| ("COMPOSE_FILE".into(), files)));
         let Found { mut engine, mut resolved, listed } = find(&dir, &env)?;
         if let Some(files) = env_files::made_with(&engine, &resolved, &listed, &dir)? {

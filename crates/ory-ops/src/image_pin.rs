@@ -85,6 +85,16 @@ pub fn write(cx: &Context, edits: &[Edit], wanted: &Images) -> Result<()> {
     })
 }
 
+/// Puts back what the files had before some edits, where they have been written and nobody has changed them since.
+pub fn undo(edits: &[Edit]) -> Result<()> {
+    for edit in edits {
+        if current(&[], &edit.file)? == edit.after {
+            private_file::replace(&edit.file, &edit.before, Readers::Kept)?;
+        }
+    }
+    Ok(())
+}
+
 /// The place that says a service's image. Of several files, the last one counts.
 fn place(files: &[PathBuf], service: &str) -> Option<Scalar> {
     let mut found = files.iter().rev().filter_map(|file| {

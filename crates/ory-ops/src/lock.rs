@@ -53,6 +53,14 @@ impl FolderLock {
     }
 }
 
+impl Locked {
+    /// The same stack, whose files have changed, under the same locks.
+    pub fn renewed(self) -> Result<Self> {
+        let cx = Context::new(&self.cx.options, vec![])?;
+        Ok(Self { cx, ..self })
+    }
+}
+
 impl Deref for Locked {
     type Target = Context;
 

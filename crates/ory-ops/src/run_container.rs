@@ -61,28 +61,29 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
 }
 
 /// Where the container has the DSN of a scratch database.
-const DSN_FILE: &str = "/xtask-dsn.yml";
+pub(crate) const DSN_FILE: &str = "/xtask-dsn.yml";
 
 /// The file with the DSN of a scratch database, in the place of the files that have the stack's: what those keep out of
 /// every environment stays out of `docker inspect`. A DSN that is in the environment of the service is there anyway, and
 /// an engine elsewhere doesn't see the files of this machine.
-fn dsn_file(cx: &Context, deployment: &Deployment) -> Option<PathBuf> {
+pub(crate) fn dsn_file(cx: &Context, deployment: &Deployment) -> Option<PathBuf> {
     let is_in_files = deployment.is_scratch && deployment.dsn_in_config && !deployment.configs.is_empty();
     let path = || work_file(&cx.options, &format!("dsn/{}/dsn.yml", name(cx, deployment))).ok();
     is_in_files.then(path).flatten().filter(|_| !cx.engine.is_remote())
 }
 
 /// That file, for as long as it is needed.
-struct DsnFile(PathBuf);
+pub(crate) struct DsnFile(PathBuf);
 
 impl DsnFile {
-    fn write(cx: &Context, deployment: &Deployment) -> Result<Option<Self>> {
+    /// `is_alone`: no other file is read with it.
+    pub(crate) fn write(cx: &Context, deployment: &Deployment, is_alone: bool) -> Result<Option<Self>> {
         let Some(path) = dsn_file(cx, deployment) else { return Ok(None) };
         // Keto looks for namespaces, and needs none.
         let namespaces = "namespaces: [{id: 0, name: xtask}]";
         let text = format!("dsn: {}\n", Value::from(deployment.dsn.url()));
-        let text =
-            if deployment.product.kind == Product::Keto { format!("{text}{namespaces}\n") } else { text };
+        let needs_namespaces = is_alone && deployment.product.kind == Product::Keto;
+        let text = if needs_namespaces { format!("{text}{namespaces}\n") } else { text };
         let write = || -> std::io::Result<()> {
             // The user of the container is another one: who can't get into the folder can't read the file either.
             let folder = path.parent().unwrap_or(&path);
@@ -124,7 +125,7 @@ fn purpose(deployment: &Deployment) -> &'static str {
 
 /// Migrates. When it returns, whatever the reason, neither container nor session is left.
 pub fn run(cx: &Context, deployment: &Deployment) -> Result<()> {
-    let _dsn = DsnFile::write(cx, deployment)?;
+    let _dsn = DsnFile::write(cx, deployment, true)?;
     let command = command(cx, deployment).within(cx.options.timeout);
     let command = match deployment.is_scratch {
         true => command,

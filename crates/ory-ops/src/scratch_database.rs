@@ -47,6 +47,45 @@ impl<'a> Scratch<'a> {
     /// Recreates it, lets the image migrate it, and returns its catalog. `noted`: versions that the image finds noted as
     /// applied, and doesn't apply. `lock`: that of the product's own database, where it is held.
     pub fn learn(&self, schema: &str, noted: &BTreeSet<String>, lock: Option<&ServerLock>) -> Result<Made> {
+        let prepare = self.schema(schema, noted);
+        self.made(prepare, lock, || {
+            let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
+            match run_container::run(self.cx, &self.scratch) {
+                Ok(()) => query.read().map(Made::Whole),
+                // What the migrations ended at tells of them only where the server is as it was.
+                Err(error) if error.is::<CommandError>() && !noted.is_empty() => {
+                    query.read().map(|_| Made::Failed(error))
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Recreates it, lets the image migrate it, and has something done with the product as it would be there.
+    pub fn migrated<T>(&self, schema: &str, then: impl FnOnce(&Deployment) -> Result<T>) -> Result<T> {
+        let prepare = self.schema(schema, &BTreeSet::new());
+        self.made(prepare, None, || {
+            run_container::run(self.cx, &self.scratch)?;
+            then(&self.scratch)
+        })
+    }
+
+    /// Recreates it, and has something done with the product as it would be there.
+    pub fn empty<T>(&self, then: impl FnOnce(&Deployment) -> Result<T>) -> Result<T> {
+        self.made(String::new(), None, || then(&self.scratch))
+    }
+
+    /// The script that makes the schema, with what is noted as applied.
+    fn schema(&self, schema: &str, noted: &BTreeSet<String>) -> String {
+        format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted))
+    }
+
+    fn made<T>(
+        &self,
+        prepare: String,
+        lock: Option<&ServerLock>,
+        then: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         // Another run would take it away, from whatever machine.
         let _lock = match lock {
             Some(lock) => lock.check().map(|()| None)?,
@@ -57,18 +96,8 @@ impl<'a> Scratch<'a> {
         self.remove_container();
         self.create().read().map_err(|error| self.explain(error))?;
         // As the product, so that what keeps it out of this database shows before Ory retries for minutes.
-        let create =
-            format!("create schema if not exists {};\n{}", identifier(schema), lost::note(schema, noted));
-        postgres::change(self.cx, self.place, &self.scratch.dsn, create).read()?;
-        let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
-        match run_container::run(self.cx, &self.scratch) {
-            Ok(()) => query.read().map(Made::Whole),
-            // What the migrations ended at tells of them only where the server is as it was.
-            Err(error) if error.is::<CommandError>() && !noted.is_empty() => {
-                query.read().map(|_| Made::Failed(error))
-            }
-            Err(error) => Err(error),
-        }
+        postgres::change(self.cx, self.place, &self.scratch.dsn, prepare).read()?;
+        then()
     }
 
     /// What is run to learn the schema, as `--dry-run` prints it.

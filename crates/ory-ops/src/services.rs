@@ -188,6 +188,20 @@ fn command<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a Strin
     (!ids.is_empty()).then(|| cx.engine.docker([verb]).args(ids))
 }
 
+/// Forgets which containers a run has left stopped: they run again, or others in their place.
+pub fn forget_stopped(cx: &Locked) -> Result<()> {
+    let folder = work_file(&cx.options, "stopped/x")?;
+    let own = format!("{}-", cx.stack.project);
+    let entries = folder.parent().and_then(|folder| fs::read_dir(folder).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&own) {
+            // Where it is gone already, all the better.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// The file that is there while a container is stopped, so that a run that is killed meanwhile leaves word of it.
 fn note(cx: &Context, id: &str) -> Result<PathBuf> {
     work_file(&cx.options, &format!("stopped/{}-{id}", cx.stack.project))

@@ -50,6 +50,11 @@ impl Failure {
         error.downcast_ref()
     }
 
+    /// The exit code of an error.
+    pub fn exit_of(error: &anyhow::Error) -> Exit {
+        Self::of(error).map_or(Exit::Failed, |failure| failure.exit)
+    }
+
     /// The next command to type, if one is known.
     pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
         Self::of(error)?.hint.as_deref()

@@ -111,6 +111,11 @@ impl Stack {
         self.told().find(serves).map(|members| members.product)
     }
 
+    /// The same of a service by its name.
+    pub fn product_of_name(&self, service: &str) -> Option<Instance> {
+        self.product_of(self.services.get(service)?)
+    }
+
     /// The product that a service serves or migrates.
     pub fn worked_on_by(&self, service: &Service) -> Option<Instance> {
         let migrates = |members: &Members| members.migrate.name == service.name;

@@ -164,6 +164,15 @@ impl Service {
         [entrypoint, of_image(&self.command, image)].concat()
     }
 
+    /// What it serves with, behind the name of a product's program; none where a script starts that, among other things.
+    pub fn serve_arguments(&self, product: Product) -> Option<Vec<String>> {
+        let line = self.line();
+        let is_program = |word: &String| word.rsplit('/').next() == Some(product.name());
+        let arguments = if line.first().is_some_and(is_program) { &line[1..] } else { &line[..] };
+        arguments.first().filter(|first| *first == "serve")?;
+        Some(arguments.to_vec())
+    }
+
     /// The mount that brings a file of the container.
     pub fn mount_of(&self, path: &str) -> Option<&Mount> {
         let inside = |mount: &&Mount| {

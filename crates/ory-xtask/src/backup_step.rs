@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::arguments::Folder;
 use ory_facts::contents;
-use ory_facts::manifest::Dump;
+use ory_facts::manifest::{Dump, Upgraded};
 use ory_ops::advisory_lock;
 use ory_ops::backup;
 use ory_ops::context::Context;
@@ -63,6 +63,22 @@ pub fn before(cx: &Locked, targets: &[&Target], folder: &Folder, to_verify: bool
     for dump in &made.manifest.dumps {
         made.check(cx, dump)?;
         tell(cx, earlier.as_ref(), dump);
+    }
+    Ok(made)
+}
+
+/// The same before products go to other images, which the backup tells.
+pub fn before_upgrade(
+    cx: &Locked,
+    targets: &[&Target],
+    folder: &Folder,
+    upgrades: Vec<Upgraded>,
+) -> Result<backup::Backup> {
+    let folder = self::folder(cx, folder);
+    let made = backup::take_before(cx, targets, &folder, false, upgrades)?;
+    for dump in &made.manifest.dumps {
+        made.check(cx, dump)?;
+        tell(cx, None, dump);
     }
     Ok(made)
 }

@@ -12,7 +12,7 @@ use anyhow::Result;
 use ory_facts::diagnosis::is_without_snapshot;
 use ory_facts::digest::{Sum, fingerprint};
 use ory_facts::manifest::{
-    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest,
+    Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest, Upgraded,
 };
 use ory_facts::next::XTASK;
 use ory_facts::sql;
@@ -37,6 +37,17 @@ use super::folder::{Backup, folder, write_whole};
 /// Dumps targets into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
 /// `is_to_verify` is marked until [`Backup::set_verified`].
 pub fn take(cx: &Locked, targets: &[&Target], parent: &Path, is_to_verify: bool) -> Result<Backup> {
+    take_before(cx, targets, parent, is_to_verify, vec![])
+}
+
+/// The same before these products go to other images.
+pub fn take_before(
+    cx: &Locked,
+    targets: &[&Target],
+    parent: &Path,
+    is_to_verify: bool,
+    upgrades: Vec<Upgraded>,
+) -> Result<Backup> {
     let failed = |error| cannot_write(parent, error);
     let key = backup_key::make_key(&cx.dir)?;
     partial_backup::prepare(parent, parent == folder(cx)).map_err(failed)?;
@@ -53,7 +64,7 @@ pub fn take(cx: &Locked, targets: &[&Target], parent: &Path, is_to_verify: bool)
         dumps.push(dump(cx, target, &partial.path, &salt).map_err(ends)?);
     }
     let told = humantime::format_rfc3339_seconds(time).to_string();
-    let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps };
+    let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps, upgrades };
     let text = manifest.write();
     // What couldn't be read again would be no backup.
     let sum = Manifest::sum(&text);

@@ -74,48 +74,57 @@ impl Restore {
 }
 
 pub fn run(options: &Options, args: &Restore) -> Result<()> {
-    let cx = super::locked(options, &Images { stand_in: None })?;
-    let named = super::named(&cx, &args.products)?;
-    let backup = open(&cx, &args.backup, &named)?;
+    restore(&super::locked(options, &Images { stand_in: None })?, args)
+}
+
+/// Puts a backup's dumps of these products in the place of their databases, for a command that has asked for it.
+pub fn put_back(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<()> {
+    let products = products.iter().map(|product| product.name().to_string()).collect();
+    restore(cx, &Restore { backup: backup.folder.clone(), products, into: None, yes: true, force: false })
+}
+
+fn restore(cx: &Locked, args: &Restore) -> Result<()> {
+    let named = super::named(cx, &args.products)?;
+    let backup = open(cx, &args.backup, &named)?;
     if backup.is_unverified() {
         let name = backup.name();
         cx.out.warn(format!("the backup {name} was to be verified, and that failed or was cut off"));
     }
-    let dumps = dumps(&cx, &backup, &named)?;
+    let dumps = dumps(cx, &backup, &named)?;
     let products: Vec<_> =
         dumps.iter().flat_map(|dump| dump.products.iter().map(|content| content.product)).collect();
-    let mut targets = super::targets(&cx, &products)?;
+    let mut targets = super::targets(cx, &products)?;
     dumps.iter().filter_map(|dump| dump.schema.as_deref()).for_each(|schema| {
         targets.iter_mut().for_each(|target| target.prefer(schema));
     });
     let pairs = pair(&targets, &dumps)?;
-    let is_own = refuse_foreign(&cx, &backup, &pairs, args)?;
+    let is_own = refuse_foreign(cx, &backup, &pairs, args)?;
     for (target, dump) in &pairs {
-        refuse_unreadable(&cx, &backup, target, dump, args)?;
+        refuse_unreadable(cx, &backup, target, dump, args)?;
     }
-    if options.dry_run {
-        return print(&cx, &backup, &pairs, args, is_own);
+    if cx.options.dry_run {
+        return print(cx, &backup, &pairs, args, is_own);
     }
     for (_, dump) in &pairs {
-        backup.check(&cx, dump)?;
+        backup.check(cx, dump)?;
     }
     if let Some(database) = &args.into {
-        return into(&cx, &backup, &pairs, database, is_own);
+        return into(cx, &backup, &pairs, database, is_own);
     }
     let mut replacements =
-        pairs.iter().map(|(target, _)| Replacement::new(&cx, target)).collect::<Result<Vec<_>>>()?;
+        pairs.iter().map(|(target, _)| Replacement::new(cx, target)).collect::<Result<Vec<_>>>()?;
     replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
     for ((target, dump), replacement) in pairs.iter().zip(&replacements) {
         let tables = match args.force {
-            true => other_tables::at_first_sight(&cx, target),
+            true => other_tables::at_first_sight(cx, target),
             false => other_tables::of(replacement),
         };
         let tables = tables.map_err(|error| untold(&backup, target, args, error))?;
-        refuse_others(&cx, &backup, target, dump, &tables, args)?;
+        refuse_others(cx, &backup, target, dump, &tables, args)?;
     }
-    let is_behind = |(target, dump): &(&Target, &Dump)| is_behind(&cx, target, dump).map(Some);
+    let is_behind = |(target, dump): &(&Target, &Dump)| is_behind(cx, target, dump).map(Some);
     let all = new(&backup, &pairs, is_own, is_behind)?;
-    if !confirm(&cx, &backup, &replacements, args)? {
+    if !confirm(cx, &backup, &replacements, args)? {
         cx.out.say("nothing was changed");
         return Ok(());
     }
@@ -123,9 +132,9 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     let there = replacements.iter().filter(|replacement| replacement.current.is_some());
     let kept: Vec<_> = there.map(|replacement| replacement.replaced()).collect();
     swap::bring(&replacements)?;
-    let stopped = super::stop(&cx, &replace_plan::products(&all))?;
+    let stopped = super::stop(cx, &replace_plan::products(&all))?;
     let sources: Vec<_> = all.iter().map(New::source).collect();
-    swap::put(&cx, replacements, &sources, Fate::Kept, &stopped)?;
+    swap::put(cx, replacements, &sources, Fate::Kept, &stopped)?;
     for (_, dump) in &pairs {
         let rows = counted(dump.contents.total() as usize, "row");
         cx.out.say(format!("{}: restored {rows} of {}", dump.names(), backup.manifest.time));

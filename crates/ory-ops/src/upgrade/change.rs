@@ -1,0 +1,121 @@
+//! What an upgrade changes: of each product, the images of its services, as they are and as they are to be.
+
+use anyhow::{Result, bail};
+use ory_facts::instance::Instance;
+use ory_facts::product::parse_release;
+use ory_runner::failure::{Exit, Failure};
+use ory_stack::image::tag;
+use ory_stack::service::Service;
+
+use crate::context::Context;
+use crate::image_pin::Images;
+
+/// A product from one image to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub product: Instance,
+    /// The image that serves, and the one that will.
+    pub from: String,
+    pub to: String,
+    /// The images of all its services, as they were made from, and as they are to be.
+    pub old: Images,
+    pub new: Images,
+}
+
+impl Change {
+    /// Whether there is anything to change.
+    pub fn is_one(&self) -> bool {
+        self.old != self.new
+    }
+}
+
+/// What changes for a product: to a release, or, without one, from what its containers run to what the stack names.
+pub fn of(cx: &Context, product: Instance, release: Option<&str>) -> Result<Change> {
+    let containers = cx.containers()?;
+    let (mut old, mut new) = (Images::new(), Images::new());
+    let mut serving = None;
+    for service in services(cx, product)? {
+        let Some(named) = service.image.clone() else { continue };
+        let runs = containers.iter().find(|container| container.service == service.name);
+        let runs = runs.map(|container| container.image.clone());
+        let to = match release {
+            Some(_) if service.is_built => {
+                let message = format!(
+                    "the image of `{}` is built here, so no release of it can be named",
+                    service.name
+                );
+                bail!(
+                    Failure::new(Exit::Failed, message)
+                        .hint("name the release where it is built; then {XTASK} upgrade")
+                );
+            }
+            Some(release) => with_release(&named, release),
+            None => named.clone(),
+        };
+        if cx.stack.product_of(service) == Some(product) {
+            serving = serving.or(Some((runs.clone().unwrap_or(named.clone()), to.clone())));
+        }
+        new.insert(service.name.clone(), to);
+        old.insert(service.name.clone(), runs.unwrap_or(named));
+    }
+    let Some((from, to)) = serving else {
+        let message = format!("no service serves {product}");
+        bail!(Failure::new(Exit::Usage, message).hint("{XTASK} status"));
+    };
+    // What has no container, such as a one-shot, had what served, where both have one image.
+    for (name, image) in &mut old {
+        let has_container = containers.iter().any(|container| container.service == *name);
+        if !has_container && new.get(name) == Some(&to) {
+            image.clone_from(&from);
+        }
+    }
+    Ok(Change { product, from, to, old, new })
+}
+
+/// The services of a product: those that run, and who migrates.
+fn services(cx: &Context, product: Instance) -> Result<Vec<&Service>> {
+    let mut services = cx.stack.running(product);
+    if let Some(deployment) = cx.stack.deployment(product)? {
+        if !services.iter().any(|service| service.name == deployment.migrate.name) {
+            services.push(deployment.migrate);
+        }
+    }
+    Ok(services)
+}
+
+/// An image of another release: what its tag says besides stays, and a digest goes, which is another image's.
+pub fn with_release(image: &str, release: &str) -> String {
+    let name = image.split('@').next().unwrap_or(image);
+    let Some(tag) = tag(name) else { return format!("{name}:{release}") };
+    let base = name.strip_suffix(tag).unwrap_or(name);
+    if parse_release(tag).is_none() {
+        return format!("{base}{release}");
+    }
+    let release = if tag.starts_with('v') { release } else { release.trim_start_matches('v') };
+    let is_variant =
+        |variant: &&str| !["alpha", "beta", "rc", "pre"].iter().any(|word| variant.starts_with(word));
+    let variant = tag.split_once('-').map(|(_, variant)| variant).filter(is_variant);
+    // One that is typed with its variant has it.
+    let variant = variant.filter(|_| !release.contains('-'));
+    variant.map_or(format!("{base}{release}"), |variant| format!("{base}{release}-{variant}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_another_release_keeps_its_registry_and_its_variant() {
+        let to = |image: &str| with_release(image, "v26.2.0");
+        assert_eq!(to("oryd/kratos:v25.4.0"), "oryd/kratos:v26.2.0");
+        assert_eq!(
+            to("registry:5000/oryd/hydra:v2.2.0-distroless@sha256:cafe"),
+            "registry:5000/oryd/hydra:v26.2.0-distroless"
+        );
+        assert_eq!(to("oryd/keto:v0.11.1-alpha.0"), "oryd/keto:v26.2.0");
+        assert_eq!(to("mine/kratos:25.4.0"), "mine/kratos:26.2.0");
+        assert_eq!(to("mine/kratos:stable"), "mine/kratos:v26.2.0");
+        assert_eq!(to("mine/kratos"), "mine/kratos:v26.2.0");
+        assert_eq!(with_release("a/b:v1.0.0-x", "v2.0.0-y"), "a/b:v2.0.0-y");
+    }
+}

@@ -1,0 +1,222 @@
+//! The upgrade itself, of what is in one database: stop, back up, name the new image, migrate, start, read. Whatever fails, it
+//! goes back.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use super::report::Report;
+use super::{Upgrade, back};
+use crate::arguments::Folder;
+use crate::backup_step;
+use crate::plan;
+use ory_facts::instance::Instance;
+use ory_facts::manifest::Upgraded;
+use ory_ops::backup::Backup;
+use ory_ops::context::Context;
+use ory_ops::diagnosis;
+use ory_ops::image_pin;
+use ory_ops::lock::Locked;
+use ory_ops::migrations;
+use ory_ops::readiness;
+use ory_ops::run_container;
+use ory_ops::services;
+use ory_ops::upgrade::change::Change;
+use ory_ops::upgrade::rehearsal;
+use ory_runner::output::{Output, seconds};
+
+/// Products that are upgraded at once.
+pub struct Group {
+    pub changes: Vec<Change>,
+    /// All that are in the same database, those that don't change among them.
+    pub products: Vec<Instance>,
+    /// The tables that aren't theirs.
+    pub others: Vec<String>,
+}
+
+impl Group {
+    /// The images that services are to have.
+    pub fn new_images(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.changes.iter().flat_map(|change| change.new.clone())
+    }
+
+    /// Two as one.
+    pub fn with(mut self, other: Self) -> Self {
+        self.changes.extend(other.changes);
+        self.products.extend(other.products);
+        self.others.extend(other.others);
+        self
+    }
+
+    pub fn in_words(&self) -> String {
+        let each = self.changes.iter().map(|change| format!("{} to {}", change.product, change.to));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    fn upgrades(&self) -> Vec<Upgraded> {
+        let upgraded = |change: &Change| Upgraded {
+            product: change.product,
+            old: change.old.clone(),
+            new: change.new.clone(),
+        };
+        self.changes.iter().map(upgraded).collect()
+    }
+}
+
+/// Upgrades a group. What comes back is the stack as it is then.
+pub fn run(cx: Locked, group: &Group, args: &Upgrade, report: &mut Report) -> Result<Locked> {
+    let clock = Instant::now();
+    let wanted = group.new_images().collect();
+    // Where it can't be told where the image is named, nothing happens.
+    let edits = image_pin::edits(&cx, &wanted)?;
+    let running = running(&cx, &group.products)?;
+    let backup = back_up(&cx, group, args)?;
+    let (options, again) = (cx.options.clone(), running.clone());
+    let forward = || -> Result<Locked> {
+        image_pin::write(&cx, &edits, &wanted)?;
+        forward(cx.renewed()?, &group.products, &running)
+    };
+    match forward() {
+        Ok(cx) => {
+            cx.out.say(format!("{}: upgraded in {}", group.in_words(), seconds(clock.elapsed())));
+            Ok(cx)
+        }
+        Err(error) => {
+            report.went_back(format!("{error:#}"));
+            Err(back::after(&options, error, &backup, Some(&edits), &again))
+        }
+    }
+}
+
+/// Goes on with an upgrade that was killed once the stack named its images; where there is none, there is nothing to do.
+pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
+    let mut left = vec![];
+    for product in products {
+        let Some(deployment) = cx.stack.deployment(*product)? else { continue };
+        let containers = services::serving(&cx, &[*product])?;
+        let state = super::super::targets(&cx, &[*product])
+            .and_then(|_| Ok(migrations::states_not_ahead(&cx, &[deployment])?.remove(0)))?;
+        let is_served = !containers.is_empty() && containers.iter().all(|container| container.is_running());
+        if state.pending() == Some(0) && (is_served || containers.is_empty()) {
+            let serving = cx.stack.serving(*product);
+            let image = serving.first().and_then(|service| service.image.clone()).unwrap_or_default();
+            cx.out.say(format!("{product}: nothing to upgrade, it has {image}"));
+        } else {
+            left.push(*product);
+        }
+    }
+    if left.is_empty() || args.only_looks() {
+        return Ok(());
+    }
+    let running = running(&cx, &left)?;
+    let Some(backup) = back::last(&cx, &left)? else {
+        // It was killed before it had changed anything.
+        return start(&cx, &running);
+    };
+    cx.out.say(format!("going on with the upgrade of {}", backup.manifest.time));
+    let options = cx.options.clone();
+    forward(cx, &left, &running)
+        .map(drop)
+        .map_err(|error| back::after(&options, error, &backup, None, &running))
+}
+
+/// The services that are to run afterwards: those that run, or that a run has left stopped.
+fn running(cx: &Context, products: &[Instance]) -> Result<Vec<String>> {
+    let mut names: Vec<_> =
+        services::serving(cx, products)?.into_iter().map(|container| container.service).collect();
+    names.dedup();
+    Ok(names)
+}
+
+/// Stops the servers and backs up. One that a killed run of the same upgrade has made is taken again, if its migrations have
+/// begun since: what is there now is none of a release.
+fn back_up(cx: &Locked, group: &Group, args: &Upgrade) -> Result<Backup> {
+    let stopped = if args.online { None } else { Some(super::super::stop(cx, &group.products)?) };
+    let made = || -> Result<Backup> {
+        if let Some(last) = back::last(cx, &group.products)? {
+            let is_same = last
+                .manifest
+                .upgrades
+                .iter()
+                .map(|one| &one.new)
+                .eq(group.changes.iter().map(|one| &one.new));
+            if is_same && back::has_changed(cx, &last, &group.products)? {
+                cx.out.say(format!(
+                    "the way back is the backup {}, of before the run that was killed",
+                    last.name()
+                ));
+                return Ok(last);
+            }
+        }
+        let targets = super::super::targets(cx, &group.products)?;
+        let _locks = ory_ops::advisory_lock::acquire_all(cx, &targets)?;
+        let targets: Vec<_> = targets.iter().collect();
+        backup_step::before_upgrade(cx, &targets, &Folder { output: None }, group.upgrades())
+    };
+    made().map_err(|error| {
+        let error = error.context("failed to back up, so nothing was changed");
+        match &stopped {
+            Some(stopped) => cx.options.interrupt.clean_up_after(error, || stopped.start(cx)),
+            None => error,
+        }
+    })
+}
+
+/// Migrates with the images that the stack names, starts what ran, and reads from it.
+fn forward(cx: Locked, products: &[Instance], running: &[String]) -> Result<Locked> {
+    for product in products {
+        let Some(deployment) = cx.stack.deployment(*product)? else { continue };
+        let outcome = migrations::migrate(&cx, &deployment, false, None);
+        let outcome = outcome.map_err(|error| diagnosis::of_product(&cx, &deployment, error));
+        let outcome = outcome.with_context(|| format!("failed to migrate {product}"))?;
+        cx.out.say(plan::told(&cx, &deployment, &outcome)?);
+    }
+    start(&cx, running)?;
+    for product in products {
+        let Some(deployment) = cx.stack.deployment(*product)? else { continue };
+        for container in services::serving(&cx, &[*product])?
+            .iter()
+            .filter(|c| cx.stack.product_of_name(&c.service) == Some(*product))
+        {
+            rehearsal::read(&cx, &deployment, container)?;
+        }
+    }
+    Ok(cx)
+}
+
+/// Starts services as the stack says, and waits until they are ready.
+pub fn start(cx: &Locked, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let clock = Instant::now();
+    let make = cx.engine.compose(["up", "-d"].into_iter().chain(names.iter().copied()));
+    cx.run_logged("start", &make).map_err(diagnosis::of_engine)?;
+    services::forget_stopped(cx)?;
+    readiness::wait(cx, &names, clock)?;
+    cx.out.say(format!("{}: ready ({})", names.join(", "), seconds(clock.elapsed())));
+    Ok(())
+}
+
+/// What is run, as `--dry-run` prints it.
+pub fn print(cx: &Locked, new: &Context, group: &Group) -> Result<()> {
+    let wanted = group.new_images().collect();
+    if let Some(stop) = services::stop_command(cx, &services::serving(cx, &group.products)?) {
+        Output::data(stop.to_string())?;
+    }
+    for target in ory_ops::target::of(cx, &group.products)? {
+        backup_step::print_dump(cx, &target)?;
+    }
+    for edit in image_pin::edits(cx, &wanted)? {
+        Output::data(format!("# writes to {}: {}", edit.file.display(), edit.line()))?;
+    }
+    for change in &group.changes {
+        if let Some(deployment) = new.stack.deployment(change.product)? {
+            Output::data(run_container::command(new, &deployment).to_string())?;
+        }
+    }
+    let running = running(cx, &group.products)?;
+    let up = cx.engine.compose(["up", "-d"].into_iter().chain(running.iter().map(String::as_str)));
+    Ok(Output::data(up.to_string())?)
+}
