@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::owners;
 use crate::rows;
+use crate::sorted::Sorted;
 use crate::sql::literal;
 use crate::tables::{self, MOMENT};
 
@@ -115,7 +116,7 @@ impl Contents {
             });
             dot.map_or(name.clone(), |at| name[at + 1..].into())
         };
-        Self { rows: self.rows.into_iter().map(|(name, count)| (bare(name), count)).collect(), ..self }
+        Self { rows: self.rows.into_iter().map(|(name, count)| (bare(name), count)).into_map(), ..self }
     }
 }
 

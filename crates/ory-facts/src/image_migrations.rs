@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sorted::Sorted;
 use serde_json::Value;
 
 /// A migration of an image.
@@ -40,7 +41,7 @@ pub fn read_rows(rows: &Value) -> Option<Carried> {
         let sql = text(&row["content"]).unwrap_or_default();
         Some((text(&row["version"])?, Migration { name: text(&row["name"]).unwrap_or_default(), sql }))
     };
-    let rows = rows.as_array()?.iter().map(row).collect::<Option<Carried>>()?;
+    let rows = rows.as_array()?.iter().map(row).all_into_map()?;
     (!rows.is_empty()).then_some(rows)
 }
 
@@ -56,7 +57,7 @@ pub fn write_versions(carried: Option<&Carried>) -> String {
 /// Reads what [`write_versions`] made.
 pub fn read_versions(text: &str) -> Option<Option<Carried>> {
     let lines = text.strip_suffix(END)?.lines();
-    let carried = lines.map(|line| Some(versioned(line.split_once('\t')?))).collect::<Option<Carried>>()?;
+    let carried = lines.map(|line| Some(versioned(line.split_once('\t')?))).all_into_map()?;
     Some((!carried.is_empty()).then_some(carried))
 }
 
@@ -66,7 +67,7 @@ fn versioned((version, name): (&str, &str)) -> (String, Migration) {
 
 /// Migrations of which only the versions are known.
 pub fn of_versions(versions: &BTreeSet<String>) -> Carried {
-    versions.iter().map(|version| versioned((version, ""))).collect()
+    versions.iter().map(|version| versioned((version, ""))).into_map()
 }
 
 /// The plan that a migration prints before it begins: all that its image carries, without SQL.
@@ -80,7 +81,7 @@ pub fn plan(output: &str) -> Carried {
             _ => None,
         }
     };
-    output.lines().filter_map(row).collect()
+    output.lines().filter_map(row).into_map()
 }
 
 /// How a database stands to its image.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use ory_facts::catalog::Catalog;
 use ory_facts::contents::Contents;
 use ory_facts::rows;
+use ory_facts::sorted::Sorted;
 use ory_facts::tables;
 use ory_stack::stack::Deployment;
 
@@ -49,7 +50,7 @@ fn find(
     };
     let said = ask(tables::homes(target.schema.as_deref(), &home))?;
     let known = target.deployments.iter().flat_map(|deployment| deployment.product.known_tables());
-    let mut own: BTreeSet<String> = known.map(String::from).collect();
+    let mut own = known.map(String::from).into_set();
     let pairs = rows::read(said.lines()).map(|fields| <[String; 2]>::try_from(fields).ok());
     let pairs = pairs.collect::<Option<Vec<_>>>().context("psql didn't tell which tables there are")?;
     // One that was made since hasn't been counted.

@@ -7,6 +7,7 @@ use crate::client::Place;
 use crate::context::Context;
 use crate::postgres;
 use ory_facts::applied;
+use ory_facts::sorted::Sorted;
 use ory_stack::stack::Deployment;
 
 /// What a command will need to know besides what databases and images have.
@@ -43,7 +44,7 @@ pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployme
         let answers: String = answers.collect();
         let (applied, unfinished) = (applied::of_each(&answers), applied::unfinished(&answers));
         let answered = deployments.iter().filter(|deployment| applied.contains_key(&deployment.product));
-        let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).collect();
+        let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).into_set();
         cx.engine.cache().set_seen(Seen { servers, applied, unfinished });
     });
 }

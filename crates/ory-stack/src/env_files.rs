@@ -1,11 +1,11 @@
 //! The files that the containers of a stack were made with, where they aren't the usual `.env`: what else would be made,
 //! with other secrets, from the stack as it looks without them.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::container::Listed;
 use crate::env_file;
+use ory_facts::sorted::Sorted;
 
 /// The lists of files, each once; none where the containers were made with the usual one, or don't tell.
 pub fn env_files(listed: &[Listed], project: &str, dir: &Path) -> Vec<Vec<PathBuf>> {
@@ -20,8 +20,7 @@ pub fn env_files(listed: &[Listed], project: &str, dir: &Path) -> Vec<Vec<PathBu
             && Path::new(&container.folder) == dir
             && files(container, dir).iter().any(names)
     });
-    let lists: BTreeSet<Vec<PathBuf>> =
-        of_project.iter().copied().chain(named).map(|container| files(container, dir)).collect();
+    let lists = of_project.iter().copied().chain(named).map(|container| files(container, dir)).into_set();
     let is_usual = |list: &Vec<PathBuf>| *list == [dir.join(".env")];
     if lists.iter().all(is_usual) { vec![] } else { lists.into_iter().collect() }
 }

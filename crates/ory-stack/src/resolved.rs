@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ory_facts::dsn::Dsn;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 
 use crate::checks::files;
@@ -55,7 +56,7 @@ impl Resolved {
             let members = members::of(services, &dsns, kind);
             (kind, members.map(|members| members.into_iter().map(known).collect()))
         };
-        let kinds = Product::ALL.into_iter().map(of_kind).collect();
+        let kinds = Product::ALL.into_iter().map(of_kind).into_map();
         Self { dsns, kinds }
     }
 

@@ -8,6 +8,7 @@ pub use crate::mount::{Mount, Port};
 pub use crate::text::scalar;
 use crate::text::{keys, list, map, texts, words};
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use yaml_rust2::Yaml;
 
 /// Where the programs start in Ory's own images.
@@ -125,7 +126,7 @@ impl Service {
             service.mounts.extend(Mount::granted(yaml, config, &variable));
             (name, service)
         };
-        services.map(read).collect()
+        services.map(read).into_map()
     }
 
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
@@ -231,7 +232,7 @@ fn replicas(yaml: &Yaml) -> usize {
 /// A list: of names, which wait for nothing but a start, or a map with conditions.
 fn depends_on(yaml: &Yaml) -> BTreeMap<String, String> {
     let condition = |name: &str| scalar(&yaml[name]["condition"]).unwrap_or("service_started".into());
-    keys(yaml).into_iter().map(|name| (name.clone(), condition(&name))).collect()
+    keys(yaml).into_iter().map(|name| (name.clone(), condition(&name))).into_map()
 }
 
 /// A text alone is a script of the shell.

@@ -18,6 +18,7 @@ use crate::resolved::Resolved;
 use crate::service::{Mount, Service};
 use crate::text::scalar;
 use ory_facts::secrets::Secrets;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 
 /// The stack as Compose resolves it.
@@ -84,8 +85,9 @@ impl Stack {
         };
         let external = [of_kind("network", &declared), of_kind("volume", &volumes)].concat();
         let volumes =
-            volumes.into_iter().map(|(name, known, is_external)| (name, (known, is_external))).collect();
-        let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
+            volumes.into_iter().map(|(name, known, is_external)| (name, (known, is_external))).into_map();
+        let mut networks = BTreeMap::new();
+        networks.insert("default".to_string(), format!("{project}_default"));
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
         let examples = given::examples(dir);
         Self {

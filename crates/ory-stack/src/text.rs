@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ory_facts::sorted::Sorted;
+
 use yaml_rust2::Yaml;
 
 /// A scalar as text, however YAML typed it.
@@ -35,7 +37,7 @@ pub(crate) fn words(yaml: &Yaml) -> Vec<String> {
 /// The scalars of a map; what has no value is empty.
 pub(crate) fn map(yaml: &Yaml) -> BTreeMap<String, String> {
     let pairs = yaml.as_hash().into_iter().flatten();
-    pairs.filter_map(|(key, value)| Some((scalar(key)?, scalar(value).unwrap_or_default()))).collect()
+    pairs.filter_map(|(key, value)| Some((scalar(key)?, scalar(value).unwrap_or_default()))).into_map()
 }
 
 /// The names of a map, or of a list.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::{Engine, read_config};
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::{Invocation, quote};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
@@ -86,7 +87,7 @@ impl Engine {
             hashes(&["-f", "-"]).stdin(resolved).read()?
         };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
+        Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).into_map())
     }
 
     /// The daemon's version, and the folder where it keeps everything.

@@ -42,8 +42,10 @@ impl Passwords {
         let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
         let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
         let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
-        let new = Product::ALL.map(|product| Ok((product, random(32)?)));
-        let new = new.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
+        let mut new = BTreeMap::new();
+        for product in Product::ALL {
+            new.insert(product, random(32)?);
+        }
         known.chain(new.values().cloned()).for_each(|p| cx.engine.hide(&p));
         Ok(Self(new))
     }

@@ -16,7 +16,6 @@ pub mod split_finish;
 pub mod status;
 pub mod up;
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 use anyhow::{Result, bail};
@@ -26,6 +25,7 @@ use crate::plan::{self, Step};
 use crate::stand_in;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_ops::context::{Context, Options};
 use ory_ops::create_databases::MayCreate;
 use ory_ops::lock::{FolderLock, Locked};
@@ -172,8 +172,8 @@ fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
     };
     let missing = services.iter().filter(|service| service.image.as_deref().is_some_and(is_missing));
     let (build, pull): (Vec<&Service>, Vec<_>) = missing.partition(|service| service.is_built);
-    let build: BTreeSet<_> = build.iter().map(|service| service.name.as_str()).collect();
-    let pull: BTreeSet<_> = pull.iter().filter_map(|service| service.image.clone()).collect();
+    let build = build.iter().map(|service| service.name.as_str()).into_set();
+    let pull = pull.iter().filter_map(|service| service.image.clone()).into_set();
     let build = (!build.is_empty()).then(|| Step::Build(build.into_iter().collect()));
     let pull = (!pull.is_empty()).then(|| Step::Pull(pull.into_iter().collect()));
     Ok(pull.into_iter().chain(build).collect())
