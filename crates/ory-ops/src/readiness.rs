@@ -13,6 +13,7 @@ use anyhow::Result;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::probe::{self, Way};
+use ory_runner::at_once::work;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 use ory_stack::settings;
@@ -106,7 +107,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
         let (ready, answers) = mpsc::channel();
         for endpoint in &endpoints {
             let (ready, stop) = (ready.clone(), &stop);
-            scope.spawn(move || {
+            scope.spawn(work(move || {
                 let mut last: Option<Instant> = None;
                 while !stop.load(Ordering::Relaxed) {
                     let few = start.elapsed() < PATIENCE || last.is_some_and(|last| last.elapsed() < PAUSE);
@@ -120,7 +121,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
                     }
                     std::thread::sleep(Duration::from_millis(50));
                 }
-            });
+            }));
         }
         drop(ready);
         let result = loop {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::at_once::work;
 pub use crate::command_error::CommandError;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::TICK;
@@ -272,9 +273,10 @@ impl Invocation {
                 }
                 let (before, (reader, mut writer)) = (self.opening.clone(), os_pipe::pipe()?);
                 // A program that ends before it has read all says itself why.
-                std::thread::spawn(move || {
-                    writer.write_all(before.as_bytes()).and_then(|()| std::io::copy(&mut file, &mut writer))
-                });
+                std::thread::spawn(work(move || {
+                    let opened = writer.write_all(before.as_bytes());
+                    let _ = opened.and_then(|()| std::io::copy(&mut file, &mut writer));
+                }));
                 self.expression().stdin_file(reader)
             }
         })
