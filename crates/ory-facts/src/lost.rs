@@ -54,7 +54,7 @@ pub enum Verdict {
 pub fn judge(alone: &Catalog, without: &Catalog, with: &Catalog, actual: &Catalog) -> Verdict {
     let [alone, without, with, actual] = [alone, without, with, actual].map(objects);
     let changed = without.keys().chain(with.keys()).filter(|key| without.get(*key) != with.get(*key));
-    let changed = changed.into_set();
+    let changed: Vec<_> = changed.collect();
     let is_as = |there: &BTreeMap<_, _>| changed.iter().all(|key| actual.get(*key) == there.get(*key));
     match () {
         () if changed.is_empty() => Verdict::Unclear,
@@ -75,24 +75,25 @@ pub fn nearest(applied: &Catalog, whole: &Catalog, actual: &Catalog) -> Catalog 
             _ => {}
         }
     }
-    settle(&mut near.columns, &whole.columns, &actual.columns);
-    settle(&mut near.constraints, &whole.constraints, &actual.constraints);
-    settle(&mut near.indexes, &whole.indexes, &actual.indexes);
+    near.columns = settled(&applied.columns, &whole.columns, &actual.columns);
+    near.constraints = settled(&applied.constraints, &whole.constraints, &actual.constraints);
+    near.indexes = settled(&applied.indexes, &whole.indexes, &actual.indexes);
     near
 }
 
-fn settle<K: Ord + Clone, V: Clone + PartialEq>(
-    near: &mut BTreeMap<K, V>,
+fn settled<K: Ord + Clone, V: Clone + PartialEq>(
+    applied: &BTreeMap<K, V>,
     whole: &BTreeMap<K, V>,
     actual: &BTreeMap<K, V>,
-) {
-    let keys = near.keys().chain(whole.keys()).cloned().into_set();
-    for key in keys.into_iter().filter(|key| actual.get(key) == whole.get(key)) {
-        match whole.get(&key) {
-            Some(value) => _ = near.insert(key, value.clone()),
-            None => _ = near.remove(&key),
+) -> BTreeMap<K, V> {
+    let mut near = BTreeMap::new();
+    for key in applied.keys().chain(whole.keys()) {
+        let nearest = if actual.get(key) == whole.get(key) { whole } else { applied };
+        if let Some(value) = nearest.get(key) {
+            near.insert(key.clone(), value.clone());
         }
     }
+    near
 }
 
 /// SQL that notes versions as applied, in a schema where nothing was migrated yet: the table as Ory makes it.

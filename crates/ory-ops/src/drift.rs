@@ -29,7 +29,7 @@ use ory_stack::stack::Deployment;
 /// are pending.
 pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Difference>> {
     if let Some(carried) = &state.carried {
-        refuse_other_versions(cx, deployment, &carried.keys().collect(), &state.applied)?;
+        refuse_other_versions(cx, deployment, &carried.keys().collect::<Vec<_>>(), &state.applied)?;
     } else if state.applied.is_empty() {
         return Err(pending(deployment));
     }
@@ -130,7 +130,7 @@ fn compare(
     actual: &Catalog,
 ) -> Result<Vec<Difference>> {
     // Of an older image, only what it did tells what it carries.
-    refuse_other_versions(cx, deployment, &expected.versions.iter().collect(), &actual.versions)?;
+    refuse_other_versions(cx, deployment, &expected.versions.iter().collect::<Vec<_>>(), &actual.versions)?;
     Ok(difference::compare(expected, actual))
 }
 
@@ -138,7 +138,7 @@ fn compare(
 fn refuse_other_versions(
     cx: &Context,
     deployment: &Deployment,
-    carried: &BTreeSet<&String>,
+    carried: &[&String],
     applied: &BTreeSet<String>,
 ) -> Result<()> {
     if carried.iter().any(|version| !is_applied(applied, version)) {

@@ -14,7 +14,6 @@ use crate::image_release;
 use crate::image_version;
 use ory_facts::image_migrations::{Carried, of_versions, plan, read_cache, read_versions, write_versions};
 use ory_facts::product::Release;
-use ory_facts::sorted::Sorted;
 use ory_runner::process::Invocation;
 use ory_stack::stack::Deployment;
 
@@ -92,7 +91,8 @@ pub fn count(cx: &Context, deployment: &Deployment, log: &Path, applied: &BTreeS
         return kept.map(|carried| carried.len());
     }
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    (!plan.is_empty()).then(|| plan.keys().chain(applied).into_set().len())
+    (!plan.is_empty())
+        .then(|| plan.len() + applied.iter().filter(|version| !plan.contains_key(*version)).count())
 }
 
 fn keep(cx: &Context, deployment: &Deployment, kind: &str, text: &str) -> Result<()> {

@@ -116,7 +116,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
                     }
                     if probe::is_ready(&endpoint.ways, few) {
                         // The receiver is gone once the wait has ended.
-                        let _ = ready.send(endpoint.service.as_str());
+                        let _ = ready.send(endpoint.service.clone());
                         return;
                     }
                     std::thread::sleep(Duration::from_millis(50));
@@ -130,10 +130,10 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
             }
             match answers.recv_timeout(Duration::from_millis(250)) {
                 Ok(service) => {
-                    let left = open.entry(service).or_default();
+                    let Some(left) = open.get_mut(service.as_str()) else { continue };
                     *left = left.saturating_sub(1);
                     if *left == 0 {
-                        took.insert(service.to_string(), start.elapsed());
+                        took.insert(service, start.elapsed());
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break Ok(()),

@@ -21,8 +21,12 @@ impl<'scope> Background<'scope> {
 
     /// Does this once all before it is done.
     pub fn add(&self, next: impl FnOnce() + Send + 'scope) {
+        self.add_work(work(next));
+    }
+
+    fn add_work(&self, next: Work<'scope>) {
         // The worker ends after the last work, not before.
-        let _ = self.queue.as_ref().map(|queue| queue.send(work(next)));
+        let _ = self.queue.as_ref().map(|queue| queue.send(next));
     }
 
     /// Waits until all is done.

@@ -44,9 +44,6 @@ impl Stack {
 
     /// Takes that a service isn't a product's, whatever it is called.
     pub fn deny(&mut self, service: &str, product: Product) {
-        self.services_mut()
-            .get_mut(service)
-            .into_iter()
-            .for_each(|service| _ = service.others.insert(product));
+        self.services_mut().get_mut(service).into_iter().for_each(|service| service.others.push(product));
     }
 }

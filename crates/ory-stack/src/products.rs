@@ -17,7 +17,8 @@ use crate::stack::Stack;
 impl Stack {
     /// Who is there of one of Ory's products.
     pub fn members(&self, kind: Product) -> Result<Vec<Members<'_>>> {
-        match self.resolved().kinds.get(&kind) {
+        let known = self.resolved().kinds.iter().find(|(of, _)| *of == kind);
+        match known.map(|(_, known)| known) {
             Some(Ok(known)) => Ok(known.iter().filter_map(|known| self.named(known)).collect()),
             Some(Err(failure)) => Err(failure.clone().into()),
             None => Ok(vec![]),
@@ -66,7 +67,7 @@ impl Stack {
     /// The services that are a database server of some product, each once.
     pub fn servers(&self) -> Vec<&Service> {
         let states = self.resolved().products().filter_map(|known| known.state.as_ref().ok());
-        let names = states.filter_map(|state| state.server.as_ref()).into_set();
+        let names = states.filter_map(|state| state.server.as_deref()).into_set();
         names.into_iter().filter_map(|name| self.services.get(name)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! A service as `compose config` prints it, in the spellings of Compose v2 and of docker-compose 1.29.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::command;
@@ -51,7 +51,7 @@ pub struct Service {
     /// How many containers Compose makes of it.
     pub replicas: usize,
     /// The products whose program its image hasn't, whatever it is called.
-    pub(crate) others: BTreeSet<Product>,
+    pub(crate) others: Vec<Product>,
     /// The entrypoint and the command of its image, where they were looked at.
     pub(crate) image_line: (Vec<String>, Vec<String>),
     /// Where its program starts.
@@ -107,7 +107,7 @@ impl Service {
             is_on_host: yaml["network_mode"].as_str() == Some("host"),
             started: None,
             replicas: replicas(yaml),
-            others: BTreeSet::new(),
+            others: vec![],
             image_line: (vec![], vec![]),
             working_dir: scalar(&yaml["working_dir"]),
             links: list(&yaml["links"]).iter().map(|link| split_link(link)).collect(),

@@ -50,9 +50,11 @@ impl Stack {
             // 1.29 prints the services of every profile.
             let active = env_file::setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
             let active: Vec<_> = active.split(',').collect();
-            services.retain(|_, s| {
-                s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(&p.as_str()))
-            });
+            let is_active = |(_, service): &(String, Service)| {
+                let mut profiles = service.profiles.iter();
+                service.profiles.is_empty() || profiles.any(|profile| active.contains(&profile.as_str()))
+            };
+            services = services.into_iter().filter(is_active).into_map();
         }
         let separator = if is_v1 { '_' } else { '-' };
         for service in services.values_mut().filter(|service| service.is_built) {

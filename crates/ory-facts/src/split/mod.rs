@@ -148,7 +148,7 @@ impl Division {
 
     /// Every table of a product, as SQL names it.
     fn tables(&self) -> Vec<String> {
-        let names = self.there().flat_map(|part| &part.tables).into_set();
+        let names = self.there().flat_map(|part| &part.tables).map(String::as_str).into_set();
         names.into_iter().map(|name| self.table(name)).collect()
     }
 

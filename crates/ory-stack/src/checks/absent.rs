@@ -71,10 +71,9 @@ fn generator_of(path: &Path) -> Option<PathBuf> {
     });
     let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let has_name = |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.contains(name));
-    let mut scripts: Vec<_> = files.map(|entry| entry.path()).filter(is_script).filter(has_name).collect();
-    // The nearest first.
-    scripts.sort_by_key(|script| std::cmp::Reverse(script.ancestors().count()));
-    scripts.into_iter().next()
+    let scripts = files.map(|entry| entry.path()).filter(is_script).filter(has_name);
+    // The nearest, and the first of those.
+    scripts.min_by_key(|script| std::cmp::Reverse(script.ancestors().count()))
 }
 
 /// Whether git has it.

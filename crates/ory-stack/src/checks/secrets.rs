@@ -133,8 +133,9 @@ fn advice(found: &[Setting]) -> String {
         (|_| true, "have another one made where it comes from, and put it there"),
     ];
     let kind_of = |setting: &Setting| kinds.iter().position(|(is_it, _)| is_it(setting));
-    let found = found.iter().filter_map(kind_of).into_set();
-    found.into_iter().map(|kind| kinds[kind].1).collect::<Vec<_>>().join("; ")
+    let found: Vec<_> = found.iter().filter_map(kind_of).collect();
+    let advice = (0..).zip(&kinds).filter(|(kind, _)| found.contains(kind)).map(|(_, (_, advice))| *advice);
+    advice.collect::<Vec<_>>().join("; ")
 }
 
 fn has(parts: &[&str], value: &str) -> bool {

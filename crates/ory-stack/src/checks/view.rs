@@ -52,7 +52,7 @@ impl<'a> View<'a> {
 
     /// The database servers that are services of the stack, each once.
     pub fn servers(&self) -> Vec<&'a Service> {
-        let names = self.products.iter().flat_map(Deployed::databases).filter_map(|d| d.server.as_ref());
+        let names = self.products.iter().flat_map(Deployed::databases).filter_map(|d| d.server.as_deref());
         names.into_set().into_iter().filter_map(|name| self.services.get(name)).collect()
     }
 

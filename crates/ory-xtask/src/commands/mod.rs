@@ -96,10 +96,8 @@ fn keep_images(cx: &Context, images: &Images) -> Result<()> {
 
 /// The products that some services serve, in the order of the migrations.
 fn products_of(cx: &Context, services: &[&Service]) -> Vec<Instance> {
-    let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
-    products.sort_unstable();
-    products.dedup();
-    products
+    let products = services.iter().filter_map(|service| cx.stack.product_of(service)).into_set();
+    products.into_iter().collect()
 }
 
 /// The products asked for; none asked for: all that the stack has, one at least.
@@ -206,10 +204,7 @@ fn migrate<'a>(
 /// The database services behind some products, each once.
 fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec<&'a Service> {
     let servers = deployments.into_iter().filter_map(|deployment| deployment.server);
-    let mut servers: Vec<&Service> = servers.collect();
-    servers.sort_by(|a, b| a.name.cmp(&b.name));
-    servers.dedup_by(|a, b| a.name == b.name);
-    servers
+    servers.map(|server| (server.name.as_str(), server)).into_map().into_values().collect()
 }
 
 /// What these products are in, with the servers that are services of the stack started where they don't run.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
-use ory_facts::sorted::Sorted;
 use ory_ops::context::Context;
 use ory_stack::checks::Finding;
 use ory_stack::container::Container;
@@ -36,12 +35,12 @@ fn taken<'a>(
 
 /// Every port that isn't free, and not held by a container of this stack.
 pub fn check(cx: &Context, containers: &[Container]) -> Vec<Finding> {
-    let own = containers
+    let own: Vec<_> = containers
         .iter()
         .filter(|container| container.is_running())
         .flat_map(|container| &container.ports)
         .filter_map(|(_, address)| address.rsplit_once(':')?.1.parse::<u16>().ok())
-        .into_set();
+        .collect();
     let mut foreign = taken(cx, cx.stack.services.values());
     foreign.retain(|(_, _, port)| !own.contains(port));
     let processes = holders(&foreign);
