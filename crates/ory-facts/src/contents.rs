@@ -77,6 +77,10 @@ pub fn sees_all(schema: Option<&str>) -> String {
 
 /// Reads the lines that psql printed; none where they break off.
 pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Contents> {
+    read_from(&mut lines.into_iter())
+}
+
+fn read_from(lines: &mut dyn Iterator<Item = &str>) -> Option<Contents> {
     let mut contents = Contents::default();
     for fields in rows::read(lines) {
         let fields: Vec<_> = fields.iter().map(String::as_str).collect();

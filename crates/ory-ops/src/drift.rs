@@ -109,9 +109,8 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
         Remedy::Reindex => format!("{XTASK} repair {}", deployment.product),
         Remedy::Restore => format!("{XTASK} restore latest {}", deployment.product),
         Remedy::Sql(statements) => {
-            let each = statements.iter().flat_map(|statement| ["-c", statement]);
             let psql = diagnosis::admin_psql(cx, deployment);
-            psql.args(["-d", &sql::database(&deployment.dsn.database)]).args(each).to_string()
+            psql.args(["-d", &sql::database(&deployment.dsn.database)]).options("-c", statements).to_string()
         }
     }
 }

@@ -25,7 +25,7 @@ pub type Tables = Vec<(String, u64)>;
 pub fn of(replacement: &Replacement) -> Result<Tables> {
     let Some(current) = &replacement.current else { return Ok(vec![]) };
     let Replacement { cx, target, lock, .. } = replacement;
-    find(cx, target, current, |deployment, actual| {
+    find(cx, target, current, &|deployment, actual| {
         drift::made(cx, deployment, actual, &BTreeSet::new(), Some(lock))
     })
 }
@@ -33,14 +33,14 @@ pub fn of(replacement: &Replacement) -> Result<Tables> {
 /// The same without making anything: what an image makes is taken into account where it is known.
 pub fn at_first_sight(cx: &Context, target: &Target) -> Result<Tables> {
     let current = snapshot::contents(cx, target, target.database())?;
-    find(cx, target, &current, |deployment, actual| drift::known(cx, deployment, actual))
+    find(cx, target, &current, &|deployment, actual| drift::known(cx, deployment, actual))
 }
 
 fn find(
     cx: &Context,
     target: &Target,
     current: &Contents,
-    made: impl Fn(&Deployment, &Catalog) -> Result<Option<Catalog>>,
+    made: &dyn Fn(&Deployment, &Catalog) -> Result<Option<Catalog>>,
 ) -> Result<Tables> {
     let main = target.main()?;
     let ask = |script: String| postgres::as_product(cx, main, &[])?.stdin(script).read();

@@ -73,7 +73,17 @@ impl Invocation {
     }
 
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
+        for arg in args {
+            self.args.push(arg.into());
+        }
+        self
+    }
+
+    /// An option, once with each of these values.
+    pub fn options<S: Into<String>>(mut self, option: &str, values: impl IntoIterator<Item = S>) -> Self {
+        for value in values {
+            self.args.extend([option.to_string(), value.into()]);
+        }
         self
     }
 

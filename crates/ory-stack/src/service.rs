@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::command;
 pub use crate::mount::{Mount, Port};
 pub use crate::text::scalar;
-use crate::text::{keys, list, map, texts, words};
+use crate::text::{items, keys, list, map, texts, words};
 use ory_facts::product::Product;
 use ory_facts::sorted::Sorted;
 use yaml_rust2::Yaml;
@@ -77,7 +77,7 @@ impl Service {
         };
         let aliases =
             networks.flat_map(|(_, network)| [list(&network["aliases"]), address(network)].concat());
-        let volumes = || yaml["volumes"].as_vec().into_iter().flatten();
+        let volumes = || items(&yaml["volumes"]).iter();
         let is_tmpfs = |volume: &&Yaml| volume["type"].as_str() == Some("tmpfs");
         Self {
             name: name.into(),
@@ -93,7 +93,7 @@ impl Service {
                 .map(|text| text.split(':').next().unwrap_or_default().to_string())
                 .chain(volumes().filter(is_tmpfs).filter_map(|volume| scalar(&volume["target"])))
                 .collect(),
-            ports: yaml["ports"].as_vec().into_iter().flatten().filter_map(Port::read).collect(),
+            ports: items(&yaml["ports"]).iter().filter_map(Port::read).collect(),
             user: scalar(&yaml["user"]),
             healthcheck: healthcheck(&yaml["healthcheck"]),
             depends_on: depends_on(&yaml["depends_on"]),

@@ -21,9 +21,14 @@ pub(crate) fn texts(yaml: &Yaml) -> Vec<String> {
     scalar(yaml).map_or_else(|| list(yaml), |text| vec![text])
 }
 
+/// What a list has; of what is none, nothing.
+pub(crate) fn items(yaml: &Yaml) -> &[Yaml] {
+    yaml.as_vec().map_or(&[], Vec::as_slice)
+}
+
 /// The scalars of a list.
 pub(crate) fn list(yaml: &Yaml) -> Vec<String> {
-    yaml.as_vec().into_iter().flatten().filter_map(scalar).collect()
+    items(yaml).iter().filter_map(scalar).collect()
 }
 
 /// A command: a list in v2, one string of shell words in 1.29.
