@@ -12,6 +12,18 @@ use crate::at_once::work;
 use crate::interrupt::TICK;
 use crate::process::{CommandError, Invocation, end};
 
+/// A piece of what a program printed, or a line: of one type, as a channel is compiled for each.
+struct Printed {
+    bytes: Vec<u8>,
+    is_stderr: bool,
+}
+
+impl Printed {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).trim_end_matches('\r').to_string()
+    }
+}
+
 impl Invocation {
     /// Runs while what it writes to standard output is handed over in pieces, as fast as they are taken. An error of
     /// `on_bytes` ends the program. A failure is a [`CommandError`](crate::process::CommandError).
@@ -37,14 +49,14 @@ impl Invocation {
                     Ok(length) if length > 0 => bytes.truncate(length),
                     _ => return,
                 }
-                if piece.send(bytes).is_err() {
+                if piece.send(Printed { bytes, is_stderr: false }).is_err() {
                     return;
                 }
             }
         }));
         loop {
             let taken = match pieces.recv_timeout(TICK) {
-                Ok(bytes) => on_bytes(&bytes),
+                Ok(piece) => on_bytes(&piece.bytes),
                 Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
@@ -84,7 +96,7 @@ impl Invocation {
         std::thread::spawn(work(move || read_lines(stderr, lines, true)));
         loop {
             let line = match received.recv_timeout(TICK) {
-                Ok((line, is_stderr)) => Some((self.mask(&line), is_stderr)),
+                Ok(line) => Some((self.mask(&line.text()), line.is_stderr)),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
@@ -113,10 +125,9 @@ fn complaint(run: &anyhow::Result<()>) -> Option<String> {
 }
 
 /// Sends each line of a stream. A stream that breaks off has ended.
-fn read_lines(stream: PipeReader, lines: mpsc::Sender<(String, bool)>, is_stderr: bool) {
-    for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_string();
-        if lines.send((line, is_stderr)).is_err() {
+fn read_lines(stream: PipeReader, lines: mpsc::Sender<Printed>, is_stderr: bool) {
+    for bytes in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+        if lines.send(Printed { bytes, is_stderr }).is_err() {
             return;
         }
     }
