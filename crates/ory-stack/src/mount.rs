@@ -111,7 +111,8 @@ impl Port {
 
 /// Whether a stack has `configs:` or `secrets:` that are the value of a variable.
 pub fn has_variable_files(config: &Yaml) -> bool {
-    let of_kind = |kind: &str| config[kind].as_hash().into_iter().flatten();
-    let mut all = ["configs", "secrets"].into_iter().flat_map(of_kind);
-    all.any(|(_, file)| !file["environment"].is_badvalue())
+    ["configs", "secrets"].into_iter().any(|kind| {
+        let mut files = config[kind].as_hash().into_iter().flatten();
+        files.any(|(_, file)| !file["environment"].is_badvalue())
+    })
 }

@@ -59,9 +59,14 @@ impl Resolved {
         Self { dsns, kinds }
     }
 
-    /// Every product, in the order of the migrations; none of a kind that can't be told.
+    /// Every product, in the order of the migrations; none of a kind that can't be told. A list first: all that goes on
+    /// from here has this iterator's type in its own.
     pub fn products(&self) -> impl Iterator<Item = &Known> {
-        self.kinds.iter().filter_map(|(_, known)| known.as_ref().ok()).flatten()
+        let mut all = Vec::new();
+        for (_, known) in &self.kinds {
+            all.extend(known.as_ref().map_or(&[][..], Vec::as_slice));
+        }
+        all.into_iter()
     }
 }
 
