@@ -8,6 +8,7 @@ use crate::dsn::Dsn;
 use crate::instance::Instance;
 use crate::names;
 use crate::product::Product;
+use crate::sorted::Sorted;
 use crate::sql::{self, argument, literal};
 
 /// A script for psql, connected as the first of these DSNs says. It asks all of them in one session, whose start
@@ -71,14 +72,16 @@ pub fn of_one(rows: &str) -> BTreeSet<String> {
 pub fn of_each(rows: &str) -> BTreeMap<Instance, BTreeSet<String>> {
     let text = |version: &Value| version.as_str().map(String::from);
     let read = |(product, json): (Instance, Value)| {
-        Some((product, json["versions"].as_array()?.iter().map(text).collect::<Option<_>>()?))
+        Some((product, json["versions"].as_array()?.iter().map(text).all_into_set()?))
     };
-    answers(rows).filter_map(read).collect()
+    answers(rows).filter_map(read).into_map()
 }
 
 /// What a run has left that was killed when it had replaced a product's tables: the name of what was there before.
 pub fn unfinished(rows: &str) -> BTreeMap<Instance, String> {
-    answers(rows).filter_map(|(product, json)| Some((product, json["unfinished"].as_str()?.into()))).collect()
+    answers(rows)
+        .filter_map(|(product, json)| Some((product, json["unfinished"].as_str()?.into())))
+        .into_map()
 }
 
 fn answers(rows: &str) -> impl Iterator<Item = (Instance, Value)> {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rows;
+use crate::sorted::Sorted;
 
 /// Prints the schema that a product's tables are in. Left out on purpose: the order of columns, sequences and
 /// their values, storage parameters of indexes, as each of these can differ where nothing is wrong. Extensions are told, and not
@@ -69,7 +70,7 @@ impl Catalog {
         let lines = text.trim_end().strip_suffix(END)?;
         let mut catalog = Self::default();
         let list = |text: &str| text.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
-        let set = |text: &str| text.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
+        let set = |text: &str| text.split(',').filter(|name| !name.is_empty()).map(String::from).into_set();
         for line in lines.lines() {
             let fields = rows::fields(line);
             let fields: Vec<_> = fields.iter().map(String::as_str).collect();

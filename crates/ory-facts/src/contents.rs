@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::owners;
 use crate::rows;
+use crate::sorted::Sorted;
 use crate::sql::literal;
 use crate::tables::{self, MOMENT};
 
@@ -76,6 +77,10 @@ pub fn sees_all(schema: Option<&str>) -> String {
 
 /// Reads the lines that psql printed; none where they break off.
 pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Contents> {
+    read_from(&mut lines.into_iter())
+}
+
+fn read_from(lines: &mut dyn Iterator<Item = &str>) -> Option<Contents> {
     let mut contents = Contents::default();
     for fields in rows::read(lines) {
         let fields: Vec<_> = fields.iter().map(String::as_str).collect();
@@ -115,7 +120,7 @@ impl Contents {
             });
             dot.map_or(name.clone(), |at| name[at + 1..].into())
         };
-        Self { rows: self.rows.into_iter().map(|(name, count)| (bare(name), count)).collect(), ..self }
+        Self { rows: self.rows.into_iter().map(|(name, count)| (bare(name), count)).into_map(), ..self }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::catalog::{Catalog, Column, Index};
+use crate::sorted::Sorted;
 use crate::sql::identifier;
 
 /// One difference.
@@ -79,7 +80,7 @@ impl Comparison<'_> {
     }
 
     fn tables(&mut self) {
-        self.gone = self.expected.tables.difference(&self.actual.tables).cloned().collect();
+        self.gone = self.expected.tables.difference(&self.actual.tables).cloned().into_set();
         self.found.extend(missing_tables(self.expected, self.actual));
     }
 

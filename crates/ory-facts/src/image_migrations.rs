@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sorted::Sorted;
 use serde_json::Value;
 
 /// A migration of an image.
@@ -37,7 +38,7 @@ pub fn read_rows(rows: &Value) -> Option<Carried> {
         let sql = text(&row["content"]).unwrap_or_default();
         Some((text(&row["version"])?, Migration { name: text(&row["name"]).unwrap_or_default(), sql }))
     };
-    let rows = rows.as_array()?.iter().map(row).collect::<Option<Carried>>()?;
+    let rows = rows.as_array()?.iter().map(row).all_into_map()?;
     (!rows.is_empty()).then_some(rows)
 }
 
@@ -53,7 +54,7 @@ pub fn write_versions(carried: &Carried) -> String {
 /// Reads what [`write_versions`] made. An empty list is as good as none.
 pub fn read_versions(text: &str) -> Option<Carried> {
     let lines = text.strip_suffix(END)?.lines();
-    let carried = lines.map(|line| Some(versioned(line.split_once('\t')?))).collect::<Option<Carried>>()?;
+    let carried = lines.map(|line| Some(versioned(line.split_once('\t')?))).all_into_map()?;
     (!carried.is_empty()).then_some(carried)
 }
 
@@ -63,7 +64,7 @@ fn versioned((version, name): (&str, &str)) -> (String, Migration) {
 
 /// Migrations of which only the versions are known.
 pub fn of_versions(versions: &BTreeSet<String>) -> Carried {
-    versions.iter().map(|version| versioned((version, ""))).collect()
+    versions.iter().map(|version| versioned((version, ""))).into_map()
 }
 
 /// The plan that a migration prints before it begins: all that its image carries, without SQL.
@@ -77,7 +78,7 @@ pub fn plan(output: &str) -> Carried {
             _ => None,
         }
     };
-    output.lines().filter_map(row).collect()
+    output.lines().filter_map(row).into_map()
 }
 
 /// How a database stands to its image.

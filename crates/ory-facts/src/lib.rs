@@ -30,6 +30,7 @@ pub mod scram;
 pub mod secret_names;
 pub mod secrets;
 pub mod server_options;
+pub mod sorted;
 pub mod split;
 pub mod sql;
 pub mod sqlstate;

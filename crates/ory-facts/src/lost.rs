@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalog::Catalog;
 use crate::image_migrations::State;
 use crate::product::Product;
+use crate::sorted::Sorted;
 use crate::sql::{identifier, literal};
 
 /// Migrations that a release brought below the newest one of the release before, each with one that came with it and
@@ -20,7 +21,7 @@ const BROUGHT_LATE: [(Product, &str, &str); 1] =
 pub fn pending(state: &State) -> BTreeSet<String> {
     let is_noted = |version: &str| version.get(..14).is_some_and(|early| state.applied.contains(early));
     let pending = state.pending_migrations().map(|(version, _)| version);
-    pending.filter(|version| !is_noted(version)).cloned().collect()
+    pending.filter(|version| !is_noted(version)).cloned().into_set()
 }
 
 /// Those of them that are older than one that is applied, but for what is known to have come later.
@@ -34,7 +35,7 @@ pub fn suspects(product: Product, state: &State) -> BTreeSet<String> {
             .any(|(of, late, beside)| *of == product && *late == version && !state.applied.contains(*beside))
     };
     let older = |version: &String| newest.is_some_and(|newest| version < newest) && !came_late(version);
-    pending(state).into_iter().filter(older).collect()
+    pending(state).into_iter().filter(older).into_set()
 }
 
 /// What a schema tells of a migration.
@@ -53,7 +54,7 @@ pub enum Verdict {
 pub fn judge(alone: &Catalog, without: &Catalog, with: &Catalog, actual: &Catalog) -> Verdict {
     let [alone, without, with, actual] = [alone, without, with, actual].map(objects);
     let changed = without.keys().chain(with.keys()).filter(|key| without.get(*key) != with.get(*key));
-    let changed: BTreeSet<_> = changed.collect();
+    let changed: Vec<_> = changed.collect();
     let is_as = |there: &BTreeMap<_, _>| changed.iter().all(|key| actual.get(*key) == there.get(*key));
     match () {
         () if changed.is_empty() => Verdict::Unclear,
@@ -74,24 +75,25 @@ pub fn nearest(applied: &Catalog, whole: &Catalog, actual: &Catalog) -> Catalog 
             _ => {}
         }
     }
-    settle(&mut near.columns, &whole.columns, &actual.columns);
-    settle(&mut near.constraints, &whole.constraints, &actual.constraints);
-    settle(&mut near.indexes, &whole.indexes, &actual.indexes);
+    near.columns = settled(&applied.columns, &whole.columns, &actual.columns);
+    near.constraints = settled(&applied.constraints, &whole.constraints, &actual.constraints);
+    near.indexes = settled(&applied.indexes, &whole.indexes, &actual.indexes);
     near
 }
 
-fn settle<K: Ord + Clone, V: Clone + PartialEq>(
-    near: &mut BTreeMap<K, V>,
+fn settled<K: Ord + Clone, V: Clone + PartialEq>(
+    applied: &BTreeMap<K, V>,
     whole: &BTreeMap<K, V>,
     actual: &BTreeMap<K, V>,
-) {
-    let keys: BTreeSet<K> = near.keys().chain(whole.keys()).cloned().collect();
-    for key in keys.into_iter().filter(|key| actual.get(key) == whole.get(key)) {
-        match whole.get(&key) {
-            Some(value) => _ = near.insert(key, value.clone()),
-            None => _ = near.remove(&key),
+) -> BTreeMap<K, V> {
+    let mut near = BTreeMap::new();
+    for key in applied.keys().chain(whole.keys()) {
+        let nearest = if actual.get(key) == whole.get(key) { whole } else { applied };
+        if let Some(value) = nearest.get(key) {
+            near.insert(key.clone(), value.clone());
         }
     }
+    near
 }
 
 /// SQL that notes versions as applied, in a schema where nothing was migrated yet: the table as Ory makes it.
@@ -115,17 +117,26 @@ pub fn insert(schema: &str, version: &str) -> String {
 }
 
 /// Each object of a schema with all that is told of it. The list of the versions is Ory's own, and no migration's.
-fn objects(catalog: &Catalog) -> BTreeMap<[&str; 3], String> {
-    let tables = catalog.tables.iter().map(|name| (["table", name, ""], String::new()));
-    let columns = catalog.columns.iter();
-    let columns = columns.map(|((table, name), column)| (["column", table, name], format!("{column:?}")));
-    let constraints = catalog.constraints.iter();
-    let constraints =
-        constraints.map(|((table, name), of)| (["constraint", table, name], of.definition.clone()));
-    let indexes = catalog.indexes.iter();
-    let indexes = indexes.map(|(name, index)| (["index", &index.table, name], index.definition.clone()));
-    let all = tables.chain(columns).chain(constraints).chain(indexes);
-    all.filter(|([_, table, _], _)| *table != "schema_migration").collect()
+fn objects<'a>(catalog: &'a Catalog) -> BTreeMap<[&'a str; 3], String> {
+    let mut all = BTreeMap::new();
+    let mut add = |kind, table: &'a str, name: &'a str, told| {
+        if table != "schema_migration" {
+            all.insert([kind, table, name], told);
+        }
+    };
+    for table in &catalog.tables {
+        add("table", table, "", String::new());
+    }
+    for ((table, name), column) in &catalog.columns {
+        add("column", table, name, format!("{column:?}"));
+    }
+    for ((table, name), constraint) in &catalog.constraints {
+        add("constraint", table, name, constraint.definition.clone());
+    }
+    for (name, index) in &catalog.indexes {
+        add("index", &index.table, name, index.definition.clone());
+    }
+    all
 }
 
 #[cfg(test)]

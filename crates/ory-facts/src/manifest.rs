@@ -10,6 +10,7 @@ use crate::digest;
 use crate::document::Document;
 use crate::instance::Instance;
 use crate::product::Product;
+use crate::sorted::Sorted;
 
 /// The manifest's file.
 pub const MANIFEST: &str = "manifest.json";
@@ -224,10 +225,10 @@ fn read_dump(json: &Value) -> Option<Dump> {
         Some(Content {
             product: instance(json)?,
             image: string(&json["image"])?,
-            secrets: json["secrets"].as_object()?.iter().map(strings).collect::<Option<_>>()?,
+            secrets: json["secrets"].as_object()?.iter().map(strings).all_into_map()?,
         })
     };
-    let set = |name: &str| json[name].as_array()?.iter().map(string).collect::<Option<BTreeSet<_>>>();
+    let set = |name: &str| json[name].as_array()?.iter().map(string).all_into_set();
     let contents = Contents {
         postgres: string(&json["postgres"])?,
         versions: set("versions")?,
@@ -263,7 +264,7 @@ fn string(json: &Value) -> Option<String> {
 
 fn pairs<T>(json: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let pairs = json.as_object()?.iter();
-    pairs.map(|(name, value)| Some((name.clone(), read(value)?))).collect()
+    pairs.map(|(name, value)| Some((name.clone(), read(value)?))).all_into_map()
 }
 
 #[cfg(test)]

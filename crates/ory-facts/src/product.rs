@@ -164,7 +164,9 @@ impl Product {
     fn arguments(self, words: &[&str], configs: &[String], dsn_in_config: bool) -> Vec<String> {
         let mut arguments: Vec<String> = words.iter().map(ToString::to_string).collect();
         if dsn_in_config || self.facts().migrate_reads_config {
-            arguments.extend(configs.iter().flat_map(|file| ["-c".into(), file.clone()]));
+            for file in configs {
+                arguments.extend(["-c".into(), file.clone()]);
+            }
         }
         arguments
     }

@@ -57,10 +57,10 @@ pub fn statements(
     let own = invalid.filter(|(_, index)| expected.tables.contains(&index.table));
     let indexes = own.map(|(name, index)| rebuild(&actual.schema, name, index, expected));
     let indexes: Result<Vec<_>, _> = indexes.collect();
-    let mut statements = [notes?, indexes?].concat();
+    let statements = [notes?, indexes?].concat().into_iter();
     // What was left goes first: each rebuilding that fails leaves one more.
-    statements.sort_by_key(|statement| !statement.starts_with("drop"));
-    Ok(statements)
+    let (first, then): (Vec<_>, Vec<_>) = statements.partition(|statement| statement.starts_with("drop"));
+    Ok([first, then].concat())
 }
 
 impl Step {

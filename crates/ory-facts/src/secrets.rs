@@ -28,9 +28,9 @@ impl Secrets {
 
     fn add_text(&mut self, value: &str) {
         if value.len() >= 4 && !self.values.iter().any(|known| known == value) {
-            self.values.push(value.to_string());
-            // A secret that is part of another one must not tear it apart.
-            self.values.sort_by_key(|known| std::cmp::Reverse(known.len()));
+            // The longest first: a secret that is part of another one must not tear it apart.
+            let shorter = self.values.iter().position(|known| known.len() < value.len());
+            self.values.insert(shorter.unwrap_or(self.values.len()), value.to_string());
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::invalidation::Effect;
 use ory_facts::image_migrations::Carried;
 use ory_facts::instance::Instance;
+use ory_facts::sorted::Sorted;
 use ory_runner::memo::Memo;
 use ory_stack::container::{Container, Image, Listed};
 use ory_stack::service::Service;
@@ -60,7 +61,9 @@ impl Cache {
 
     /// The databases of these products have changed.
     pub fn forget_versions(&self, products: &[Instance]) {
-        self.seen().applied.retain(|product, _| !products.contains(product));
+        let mut seen = self.seen();
+        let applied = std::mem::take(&mut seen.applied).into_iter();
+        seen.applied = applied.filter(|(product, _)| !products.contains(product)).into_map();
     }
 
     /// The database of a product was made just now.

@@ -47,7 +47,7 @@ pub fn program(cx: &Context, place: &Place, env: Vec<(String, String)>, words: &
 }
 
 fn with_variables(command: Invocation, env: Vec<(String, String)>) -> Invocation {
-    command.args(env.iter().flat_map(|(name, _)| ["-e", name])).envs(env)
+    command.options("-e", env.iter().map(|(name, _)| name)).envs(env)
 }
 
 /// A password as the wrapper reads it: each byte that a shell could take otherwise as `printf %b` spells it.

@@ -6,6 +6,7 @@ use std::io::Write;
 
 use anyhow::{Context as _, Result};
 use ory_facts::digest;
+use ory_facts::sorted::Sorted;
 use ory_stack::private_file::private_file;
 
 use crate::folders::work_file;
@@ -16,7 +17,7 @@ pub fn kept(options: &Options, project: &str, resolved: &str) -> Option<BTreeMap
     let text = std::fs::read_to_string(path(options, project).ok()?).ok()?;
     let (of, hashes) = text.split_once('\n')?;
     let hashes = hashes.lines().filter_map(|line| line.split_once(' '));
-    (of == digest::of(resolved)).then(|| hashes.map(|(name, hash)| (name.into(), hash.into())).collect())
+    (of == digest::of(resolved)).then(|| hashes.map(|(name, hash)| (name.into(), hash.into())).into_map())
 }
 
 /// Keeps what Compose told.

@@ -16,6 +16,7 @@ use crate::image_version;
 pub use crate::options::Options;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::Output;
 use ory_stack::container::{Container, Image, Listed};
@@ -183,7 +184,7 @@ impl Context {
 
     /// Those of the services' images that are here.
     pub fn images(&self) -> Result<Vec<Image>> {
-        let names: BTreeSet<_> = self.stack.services.values().filter_map(|s| s.image.as_deref()).collect();
+        let names = self.stack.services.values().filter_map(|s| s.image.as_deref()).into_set();
         self.engine.cache().images.get(|| self.engine.images(names))
     }
 

@@ -22,7 +22,7 @@ use ory_stack::stack::Deployment;
 /// are pending.
 pub fn of(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec<Difference>> {
     if let Some(carried) = &state.carried {
-        refuse_other_versions(cx, deployment, &carried.keys().collect(), &state.applied)?;
+        refuse_other_versions(cx, deployment, &carried.keys().collect::<Vec<_>>(), &state.applied)?;
     } else if state.applied.is_empty() {
         return Err(pending(deployment));
     }
@@ -59,9 +59,8 @@ pub fn hint(cx: &Context, deployment: &Deployment, difference: &Difference) -> S
         Remedy::Reindex => format!("{XTASK} repair {}", deployment.product),
         Remedy::Restore => format!("{XTASK} restore latest {}", deployment.product),
         Remedy::Sql(statements) => {
-            let each = statements.iter().flat_map(|statement| ["-c", statement]);
             let psql = diagnosis::admin_psql(cx, deployment);
-            psql.args(["-d", &sql::database(&deployment.dsn.database)]).args(each).to_string()
+            psql.args(["-d", &sql::database(&deployment.dsn.database)]).options("-c", statements).to_string()
         }
     }
 }
@@ -73,7 +72,7 @@ fn compare(
     actual: &Catalog,
 ) -> Result<Vec<Difference>> {
     // Of an older image, only what it did tells what it carries.
-    refuse_other_versions(cx, deployment, &expected.versions.iter().collect(), &actual.versions)?;
+    refuse_other_versions(cx, deployment, &expected.versions.iter().collect::<Vec<_>>(), &actual.versions)?;
     Ok(difference::compare(expected, actual))
 }
 
@@ -81,7 +80,7 @@ fn compare(
 fn refuse_other_versions(
     cx: &Context,
     deployment: &Deployment,
-    carried: &BTreeSet<&String>,
+    carried: &[&String],
     applied: &BTreeSet<String>,
 ) -> Result<()> {
     if carried.iter().any(|version| !is_applied(applied, version)) {

@@ -91,10 +91,14 @@ impl Engine {
 
     /// A Compose command line, run in the stack's folder. It may take as long as it takes.
     pub fn compose<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
+        self.compose_line(&args.into_iter().collect::<Vec<_>>())
+    }
+
+    fn compose_line(&self, args: &[&str]) -> Invocation {
         let (program, words) = self.compose.split_first().map_or(("docker", &[][..]), |(p, w)| (p, w));
-        let args: Vec<_> = args.into_iter().collect();
-        let effect = invalidation::of_compose(&args);
-        let command = Invocation::new(program, &self.dir).args(words).args(args).envs(self.env.clone());
+        let effect = invalidation::of_compose(args);
+        let command =
+            Invocation::new(program, &self.dir).args(words).args(args.iter().copied()).envs(self.env.clone());
         self.forgetting(effect, command.on(self.terms.clone()))
     }
 
@@ -107,9 +111,12 @@ impl Engine {
     /// as a daemon that hangs, hangs for ever: docker 20.10 does, where a container is paused while a program is being
     /// started in it. What can take long is given more time.
     pub fn docker<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Invocation {
-        let args: Vec<_> = args.into_iter().collect();
-        let (effect, is_exec) = (invalidation::of_docker(&args), args.first() == Some(&"exec"));
-        let command = Invocation::new(self.docker.as_os_str(), &self.dir).args(args);
+        self.docker_line(&args.into_iter().collect::<Vec<_>>())
+    }
+
+    fn docker_line(&self, args: &[&str]) -> Invocation {
+        let (effect, is_exec) = (invalidation::of_docker(args), args.first() == Some(&"exec"));
+        let command = Invocation::new(self.docker.as_os_str(), &self.dir).args(args.iter().copied());
         let command = self.forgetting(effect, command.on(self.terms.clone()).within(self.wait));
         if !is_exec {
             return command;

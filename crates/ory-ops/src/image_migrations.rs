@@ -110,7 +110,8 @@ pub fn count(cx: &Context, deployment: &Deployment, log: &Path, applied: &BTreeS
         return Some(kept.len());
     }
     let plan = plan(&std::fs::read_to_string(log).unwrap_or_default());
-    (!plan.is_empty()).then(|| plan.keys().chain(applied).collect::<BTreeSet<_>>().len())
+    (!plan.is_empty())
+        .then(|| plan.len() + applied.iter().filter(|version| !plan.contains_key(*version)).count())
 }
 
 fn keep(cx: &Context, deployment: &Deployment, kind: &str, text: &str) -> Result<()> {

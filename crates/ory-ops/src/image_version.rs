@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ory_facts::product::Product;
+use ory_runner::at_once::each;
 use ory_stack::container::Image;
 use ory_stack::random::random;
 use ory_stack::stack::Stack;
@@ -49,20 +50,11 @@ pub fn learn(engine: &Engine, options: &Options, stack: &mut Stack, images: &[Im
         let is_known = image.stand_in.is_some();
         (!is_known).then(|| (product, service.name.clone(), service.program(product), image))
     });
-    let claims: Vec<_> = claims.collect();
-    let others = std::thread::scope(|scope| {
-        let asked: Vec<_> = claims
-            .into_iter()
-            .map(|(product, service, program, image)| {
-                scope.spawn(move || {
-                    let identity = of(engine, options, product, image, &program)?;
-                    (identity == Identity::Other).then_some((service, product))
-                })
-            })
-            .collect();
-        asked.into_iter().filter_map(|asked| asked.join().ok()?).collect::<Vec<_>>()
+    let others = each(claims, |(product, service, program, image)| {
+        let identity = of(engine, options, product, image, &program)?;
+        (identity == Identity::Other).then_some((service, product))
     });
-    others.into_iter().for_each(|(service, product)| stack.deny(&service, product));
+    others.into_iter().flatten().for_each(|(service, product)| stack.deny(&service, product));
 }
 
 /// What an image said before.

@@ -17,6 +17,7 @@ use ory_facts::difference;
 use ory_facts::image_migrations::State;
 use ory_facts::lost::{self, Verdict};
 use ory_facts::next::XTASK;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::stack::Deployment;
 
@@ -89,7 +90,7 @@ pub fn notes(cx: &Context, deployment: &Deployment, state: &State) -> Result<Vec
         return Ok(vec![]);
     }
     let (whole, actual) = image_schema::schemas(cx, deployment)?;
-    let each = all.iter().map(|version| BTreeSet::from([version.clone()]));
+    let each = all.iter().map(|version| [version.clone()].into_iter().into_set());
     let mut first = None;
     // Where it fails without several, one of them may have been applied.
     for noted in [all.clone()].into_iter().chain(each.filter(|_| all.len() > 1)) {

@@ -17,6 +17,7 @@ use crate::{advisory_lock, diagnosis, drift, lost_rows, postgres, run_container}
 use ory_facts::difference::Remedy;
 use ory_facts::image_migrations::State;
 use ory_facts::next::XTASK;
+use ory_facts::sorted::Sorted;
 use ory_facts::split::{MEMORY, Memory};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
@@ -52,10 +53,13 @@ fn others(cx: &Context, deployment: &Deployment, applied: &BTreeSet<String>) -> 
     }
     let carried = |product| {
         let deployment = cx.stack.deployment(product).ok().flatten()?;
-        Some(image_migrations::of(cx, &deployment).ok().flatten()?.into_keys().collect::<BTreeSet<_>>())
+        Some(image_migrations::of(cx, &deployment).ok().flatten()?.into_keys().into_set())
     };
     Some(
-        sharing.into_iter().flat_map(|product| carried(product).unwrap_or_else(|| applied.clone())).collect(),
+        sharing
+            .into_iter()
+            .flat_map(|product| carried(product).unwrap_or_else(|| applied.clone()))
+            .into_set(),
     )
 }
 

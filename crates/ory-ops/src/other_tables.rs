@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use ory_facts::catalog::Catalog;
 use ory_facts::contents::Contents;
 use ory_facts::rows;
+use ory_facts::sorted::Sorted;
 use ory_facts::tables;
 use ory_stack::stack::Deployment;
 
@@ -24,7 +25,7 @@ pub type Tables = Vec<(String, u64)>;
 pub fn of(replacement: &Replacement) -> Result<Tables> {
     let Some(current) = &replacement.current else { return Ok(vec![]) };
     let Replacement { cx, target, lock, .. } = replacement;
-    find(cx, target, current, |deployment, actual| {
+    find(cx, target, current, &|deployment, actual| {
         image_schema::made(cx, deployment, actual, &BTreeSet::new(), Some(lock))
     })
 }
@@ -32,14 +33,14 @@ pub fn of(replacement: &Replacement) -> Result<Tables> {
 /// The same without making anything: what an image makes is taken into account where it is known.
 pub fn at_first_sight(cx: &Context, target: &Target) -> Result<Tables> {
     let current = snapshot::contents(cx, target, target.database())?;
-    find(cx, target, &current, |deployment, actual| image_schema::known(cx, deployment, actual))
+    find(cx, target, &current, &|deployment, actual| image_schema::known(cx, deployment, actual))
 }
 
 fn find(
     cx: &Context,
     target: &Target,
     current: &Contents,
-    made: impl Fn(&Deployment, &Catalog) -> Result<Option<Catalog>>,
+    made: &dyn Fn(&Deployment, &Catalog) -> Result<Option<Catalog>>,
 ) -> Result<Tables> {
     let main = target.main()?;
     let ask = |script: String| postgres::as_product(cx, main, &[])?.stdin(script).read();
@@ -49,7 +50,7 @@ fn find(
     };
     let said = ask(tables::homes(target.schema.as_deref(), &home))?;
     let known = target.deployments.iter().flat_map(|deployment| deployment.product.known_tables());
-    let mut own: BTreeSet<String> = known.map(String::from).collect();
+    let mut own = known.map(String::from).into_set();
     let pairs = rows::read(said.lines()).map(|fields| <[String; 2]>::try_from(fields).ok());
     let pairs = pairs.collect::<Option<Vec<_>>>().context("psql didn't tell which tables there are")?;
     // One that was made since hasn't been counted.

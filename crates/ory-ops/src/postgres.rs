@@ -31,12 +31,16 @@ pub fn place(cx: &Context, containers: &[Listed], deployment: &Deployment) -> Pl
         return Place::Container(cx.container_name(containers, service));
     }
     let mut options = Vec::new();
-    options.extend(network(cx, deployment).into_iter().flat_map(|name| ["--network".into(), name]));
-    options.extend(
-        deployment.migrate.extra_hosts.iter().flat_map(|host| ["--add-host".into(), host.replace('=', ":")]),
-    );
-    let files = deployment.dsn.files().filter_map(|file| mount(cx, deployment.migrate, file));
-    options.extend(files.flat_map(|mount| ["--mount".into(), mount]));
+    let mut add = |option: &str, value| options.extend([option.to_string(), value]);
+    if let Some(name) = network(cx, deployment) {
+        add("--network", name);
+    }
+    for host in &deployment.migrate.extra_hosts {
+        add("--add-host", host.replace('=', ":"));
+    }
+    for mount in deployment.dsn.files().filter_map(|file| mount(cx, deployment.migrate, file)) {
+        add("--mount", mount);
+    }
     Place::Client { image: client_image(cx), options }
 }
 

@@ -7,6 +7,8 @@ use crate::client::Place;
 use crate::context::Context;
 use crate::postgres;
 use ory_facts::applied;
+use ory_facts::sorted::Sorted;
+use ory_runner::at_once::{each, work};
 use ory_stack::stack::Deployment;
 
 /// What a command will need to know besides what databases and images have.
@@ -21,29 +23,27 @@ pub enum Extent {
 /// Asks all that a command will need, at the same time. What fails here is asked again where it is needed, and
 /// fails there with all that can be said of it.
 pub fn look<'a>(cx: &Context, deployments: impl IntoIterator<Item = &'a Deployment<'a>>, extent: Extent) {
-    let deployments: Vec<_> = deployments.into_iter().collect();
-    if cx.options.dry_run {
-        return;
+    if !cx.options.dry_run {
+        look_at(cx, &deployments.into_iter().collect::<Vec<_>>(), extent);
     }
+}
+
+fn look_at(cx: &Context, deployments: &[&Deployment], extent: Extent) {
     thread::scope(|scope| {
-        scope.spawn(|| cx.images());
+        scope.spawn(work(|| _ = cx.images()));
         if extent >= Extent::Containers {
-            scope.spawn(|| cx.containers());
+            scope.spawn(work(|| _ = cx.containers()));
         }
         if extent >= Extent::Changes && cx.listed().is_ok_and(|listed| !listed.is_empty()) {
-            scope.spawn(|| cx.ask_hashes());
+            scope.spawn(work(|| _ = cx.ask_hashes()));
         }
-        let asked: Vec<_> = places(cx, &deployments)
-            .into_iter()
-            .map(|(place, products)| {
-                scope.spawn(move || postgres::applied_query(cx, &place, &products).read())
-            })
-            .collect();
-        let answers = asked.into_iter().filter_map(|asked| asked.join().ok()?.ok());
-        let answers: String = answers.collect();
+        let answers = each(places(cx, deployments), |(place, products)| {
+            postgres::applied_query(cx, &place, &products).read().unwrap_or_default()
+        });
+        let answers = answers.concat();
         let (applied, unfinished) = (applied::of_each(&answers), applied::unfinished(&answers));
         let answered = deployments.iter().filter(|deployment| applied.contains_key(&deployment.product));
-        let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).collect();
+        let servers = answered.filter_map(|deployment| Some(deployment.server?.name.clone())).into_set();
         cx.engine.cache().set_seen(Seen { servers, applied, unfinished });
     });
 }

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ory_runner::at_once::work;
 use ory_runner::process::{self, Invocation};
 
 /// How long one probe may take. Shorter than what docker-proxy lets a connection hang that it accepted
@@ -97,7 +98,7 @@ fn get(address: &str) -> Result<(u16, bool), Answer> {
     let (answer, wait) = mpsc::channel();
     let request = minreq::get(format!("http://{address}/health/ready")).with_timeout(1);
     // The library counts in whole seconds: the thread is left to itself when that is too long.
-    std::thread::spawn(move || answer.send(request.send()));
+    std::thread::spawn(work(move || _ = answer.send(request.send())));
     match wait.recv_timeout(PROBE) {
         Ok(Ok(said)) => {
             let is_tls = said.status_code == 400 && said.as_str().is_ok_and(|text| text.contains(SPEAKS_TLS));

@@ -13,6 +13,7 @@ use anyhow::Result;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::probe::{self, Way};
+use ory_runner::at_once::work;
 use ory_stack::container::{Container, Listed};
 use ory_stack::service::Service;
 use ory_stack::settings;
@@ -106,7 +107,7 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
         let (ready, answers) = mpsc::channel();
         for endpoint in &endpoints {
             let (ready, stop) = (ready.clone(), &stop);
-            scope.spawn(move || {
+            scope.spawn(work(move || {
                 let mut last: Option<Instant> = None;
                 while !stop.load(Ordering::Relaxed) {
                     let few = start.elapsed() < PATIENCE || last.is_some_and(|last| last.elapsed() < PAUSE);
@@ -115,12 +116,12 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
                     }
                     if probe::is_ready(&endpoint.ways, few) {
                         // The receiver is gone once the wait has ended.
-                        let _ = ready.send(endpoint.service.as_str());
+                        let _ = ready.send(endpoint.service.clone());
                         return;
                     }
                     std::thread::sleep(Duration::from_millis(50));
                 }
-            });
+            }));
         }
         drop(ready);
         let result = loop {
@@ -129,10 +130,10 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
             }
             match answers.recv_timeout(Duration::from_millis(250)) {
                 Ok(service) => {
-                    let left = open.entry(service).or_default();
+                    let Some(left) = open.get_mut(service.as_str()) else { continue };
                     *left = left.saturating_sub(1);
                     if *left == 0 {
-                        took.insert(service.to_string(), start.elapsed());
+                        took.insert(service, start.elapsed());
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break Ok(()),

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use ory_facts::next::XTASK;
 use ory_facts::repair;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::stack::Deployment;
 
@@ -19,7 +20,7 @@ pub fn statements(cx: &Context, deployment: &Deployment) -> Result<Vec<String>> 
     let state = migrations::state(cx, deployment)?;
     migrations::refuse_ahead(cx, deployment, &state)?;
     let (expected, actual) = image_schema::schemas(cx, deployment)?;
-    let pending = expected.versions.difference(&actual.versions).cloned().collect();
+    let pending = expected.versions.difference(&actual.versions).cloned().into_set();
     let product = deployment.product;
     let mut statements = repair::statements(product.kind, &pending, &expected, &actual).map_err(|other| {
         let message = format!("{product} isn't as a killed migration leaves it: {other}");

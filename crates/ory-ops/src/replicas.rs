@@ -1,7 +1,6 @@
 //! The containers of a service, all of them: Compose makes as many as its `deploy.replicas` or `scale` says.
 
-use std::collections::BTreeSet;
-
+use ory_facts::sorted::Sorted;
 use ory_stack::container::Container;
 use ory_stack::service::Service;
 
@@ -38,7 +37,7 @@ impl<'a> Replicas<'a> {
 
     /// What they are in: the engine's word for one; of several how many run, unless all do.
     pub fn state(&self) -> String {
-        let states: BTreeSet<_> = self.iter().map(|container| container.state.as_str()).collect();
+        let states = self.iter().map(|container| container.state.as_str()).into_set();
         match states.first() {
             None => "none".into(),
             Some(state) if states.len() == 1 && !self.are_missing() => state.to_string(),
@@ -51,7 +50,7 @@ impl<'a> Replicas<'a> {
 
     /// The images that they were made from; none where there is no container.
     pub fn images(&self) -> Option<String> {
-        let images: BTreeSet<_> = self.iter().map(|container| container.image.as_str()).collect();
+        let images = self.iter().map(|container| container.image.as_str()).into_set();
         (!images.is_empty()).then(|| images.into_iter().collect::<Vec<_>>().join(", "))
     }
 }

@@ -46,10 +46,10 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
         .then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
     cx.engine
         .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
-        .args(dsn.iter().flat_map(|(name, _)| ["-e", name]))
+        .options("-e", dsn.iter().map(|(name, _)| name))
         .envs(dsn.clone())
-        .args(mount.into_iter().flat_map(|mount| ["-v".into(), mount]))
-        .args(lock_timeout.into_iter().flat_map(|options| ["-e".into(), options]))
+        .options("-v", mount)
+        .options("-e", lock_timeout)
         .args([
             "-e",
             "PGCONNECT_TIMEOUT=5",

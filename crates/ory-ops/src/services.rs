@@ -2,13 +2,12 @@
 //! another one's place.
 
 use std::fs;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use ory_facts::instance::Instance;
+use ory_runner::at_once::each;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;
 use ory_stack::container::{Container, Listed};
@@ -89,13 +88,7 @@ pub fn start_beside(cx: &Locked, service: &Service) {
 pub fn restart(cx: &Locked, names: &[&str]) -> Result<()> {
     let commands = restart_commands(cx, names)?;
     let _progress = cx.out.progress("restarting".to_string());
-    let all = thread::scope(|scope| {
-        let each = commands.iter().map(|command| scope.spawn(|| command.read()));
-        let each: Vec<_> = each.collect();
-        let join = |one: ScopedJoinHandle<_>| one.join().unwrap_or_else(|panic| resume_unwind(panic));
-        each.into_iter().map(join).collect::<Vec<Result<String>>>()
-    });
-    let failed = all.into_iter().find_map(Result::err);
+    let failed = each(&commands, Invocation::read).into_iter().find_map(Result::err);
     failed.map_or(Ok(()), |error| Err(diagnosis::of_engine(error).context("failed to restart")))
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use ory_facts::contents::{self, Contents};
 use ory_facts::names;
 use ory_facts::rows;
+use ory_facts::sorted::Sorted;
 use ory_facts::sql::identifier;
 use ory_facts::tables::{self, MOMENT, NEXT};
 use ory_runner::process::Invocation;
@@ -48,7 +49,7 @@ impl Snapshot {
         let list = tables::names(target.schema.as_deref());
         let names = |session: &mut Session| -> Result<BTreeSet<String>> {
             let lines = session.ask(&list)?;
-            Ok(rows::read(lines.iter().map(String::as_str)).flatten().collect())
+            Ok(rows::read(lines.iter().map(String::as_str)).flatten().into_set())
         };
         let mut tables = names(&mut session)?;
         for _ in 0..TRIES {

@@ -19,14 +19,14 @@ pub struct Target<'a> {
 
 /// What these products are in, as their DSNs tell. A product that shares the place with one of them comes with it.
 pub fn of<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Target<'a>>> {
-    find(cx, products, cx.stack.readable().collect(), |target| target.first_schema())
+    find(cx, products, cx.stack.readable().collect(), &|target| target.first_schema())
 }
 
 /// The same as PostgreSQL tells, once the servers run: past a pooler, where there is one, and of the schemas that a search_path names, it passes over those that
 /// aren't there.
 pub fn located<'a>(cx: &'a Context, products: &[Instance]) -> Result<Vec<Target<'a>>> {
     let past = cx.stack.readable().map(|deployment| past_pooler::past(cx, deployment)).collect();
-    find(cx, products, past, |target| {
+    find(cx, products, past, &|target| {
         let ask = target.main().and_then(|main| postgres::as_product(cx, main, &[]));
         let said = ask.and_then(|psql| psql.stdin("select :'own_schema';\n").read());
         // Where it can't be asked, or none is there, it is the one that will be made.
@@ -39,7 +39,7 @@ fn find<'a>(
     cx: &'a Context,
     products: &[Instance],
     readable: Vec<Deployment<'a>>,
-    schema_of: impl Fn(&Target) -> String,
+    schema_of: &dyn Fn(&Target) -> String,
 ) -> Result<Vec<Target<'a>>> {
     // Of one that can't be read the reason is told.
     for product in products {

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 
-type Work<'scope> = Box<dyn FnOnce() + Send + 'scope>;
+use crate::at_once::{Work, work};
 
 /// Does one piece of work after the other, beside its owner. What fails is none of the owner's business: it does
 /// again what it needs, and tells why it fails.
@@ -14,15 +14,19 @@ pub struct Background<'scope> {
 
 impl<'scope> Background<'scope> {
     pub fn new(scope: &'scope Scope<'scope, '_>) -> Self {
-        let (queue, work) = mpsc::channel::<Work>();
-        let worker = scope.spawn(|| work.into_iter().for_each(|work| work()));
+        let (queue, queued) = mpsc::channel::<Work>();
+        let worker = scope.spawn(work(|| queued.into_iter().for_each(|work| work())));
         Self { queue: Some(queue), worker: Some(worker) }
     }
 
     /// Does this once all before it is done.
-    pub fn add(&self, work: impl FnOnce() + Send + 'scope) {
+    pub fn add(&self, next: impl FnOnce() + Send + 'scope) {
+        self.add_work(work(next));
+    }
+
+    fn add_work(&self, next: Work<'scope>) {
         // The worker ends after the last work, not before.
-        let _ = self.queue.as_ref().map(|queue| queue.send(Box::new(work)));
+        let _ = self.queue.as_ref().map(|queue| queue.send(next));
     }
 
     /// Waits until all is done.

@@ -1,5 +1,6 @@
 //! How a command runs programs, is interrupted, speaks and fails.
 
+pub mod at_once;
 pub mod background;
 mod command_error;
 pub mod failure;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::at_once::work;
 use crate::interrupt::{Interrupt, TICK};
 use crate::printable::plain;
 use crate::program::Program;
@@ -58,10 +59,11 @@ impl Output {
         talk(format_args!("{} [y/N] ", self.plain(question)));
         let (typed, answers) = mpsc::channel();
         // A read from the terminal goes on after a signal, so it has a thread that can be left to itself.
-        std::thread::spawn(move || {
+        std::thread::spawn(work(move || {
             let mut answer = String::new();
-            typed.send(std::io::stdin().read_line(&mut answer).map(|_| answer))
-        });
+            // Nobody waits for it after a signal.
+            let _ = typed.send(std::io::stdin().read_line(&mut answer).map(|_| answer));
+        }));
         loop {
             match answers.recv_timeout(TICK) {
                 Ok(answer) => return Ok(["y", "yes"].contains(&answer?.trim().to_lowercase().as_str())),
@@ -148,7 +150,7 @@ impl Output {
         let what = what.into();
         let (done, wait) = mpsc::channel::<()>();
         let verbosity = self.verbosity;
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::spawn(work(move || {
             let start = Instant::now();
             let terminal = std::io::stderr().is_terminal() && verbosity == Verbosity::Normal;
             let mut pause = Duration::from_secs(if terminal { 1 } else { 5 });
@@ -167,7 +169,7 @@ impl Output {
             if terminal && start.elapsed() > pause {
                 talk(format_args!("\r\x1b[K"));
             }
-        });
+        }));
         Progress { done: Some(done), thread: Some(thread) }
     }
 }

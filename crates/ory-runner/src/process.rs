@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::at_once::work;
 pub use crate::command_error::CommandError;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::TICK;
@@ -72,7 +73,17 @@ impl Invocation {
     }
 
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
+        for arg in args {
+            self.args.push(arg.into());
+        }
+        self
+    }
+
+    /// An option, once with each of these values.
+    pub fn options<S: Into<String>>(mut self, option: &str, values: impl IntoIterator<Item = S>) -> Self {
+        for value in values {
+            self.args.extend([option.to_string(), value.into()]);
+        }
         self
     }
 
@@ -272,9 +283,10 @@ impl Invocation {
                 }
                 let (before, (reader, mut writer)) = (self.opening.clone(), os_pipe::pipe()?);
                 // A program that ends before it has read all says itself why.
-                std::thread::spawn(move || {
-                    writer.write_all(before.as_bytes()).and_then(|()| std::io::copy(&mut file, &mut writer))
-                });
+                std::thread::spawn(work(move || {
+                    let opened = writer.write_all(before.as_bytes());
+                    let _ = opened.and_then(|()| std::io::copy(&mut file, &mut writer));
+                }));
                 self.expression().stdin_file(reader)
             }
         })

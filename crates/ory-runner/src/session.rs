@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::at_once::work;
 use crate::interrupt::TICK;
 use crate::process::Invocation;
 
@@ -32,9 +33,10 @@ impl Session {
         // Where it has ended already, the first request tells why.
         let _ = input.write_all(command.opening().as_bytes());
         let (line, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
-        });
+        std::thread::spawn(work(move || {
+            // The receiver is gone once the session has ended.
+            let _ = BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text));
+        }));
         Ok(Self { command, running, input, lines })
     }
 

@@ -6,20 +6,34 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::Context;
+use os_pipe::PipeReader;
 
+use crate::at_once::work;
 use crate::interrupt::TICK;
 use crate::process::{CommandError, Invocation, end};
+
+/// A piece of what a program printed, or a line: of one type, as a channel is compiled for each.
+struct Printed {
+    bytes: Vec<u8>,
+    is_stderr: bool,
+}
+
+impl Printed {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).trim_end_matches('\r').to_string()
+    }
+}
 
 impl Invocation {
     /// Runs while what it writes to standard output is handed over in pieces, as fast as they are taken. An error of
     /// `on_bytes` ends the program. A failure is a [`CommandError`](crate::process::CommandError).
-    pub fn receive(&self, on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let received = self.receive_all(on_bytes);
+    pub fn receive(&self, mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let received = self.receive_all(&mut on_bytes);
         self.ended(complaint(&received).as_deref());
         received
     }
 
-    fn receive_all(&self, mut on_bytes: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn receive_all(&self, on_bytes: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let (mut stdout, stdout_end) = os_pipe::pipe()?;
         let expression = self.with_input()?.stdout_file(stdout_end).stderr_capture();
         let start = Instant::now();
@@ -28,21 +42,21 @@ impl Invocation {
         drop(expression);
         // A few pieces at a time, however long it all is.
         let (piece, pieces) = mpsc::sync_channel(4);
-        std::thread::spawn(move || {
+        std::thread::spawn(work(move || {
             loop {
                 let mut bytes = vec![0; 1 << 18];
                 match stdout.read(&mut bytes) {
                     Ok(length) if length > 0 => bytes.truncate(length),
                     _ => return,
                 }
-                if piece.send(bytes).is_err() {
+                if piece.send(Printed { bytes, is_stderr: false }).is_err() {
                     return;
                 }
             }
-        });
+        }));
         loop {
             let taken = match pieces.recv_timeout(TICK) {
-                Ok(bytes) => on_bytes(&bytes),
+                Ok(piece) => on_bytes(&piece.bytes),
                 Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
@@ -58,13 +72,13 @@ impl Invocation {
     /// Runs while its masked lines, of both streams, are handed over one by one; none every now and then while
     /// there is no line. An error of `on_line` ends the program. A failure is a [`CommandError`](crate::process::CommandError) with the last
     /// lines of standard error.
-    pub fn stream(&self, on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let streamed = self.stream_all(on_line);
+    pub fn stream(&self, mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let streamed = self.stream_all(&mut on_line);
         self.ended(complaint(&streamed).as_deref());
         streamed
     }
 
-    fn stream_all(&self, mut on_line: impl FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn stream_all(&self, on_line: &mut dyn FnMut(Option<&str>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         // Each stream is read on its own: Ory writes to both at once, and one line's half into the other's.
         let (stdout, stdout_end) = os_pipe::pipe()?;
         let (stderr, stderr_end) = os_pipe::pipe()?;
@@ -78,11 +92,11 @@ impl Invocation {
         let (lines, received) = mpsc::channel();
         let stdout_lines = lines.clone();
         // Not joined: a child of the program can hold its streams open after its end.
-        std::thread::spawn(move || read_lines(stdout, stdout_lines, false));
-        std::thread::spawn(move || read_lines(stderr, lines, true));
+        std::thread::spawn(work(move || read_lines(stdout, stdout_lines, false)));
+        std::thread::spawn(work(move || read_lines(stderr, lines, true)));
         loop {
             let line = match received.recv_timeout(TICK) {
-                Ok((line, is_stderr)) => Some((self.mask(&line), is_stderr)),
+                Ok(line) => Some((self.mask(&line.text()), line.is_stderr)),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
@@ -111,10 +125,9 @@ fn complaint(run: &anyhow::Result<()>) -> Option<String> {
 }
 
 /// Sends each line of a stream. A stream that breaks off has ended.
-fn read_lines(stream: impl Read, lines: mpsc::Sender<(String, bool)>, is_stderr: bool) {
-    for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_string();
-        if lines.send((line, is_stderr)).is_err() {
+fn read_lines(stream: PipeReader, lines: mpsc::Sender<Printed>, is_stderr: bool) {
+    for bytes in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+        if lines.send(Printed { bytes, is_stderr }).is_err() {
             return;
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ory_facts::dsn::Dsn;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 
 use crate::reach;
 use crate::service::Service;
@@ -78,7 +79,7 @@ impl Dsns {
                 Some(((product, service.name.clone()), ServiceDsn::read(services, product, service)?))
             })
         };
-        Self(Product::ALL.into_iter().flat_map(of).collect())
+        Self(Product::ALL.into_iter().flat_map(of).into_map())
     }
 
     /// That of a service; none where it has none.

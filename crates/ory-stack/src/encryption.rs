@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 
 use crate::checks::{Deployed, secrets};
 use crate::settings;
@@ -19,7 +20,7 @@ pub fn secrets(deployed: &Deployed) -> BTreeMap<String, Vec<String>> {
     let (place, values) =
         if values.is_empty() { secrets::values(deployed, "default") } else { (place, values) };
     let values: Vec<_> = values.iter().filter_map(scalar).collect();
-    if values.is_empty() { BTreeMap::new() } else { BTreeMap::from([(place, values)]) }
+    (!values.is_empty()).then_some((place, values)).into_iter().into_map()
 }
 
 /// Kratos encrypts nothing unless an algorithm is set.

@@ -1,7 +1,7 @@
 //! `.env`, where Compose looks for settings: written for a stack whose `.env.example` asks for it, and only
 //! ever added to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::ignored;
 use crate::private_file::{self, Readers};
 use crate::random::random;
 use crate::text;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::quote;
 
@@ -70,7 +71,7 @@ impl EnvFile {
     /// A stack to resolve, which has the secrets, and all that the file names, in the environment of its only service.
     pub fn question(&self) -> String {
         let named = self.text.lines().filter_map(|line| Some(pair(line)?.0)).filter(|name| is_name(name));
-        let names: BTreeSet<_> = self.wanted.iter().map(|(name, _)| name.as_str()).chain(named).collect();
+        let names = self.wanted.iter().map(|(name, _)| name.as_str()).chain(named).into_set();
         let lines = names.into_iter().map(|name| format!("      {name}: \"${{{name}-{UNSET}}}\"\n"));
         format!("services:\n  xtask:\n    image: xtask\n    environment:\n{}", lines.collect::<String>())
     }
@@ -78,7 +79,7 @@ impl EnvFile {
     /// The same file with what Compose made of [`EnvFile::question`].
     pub fn told(self, resolved: &Yaml) -> Self {
         let values = text::map(&resolved["services"]["xtask"]["environment"]).into_iter();
-        let values: BTreeMap<_, _> = values.filter(|(_, value)| value != UNSET).collect();
+        let values = values.filter(|(_, value)| value != UNSET).into_map();
         asked::keep(self.path.parent().unwrap_or(Path::new("")), values.clone());
         Self { told: Some(values), ..self }
     }

@@ -1,12 +1,10 @@
 //! The files that the containers of a stack were made with, where they aren't the usual `.env`: what else would be made,
 //! with other secrets, from the stack as it looks without them.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::container::Listed;
 use crate::env_file;
-
 /// The lists of files, each once; none where the containers were made with the usual one, or don't tell.
 pub fn env_files(listed: &[Listed], project: &str, dir: &Path) -> Vec<Vec<PathBuf>> {
     let own = listed.iter().filter(|container| !container.one_off && !container.env_files.is_empty());
@@ -20,10 +18,14 @@ pub fn env_files(listed: &[Listed], project: &str, dir: &Path) -> Vec<Vec<PathBu
             && Path::new(&container.folder) == dir
             && files(container, dir).iter().any(names)
     });
-    let lists: BTreeSet<Vec<PathBuf>> =
-        of_project.iter().copied().chain(named).map(|container| files(container, dir)).collect();
+    let mut lists = Vec::new();
+    for list in of_project.iter().copied().chain(named).map(|container| files(container, dir)) {
+        if let Err(at) = lists.binary_search(&list) {
+            lists.insert(at, list);
+        }
+    }
     let is_usual = |list: &Vec<PathBuf>| *list == [dir.join(".env")];
-    if lists.iter().all(is_usual) { vec![] } else { lists.into_iter().collect() }
+    if lists.iter().all(is_usual) { vec![] } else { lists }
 }
 
 /// Those of one container, below this folder where they were below its own.

@@ -6,6 +6,7 @@ use std::path::Path;
 use ory_facts::dsn::Dsn;
 use ory_facts::secret_names::{Sureness, looks_secret, sureness, sureness_of_path};
 use ory_facts::secrets;
+use ory_facts::sorted::Sorted;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::env_file;
@@ -92,7 +93,7 @@ pub fn examples(dir: &Path) -> BTreeSet<String> {
     let is_secret = |name: &str| name.contains("DSN") || sureness(name) != Sureness::No;
     let values = pairs.filter(|(name, _)| !name.starts_with('#') && is_secret(name));
     let secret = |value: String| Dsn::parse(&value).map_or(value, |dsn| dsn.password);
-    values.map(|(_, value)| secret(env_file::unquoted(value))).filter(|value| !value.is_empty()).collect()
+    values.map(|(_, value)| secret(env_file::unquoted(value))).filter(|value| !value.is_empty()).into_set()
 }
 
 /// A file that is a secret as a whole.

@@ -1,8 +1,7 @@
 //! What a stack learns from the images of its services: which product each is, where nothing that is written tells.
 
-use std::collections::BTreeSet;
-
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 
 use crate::container::Image;
 use crate::image;
@@ -20,7 +19,7 @@ impl Stack {
         let is_looked_at =
             |service: &&Service| if is_untold(service) { is_searched } else { service.is_unclear() };
         let images = self.services.values().filter(is_looked_at).filter_map(|s| s.image.as_deref());
-        let images: BTreeSet<_> = images.filter(|image| image::name(image) != "postgres").collect();
+        let images = images.filter(|image| image::name(image) != "postgres").into_set();
         images.into_iter().collect()
     }
 
@@ -45,9 +44,6 @@ impl Stack {
 
     /// Takes that a service isn't a product's, whatever it is called.
     pub fn deny(&mut self, service: &str, product: Product) {
-        self.services_mut()
-            .get_mut(service)
-            .into_iter()
-            .for_each(|service| _ = service.others.insert(product));
+        self.services_mut().get_mut(service).into_iter().for_each(|service| service.others.push(product));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 
 use crate::dsns::{Database, Dsns};
@@ -47,9 +48,7 @@ pub fn of<'a>(
         let own_one_shot = one_shots.iter().find(is_own).or(one_shots.first().filter(|_| is_only));
         Some(Members { product, migrate: own_one_shot.copied().unwrap_or(first), serve })
     });
-    let mut members: Vec<_> = members.collect();
-    members.sort_by_key(|members| members.product);
-    Ok(members)
+    Ok(members.map(|members| (members.product, members)).into_map().into_values().collect())
 }
 
 fn is_same(one: Option<&Database>, other: Option<&Database>) -> bool {

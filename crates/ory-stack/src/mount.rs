@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use yaml_rust2::Yaml;
 
-use crate::text::scalar;
+use crate::text::{items, scalar};
 
 /// Where Compose mounts secrets.
 const SECRETS: &str = "/run/secrets";
@@ -39,7 +39,7 @@ impl Mount {
     pub fn granted(service: &Yaml, config: &Yaml, variable: impl Fn(&str) -> Option<String>) -> Vec<Self> {
         let variable = &variable;
         let of_kind = |(kind, folder): (&'static str, &'static str)| {
-            let granted = service[kind].as_vec().into_iter().flatten();
+            let granted = items(&service[kind]).iter();
             granted.filter_map(move |granted| {
                 let name = scalar(granted).or_else(|| scalar(&granted["source"]))?;
                 let defined = &config[kind][name.as_str()];
@@ -111,7 +111,8 @@ impl Port {
 
 /// Whether a stack has `configs:` or `secrets:` that are the value of a variable.
 pub fn has_variable_files(config: &Yaml) -> bool {
-    let of_kind = |kind: &str| config[kind].as_hash().into_iter().flatten();
-    let mut all = ["configs", "secrets"].into_iter().flat_map(of_kind);
-    all.any(|(_, file)| !file["environment"].is_badvalue())
+    ["configs", "secrets"].into_iter().any(|kind| {
+        let mut files = config[kind].as_hash().into_iter().flatten();
+        files.any(|(_, file)| !file["environment"].is_badvalue())
+    })
 }

@@ -1,10 +1,9 @@
 //! The products of a stack: each with its services, its database, and those that share it.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use yaml_rust2::Yaml;
 
 use crate::checks::{Deployed, View};
@@ -18,7 +17,8 @@ use crate::stack::Stack;
 impl Stack {
     /// Who is there of one of Ory's products.
     pub fn members(&self, kind: Product) -> Result<Vec<Members<'_>>> {
-        match self.resolved().kinds.get(&kind) {
+        let known = self.resolved().kinds.iter().find(|(of, _)| *of == kind);
+        match known.map(|(_, known)| known) {
             Some(Ok(known)) => Ok(known.iter().filter_map(|known| self.named(known)).collect()),
             Some(Err(failure)) => Err(failure.clone().into()),
             None => Ok(vec![]),
@@ -67,7 +67,7 @@ impl Stack {
     /// The services that are a database server of some product, each once.
     pub fn servers(&self) -> Vec<&Service> {
         let states = self.resolved().products().filter_map(|known| known.state.as_ref().ok());
-        let names: BTreeSet<_> = states.filter_map(|state| state.server.as_ref()).collect();
+        let names = states.filter_map(|state| state.server.as_deref()).into_set();
         names.into_iter().filter_map(|name| self.services.get(name)).collect()
     }
 

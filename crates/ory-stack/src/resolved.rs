@@ -18,7 +18,7 @@ use crate::service::Service;
 pub struct Resolved {
     pub dsns: Dsns,
     /// Of each of Ory's products those that the stack has, or why they can't be told apart from others.
-    pub kinds: BTreeMap<Product, Result<Vec<Known>, Failure>>,
+    pub kinds: Vec<(Product, Result<Vec<Known>, Failure>)>,
 }
 
 /// A product, and its services by name.
@@ -55,13 +55,18 @@ impl Resolved {
             let members = members::of(services, &dsns, kind);
             (kind, members.map(|members| members.into_iter().map(known).collect()))
         };
-        let kinds = Product::ALL.into_iter().map(of_kind).collect();
+        let kinds = Product::ALL.map(of_kind).into();
         Self { dsns, kinds }
     }
 
-    /// Every product, in the order of the migrations; none of a kind that can't be told.
+    /// Every product, in the order of the migrations; none of a kind that can't be told. A list first: all that goes on
+    /// from here has this iterator's type in its own.
     pub fn products(&self) -> impl Iterator<Item = &Known> {
-        self.kinds.values().flatten().flatten()
+        let mut all = Vec::new();
+        for (_, known) in &self.kinds {
+            all.extend(known.as_ref().map_or(&[][..], Vec::as_slice));
+        }
+        all.into_iter()
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
     }
 
     fn states(services: &str) -> Vec<Result<(Dsn, Option<String>), String>> {
-        let states = resolved(services).kinds.into_values().flat_map(|known| known.expect("told apart"));
+        let states = resolved(services).kinds.into_iter().flat_map(|(_, known)| known.expect("told apart"));
         let state = |known: Known| known.state.map(|s| (s.dsn, s.server)).map_err(|error| error.to_string());
         states.map(state).collect()
     }
@@ -187,8 +192,7 @@ mod tests {
                 "{{kratos: {{image: oryd/kratos, command: serve, environment: {{DSN: 'postgres://a:b@db/of-serve'}}}}, \
                  one-shot: {{image: oryd/kratos, command: migrate sql -e --yes{migrate}}}, db: {{image: 'postgres:17'}}}}"
             );
-            let known =
-                resolved(&text).kinds.remove(&Product::Kratos).expect("a kind").expect("told").remove(0);
+            let known = resolved(&text).kinds.remove(Product::Kratos as usize).1.expect("told").remove(0);
             let state = known.state.expect("resolved");
             (state.dsn.database.clone(), state.dsn_in_config, state.configs.join(" "))
         };

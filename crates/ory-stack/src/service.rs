@@ -1,13 +1,14 @@
 //! A service as `compose config` prints it, in the spellings of Compose v2 and of docker-compose 1.29.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::command;
 pub use crate::mount::{Mount, Port};
 pub use crate::text::scalar;
-use crate::text::{keys, list, map, texts, words};
+use crate::text::{items, keys, list, map, texts, words};
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use yaml_rust2::Yaml;
 
 /// Where the programs start in Ory's own images.
@@ -50,7 +51,7 @@ pub struct Service {
     /// How many containers Compose makes of it.
     pub replicas: usize,
     /// The products whose program its image hasn't, whatever it is called.
-    pub(crate) others: BTreeSet<Product>,
+    pub(crate) others: Vec<Product>,
     /// The entrypoint and the command of its image, where they were looked at.
     pub(crate) image_line: (Vec<String>, Vec<String>),
     /// Where its program starts.
@@ -76,7 +77,7 @@ impl Service {
         };
         let aliases =
             networks.flat_map(|(_, network)| [list(&network["aliases"]), address(network)].concat());
-        let volumes = || yaml["volumes"].as_vec().into_iter().flatten();
+        let volumes = || items(&yaml["volumes"]).iter();
         let is_tmpfs = |volume: &&Yaml| volume["type"].as_str() == Some("tmpfs");
         Self {
             name: name.into(),
@@ -92,7 +93,7 @@ impl Service {
                 .map(|text| text.split(':').next().unwrap_or_default().to_string())
                 .chain(volumes().filter(is_tmpfs).filter_map(|volume| scalar(&volume["target"])))
                 .collect(),
-            ports: yaml["ports"].as_vec().into_iter().flatten().filter_map(Port::read).collect(),
+            ports: items(&yaml["ports"]).iter().filter_map(Port::read).collect(),
             user: scalar(&yaml["user"]),
             healthcheck: healthcheck(&yaml["healthcheck"]),
             depends_on: depends_on(&yaml["depends_on"]),
@@ -106,7 +107,7 @@ impl Service {
             is_on_host: yaml["network_mode"].as_str() == Some("host"),
             started: None,
             replicas: replicas(yaml),
-            others: BTreeSet::new(),
+            others: vec![],
             image_line: (vec![], vec![]),
             working_dir: scalar(&yaml["working_dir"]),
             links: list(&yaml["links"]).iter().map(|link| split_link(link)).collect(),
@@ -125,7 +126,7 @@ impl Service {
             service.mounts.extend(Mount::granted(yaml, config, &variable));
             (name, service)
         };
-        services.map(read).collect()
+        services.map(read).into_map()
     }
 
     /// Every word of its entrypoint and command, those inside a `sh -c` script among them.
@@ -240,7 +241,7 @@ fn replicas(yaml: &Yaml) -> usize {
 /// A list: of names, which wait for nothing but a start, or a map with conditions.
 fn depends_on(yaml: &Yaml) -> BTreeMap<String, String> {
     let condition = |name: &str| scalar(&yaml[name]["condition"]).unwrap_or("service_started".into());
-    keys(yaml).into_iter().map(|name| (name.clone(), condition(&name))).collect()
+    keys(yaml).into_iter().map(|name| (name.clone(), condition(&name))).into_map()
 }
 
 /// A text alone is a script of the shell.

@@ -18,6 +18,7 @@ use crate::resolved::Resolved;
 use crate::service::{Mount, Service};
 use crate::text::scalar;
 use ory_facts::secrets::Secrets;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 
 /// The stack as Compose resolves it.
@@ -49,9 +50,11 @@ impl Stack {
             // 1.29 prints the services of every profile.
             let active = env_file::setting(dir, "COMPOSE_PROFILES").unwrap_or_default();
             let active: Vec<_> = active.split(',').collect();
-            services.retain(|_, s| {
-                s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(&p.as_str()))
-            });
+            let is_active = |(_, service): &(String, Service)| {
+                let mut profiles = service.profiles.iter();
+                service.profiles.is_empty() || profiles.any(|profile| active.contains(&profile.as_str()))
+            };
+            services = services.into_iter().filter(is_active).into_map();
         }
         let separator = if is_v1 { '_' } else { '-' };
         for service in services.values_mut().filter(|service| service.is_built) {
@@ -84,8 +87,9 @@ impl Stack {
         };
         let external = [of_kind("network", &declared), of_kind("volume", &volumes)].concat();
         let volumes =
-            volumes.into_iter().map(|(name, known, is_external)| (name, (known, is_external))).collect();
-        let mut networks = BTreeMap::from([("default".to_string(), format!("{project}_default"))]);
+            volumes.into_iter().map(|(name, known, is_external)| (name, (known, is_external))).into_map();
+        let mut networks = BTreeMap::new();
+        networks.insert("default".to_string(), format!("{project}_default"));
         networks.extend(declared.into_iter().map(|(name, known, _)| (name, known)));
         let examples = given::examples(dir);
         Self {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ory_facts::sorted::Sorted;
+
 use yaml_rust2::Yaml;
 
 /// A scalar as text, however YAML typed it.
@@ -19,9 +21,14 @@ pub(crate) fn texts(yaml: &Yaml) -> Vec<String> {
     scalar(yaml).map_or_else(|| list(yaml), |text| vec![text])
 }
 
+/// What a list has; of what is none, nothing.
+pub(crate) fn items(yaml: &Yaml) -> &[Yaml] {
+    yaml.as_vec().map_or(&[], Vec::as_slice)
+}
+
 /// The scalars of a list.
 pub(crate) fn list(yaml: &Yaml) -> Vec<String> {
-    yaml.as_vec().into_iter().flatten().filter_map(scalar).collect()
+    items(yaml).iter().filter_map(scalar).collect()
 }
 
 /// A command: a list in v2, one string of shell words in 1.29.
@@ -35,7 +42,7 @@ pub(crate) fn words(yaml: &Yaml) -> Vec<String> {
 /// The scalars of a map; what has no value is empty.
 pub(crate) fn map(yaml: &Yaml) -> BTreeMap<String, String> {
     let pairs = yaml.as_hash().into_iter().flatten();
-    pairs.filter_map(|(key, value)| Some((scalar(key)?, scalar(value).unwrap_or_default()))).collect()
+    pairs.filter_map(|(key, value)| Some((scalar(key)?, scalar(value).unwrap_or_default()))).into_map()
 }
 
 /// The names of a map, or of a list.

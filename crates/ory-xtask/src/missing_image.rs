@@ -1,10 +1,9 @@
 //! What is to be typed where an image can't be had: its variable, a stand-in where the stack takes one, or the services
 //! that do without it.
 
-use std::collections::BTreeSet;
-
 use ory_facts::next::XTASK;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_ops::context::Context;
 use ory_runner::process::quote;
 use ory_stack::env_file;
@@ -33,7 +32,7 @@ pub fn hint(cx: &Context, image: &str) -> String {
     if is_any && Product::ALL.iter().all(takes_stand_in) {
         return format!("{name}, or try it without a registry: {XTASK} up --stand-in");
     }
-    let absent: BTreeSet<_> = users.iter().map(|service| service.name.as_str()).collect();
+    let absent = users.iter().map(|service| service.name.as_str()).into_set();
     let does_without = |service: &&Service| {
         let all = cx.stack.with_dependencies(vec![*service]);
         all.iter().all(|service| !absent.contains(service.name.as_str()))

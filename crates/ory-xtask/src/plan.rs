@@ -2,7 +2,6 @@
 //!
 //! A step's printed lines and what it runs come from the same functions, so `--dry-run` can't drift.
 
-use std::collections::BTreeSet;
 use std::slice;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
@@ -13,6 +12,7 @@ use crate::backup_step;
 use crate::missing_image;
 use crate::summary;
 use ory_facts::next::XTASK;
+use ory_facts::sorted::Sorted;
 use ory_ops::context::Context;
 use ory_ops::create_databases::{self, MayCreate};
 use ory_ops::diagnosis;
@@ -128,7 +128,7 @@ impl Step<'_> {
                 start.into_iter().chain(create).chain([ready]).collect()
             }
             Self::CreateDatabases { server, deployments, may_create } => {
-                let names: BTreeSet<_> = deployments.iter().map(|d| d.dsn.database.as_str()).collect();
+                let names = deployments.iter().map(|d| d.dsn.database.as_str()).into_set();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
                 let query =
                     create_databases::create_query(cx, &container(server), server, deployments, may_create)?;

@@ -175,9 +175,11 @@ fn build_products(cx: &Context, base: &str, release: &str) -> Result<()> {
         .context("failed to copy the stand-in's Dockerfile")?;
     for product in left {
         let arguments = [format!("POSTGRES_IMAGE={base}"), format!("VERSION={release}")];
-        let arguments = arguments.iter().flat_map(|argument| ["--build-arg", argument]);
-        let arguments: Vec<_> = ["--target", product.name()].into_iter().chain(arguments).collect();
-        build_image(cx, context, &image(product, release), &stamp, &arguments)?;
+        let mut options = vec!["--target", product.name()];
+        for argument in &arguments {
+            options.extend(["--build-arg", argument]);
+        }
+        build_image(cx, context, &image(product, release), &stamp, &options)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalog::Catalog;
 use crate::product::Product;
 use crate::rows;
+use crate::sorted::Sorted;
 use crate::sql::{as_owner_of, identifier, literal};
 
 /// The schema that the old tables go to, so that nothing that has the old DSN writes to them.
@@ -58,12 +59,12 @@ impl Part {
 
 fn networked(catalog: &Catalog) -> BTreeSet<String> {
     let columns = catalog.columns.keys().filter(|(_, column)| column == "nid");
-    columns.map(|(table, _)| table.clone()).collect()
+    columns.map(|(table, _)| table.clone()).into_set()
 }
 
 fn version_columns(catalog: &Catalog) -> BTreeSet<String> {
     let columns = catalog.columns.keys().filter(|(table, _)| table == VERSIONS);
-    columns.map(|(_, column)| column.clone()).collect()
+    columns.map(|(_, column)| column.clone()).into_set()
 }
 
 fn is_among<'a>(versions: impl IntoIterator<Item = &'a String>) -> String {
@@ -124,12 +125,12 @@ impl Division {
                 version_columns: taken(&version_columns(catalog)),
                 tables: taken(&catalog.tables),
                 versions: taken(&catalog.versions),
-                extensions: extensions.map(|(name, schema)| (name.clone(), schema.clone())).collect(),
+                extensions: extensions.map(|(name, schema)| (name.clone(), schema.clone())).into_map(),
             });
         }
         let is_of = |table: &String| parts.iter().any(|part| part.tables.contains(table));
         let others = actual.tables.iter().filter(|table| !is_of(table));
-        let others = others.filter(|table| !SHARED.contains(&table.as_str())).cloned().collect();
+        let others = others.filter(|table| !SHARED.contains(&table.as_str())).cloned().into_set();
         let is_known = |version: &String| parts.iter().any(|part| part.versions.contains(version));
         let keeps_shared = actual.versions.iter().any(|version| !is_known(version));
         Ok(Self { schema: actual.schema.clone(), parts, others, keeps_shared })
@@ -147,7 +148,7 @@ impl Division {
 
     /// Every table of a product, as SQL names it.
     fn tables(&self) -> Vec<String> {
-        let names: BTreeSet<_> = self.there().flat_map(|part| &part.tables).collect();
+        let names = self.there().flat_map(|part| &part.tables).map(String::as_str).into_set();
         names.into_iter().map(|name| self.table(name)).collect()
     }
 

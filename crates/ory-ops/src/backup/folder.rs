@@ -75,10 +75,11 @@ pub fn all(parent: &Path) -> Result<Vec<(String, Result<Backup>)>> {
                 Err(_) => time_in(&name).unwrap_or_else(|| changed(&entry)),
             };
             // Of two of one second, the second one has a number behind it.
-            found.push(((time, name.len(), name.clone()), (name, backup)));
+            let key = (time, name.len(), name.clone());
+            let newer = found.iter().position(|(known, _)| *known > key);
+            found.insert(newer.unwrap_or(found.len()), (key, (name, backup)));
         }
     }
-    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found.into_iter().map(|(_, backup)| backup).collect())
 }
 

@@ -15,6 +15,7 @@ use ory_facts::manifest::{
     Content, Dump, MANIFEST, MANIFEST_LIMIT, MANIFEST_SIGNATURE, MANIFEST_SUM, Manifest, Upgraded,
 };
 use ory_facts::next::XTASK;
+use ory_facts::sorted::Sorted;
 use ory_facts::sql;
 use ory_facts::sqlstate;
 use ory_runner::failure::{Exit, Failure};
@@ -158,7 +159,7 @@ pub fn fingerprints(cx: &Context, deployment: &Deployment, salt: &str) -> BTreeM
     let secrets = deployed.map(encryption::secrets).unwrap_or_default().into_iter();
     secrets
         .map(|(place, values)| (place, values.iter().map(|value| fingerprint(salt, value)).collect()))
-        .collect()
+        .into_map()
 }
 
 /// pg_dump refuses a server that is newer than itself.

@@ -127,8 +127,9 @@ impl Engine {
 
     /// The same engine with other files that variables are read from, and the configuration that it resolves then.
     pub fn with_env_files(mut self, files: Vec<PathBuf>) -> Result<(Self, String)> {
-        let options = files.iter().flat_map(|file| ["--env-file".into(), file.display().to_string()]);
-        self.compose.extend(options);
+        for file in &files {
+            self.compose.extend(["--env-file".into(), file.display().to_string()]);
+        }
         self.env_files = files;
         self.resolve()?.context("Compose is gone")
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::{Engine, read_config};
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::{Invocation, quote};
 use ory_stack::container::{Container, Image, LIST_FORMAT, Listed};
@@ -86,7 +87,7 @@ impl Engine {
             hashes(&["-f", "-"]).stdin(resolved).read()?
         };
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).collect())
+        Ok(pairs.map(|(name, hash)| (name.into(), hash.trim().into())).into_map())
     }
 
     /// The daemon's version, and the folder where it keeps everything.
@@ -120,17 +121,23 @@ impl Engine {
 
     /// Containers by name or id; those that are gone are left out.
     pub fn inspect<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Result<Vec<Container>> {
-        let ids: Vec<_> = ids.into_iter().collect();
+        self.inspect_all(&ids.into_iter().collect::<Vec<_>>())
+    }
+
+    fn inspect_all(&self, ids: &[&str]) -> Result<Vec<Container>> {
         if ids.is_empty() {
             return Ok(vec![]);
         }
-        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids)))?;
+        let all = printed(&self.docker(["container", "inspect"].into_iter().chain(ids.iter().copied())))?;
         Ok(all.iter().map(Container::read).collect())
     }
 
     /// The local images among these names; absent ones are left out.
     pub fn images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Image>> {
-        let names: Vec<_> = names.into_iter().collect();
+        self.images_of(&names.into_iter().collect::<Vec<_>>())
+    }
+
+    fn images_of(&self, names: &[&str]) -> Result<Vec<Image>> {
         if names.is_empty() {
             return Ok(vec![]);
         }
@@ -138,16 +145,12 @@ impl Engine {
         let all = printed(&inspect).unwrap_or_default();
         // They are in the order of their names; where one is absent, which one isn't told.
         if all.len() == names.len() {
-            return Ok(names
-                .into_iter()
-                .zip(&all)
-                .filter_map(|(name, json)| Image::read(name, json))
-                .collect());
+            return Ok(names.iter().zip(&all).filter_map(|(name, json)| Image::read(name, json)).collect());
         }
-        if let [name] = names.as_slice() {
+        if let [name] = names {
             return Ok(all.first().and_then(|json| Image::read(name, json)).into_iter().collect());
         }
-        Ok(names.into_iter().map(|name| self.images([name])).collect::<Result<Vec<_>>>()?.concat())
+        Ok(names.iter().map(|name| self.images_of(&[name])).collect::<Result<Vec<_>>>()?.concat())
     }
 }
 

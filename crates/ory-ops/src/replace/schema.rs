@@ -11,6 +11,7 @@ use ory_facts::owners::Object;
 use ory_facts::rights;
 use ory_facts::rows;
 use ory_facts::schema_swap::{SchemaSwap, create_extensions};
+use ory_facts::sorted::Sorted;
 use ory_facts::sql::{self, identifier, literal};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
@@ -90,7 +91,7 @@ impl<'a> Schema<'a> {
     ) -> Result<()> {
         let current = &self.swap.0.current;
         let missing = made.extensions.iter().filter(|(name, _)| !extensions.contains_key(*name));
-        let missing: BTreeMap<_, _> = missing.map(|(name, schema)| (name.clone(), schema.clone())).collect();
+        let missing = missing.map(|(name, schema)| (name.clone(), schema.clone())).into_map();
         let mut script = String::new();
         if !is_there && missing.values().any(|schema| schema == current) {
             let role = identifier(&self.target.main()?.dsn.user);

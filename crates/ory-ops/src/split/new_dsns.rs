@@ -1,7 +1,6 @@
 //! `.env.split`: the new DSNs of products that were split off, for who puts them where the old ones are. The file is
 //! written before anything is made with its passwords.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -34,7 +33,7 @@ pub struct NewDsn {
 }
 
 /// A password for each product that has none in the file yet.
-pub struct Passwords(BTreeMap<Product, String>);
+pub struct Passwords(Vec<(Product, String)>);
 
 impl Passwords {
     /// Makes them up. From then on neither they nor those in the file are ever shown.
@@ -42,15 +41,21 @@ impl Passwords {
         let text = std::fs::read_to_string(path(cx)).unwrap_or_default();
         let values = text.lines().filter_map(|line| Some(line.split_once('=')?.1.trim_matches('\'')));
         let known = values.filter_map(|value| Some(Dsn::parse(value).ok()?.password));
-        let new = Product::ALL.map(|product| Ok((product, random(32)?)));
-        let new = new.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
-        known.chain(new.values().cloned()).for_each(|p| cx.engine.hide(&p));
+        let mut new = vec![];
+        for product in Product::ALL {
+            new.push((product, random(32)?));
+        }
+        known.chain(new.iter().map(|(_, new)| new.clone())).for_each(|p| cx.engine.hide(&p));
         Ok(Self(new))
     }
 
     /// Without one, a product keeps the role that it has.
     pub fn remove(&mut self, product: Product) {
-        self.0.remove(&product);
+        self.0.retain(|(of, _)| *of != product);
+    }
+
+    fn of(&self, product: Product) -> Option<&String> {
+        self.0.iter().find(|(of, _)| *of == product).map(|(_, password)| password)
     }
 }
 
@@ -75,7 +80,7 @@ pub fn of(
     for written in written {
         let (dsn, variable) = match way {
             Way::Databases => {
-                let make = || in_database(deployment, passwords.0.get(&product.kind), &written.dsn, division);
+                let make = || in_database(deployment, passwords.of(product.kind), &written.dsn, division);
                 (first.get_or_insert_with(make).clone(), own.clone())
             }
             Way::Schemas => {

@@ -65,16 +65,20 @@ fn generator_of(path: &Path) -> Option<PathBuf> {
     // Above the project there is nothing of it.
     let near: Vec<_> = path.ancestors().skip(1).take(4).collect();
     let count = near.iter().position(|folder| folder.join(".git").exists()).map_or(2, |at| at + 1);
-    let folders = near.into_iter().take(count);
-    let folders = folders.flat_map(|folder| {
-        ["", "scripts", "bin", "hack", "tools", "dev"].into_iter().map(move |inner| folder.join(inner))
-    });
-    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let has_name = |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.contains(name));
-    let mut scripts: Vec<_> = files.map(|entry| entry.path()).filter(is_script).filter(has_name).collect();
-    // The nearest first.
-    scripts.sort_by_key(|script| std::cmp::Reverse(script.ancestors().count()));
-    scripts.into_iter().next()
+    let mut nearest: Option<PathBuf> = None;
+    for folder in near.into_iter().take(count) {
+        for inner in ["", "scripts", "bin", "hack", "tools", "dev"] {
+            let Ok(entries) = std::fs::read_dir(folder.join(inner)) else { continue };
+            for file in entries.flatten().map(|entry| entry.path()) {
+                let is_nearer = |known: &PathBuf| file.ancestors().count() > known.ancestors().count();
+                if is_script(&file) && has_name(&file) && nearest.as_ref().is_none_or(is_nearer) {
+                    nearest = Some(file);
+                }
+            }
+        }
+    }
+    nearest
 }
 
 /// Whether git has it.

@@ -1,6 +1,6 @@
 //! The tags of the images: fixed, and the same to migrate and to serve.
 
-use std::collections::BTreeMap;
+use ory_facts::sorted::Sorted;
 
 use super::finding::Finding;
 use super::view::View;
@@ -9,8 +9,7 @@ use crate::service::Service;
 
 pub fn check(view: &View) -> Vec<Finding> {
     let of_ory = view.products.iter().flat_map(|deployed| deployed.services());
-    let services: BTreeMap<_, _> =
-        of_ory.chain(view.servers()).map(|service| (service.name.as_str(), service)).collect();
+    let services = of_ory.chain(view.servers()).map(|service| (service.name.as_str(), service)).into_map();
     let mut findings: Vec<_> = services.into_values().filter_map(floating).collect();
     for deployed in &view.products {
         let (serve, migrate) = (deployed.serve, deployed.migrate);

@@ -3,13 +3,12 @@
 
 use yaml_rust2::Yaml;
 
-use std::collections::BTreeSet;
-
 use super::finding::Finding;
 use super::view::{Deployed, View};
 use crate::given::{self, Setting};
 use crate::settings;
 use ory_facts::dsn::Dsn;
+use ory_facts::sorted::Sorted;
 
 /// Parts of the values in examples of Ory's documentation and of others', in lower case, without what separates words.
 const EXAMPLES: [&str; 5] =
@@ -103,7 +102,7 @@ fn examples(view: &View, deployed: &Deployed) -> Option<Finding> {
     let settings = deployed.services().flat_map(given::all);
     let settings = settings.filter(|setting| is_found(setting, &setting.secrets()));
     let found: Vec<_> = settings.collect();
-    let places: BTreeSet<_> = found.iter().map(|setting| setting.place.clone()).collect();
+    let places = found.iter().map(|setting| setting.place.clone()).into_set();
     let verb = if places.len() == 1 { "has the value" } else { "have values" };
     let places = places.into_iter().collect::<Vec<_>>().join(", ");
     let message = format!("{places} {verb} of an example, which everybody knows");
@@ -134,8 +133,9 @@ fn advice(found: &[Setting]) -> String {
         (|_| true, "have another one made where it comes from, and put it there"),
     ];
     let kind_of = |setting: &Setting| kinds.iter().position(|(is_it, _)| is_it(setting));
-    let found: BTreeSet<_> = found.iter().filter_map(kind_of).collect();
-    found.into_iter().map(|kind| kinds[kind].1).collect::<Vec<_>>().join("; ")
+    let found: Vec<_> = found.iter().filter_map(kind_of).collect();
+    let advice = (0..).zip(&kinds).filter(|(kind, _)| found.contains(kind)).map(|(_, (_, advice))| *advice);
+    advice.collect::<Vec<_>>().join("; ")
 }
 
 fn has(parts: &[&str], value: &str) -> bool {

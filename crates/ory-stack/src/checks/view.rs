@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ory_facts::instance::Instance;
+use ory_facts::sorted::Sorted;
 
 use crate::dsns::{Database, Dsns};
 use crate::reach;
@@ -51,9 +52,8 @@ impl<'a> View<'a> {
 
     /// The database servers that are services of the stack, each once.
     pub fn servers(&self) -> Vec<&'a Service> {
-        let names = self.products.iter().flat_map(Deployed::databases).filter_map(|d| d.server.as_ref());
-        let names: BTreeSet<_> = names.collect();
-        names.into_iter().filter_map(|name| self.services.get(name)).collect()
+        let names = self.products.iter().flat_map(Deployed::databases).filter_map(|d| d.server.as_deref());
+        names.into_set().into_iter().filter_map(|name| self.services.get(name)).collect()
     }
 
     /// Whether it serves others than its developers: each database is on a server elsewhere, and no product runs

@@ -17,7 +17,6 @@ pub mod status;
 pub mod up;
 pub mod upgrade;
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 use anyhow::{Result, bail};
@@ -27,6 +26,7 @@ use crate::plan::{self, Step};
 use crate::stand_in;
 use ory_facts::instance::Instance;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_ops::context::{Context, Options};
 use ory_ops::create_databases::MayCreate;
 use ory_ops::lock::{FolderLock, Locked};
@@ -97,10 +97,8 @@ fn keep_images(cx: &Context, images: &Images) -> Result<()> {
 
 /// The products that some services serve, in the order of the migrations.
 fn products_of(cx: &Context, services: &[&Service]) -> Vec<Instance> {
-    let mut products: Vec<_> = services.iter().filter_map(|service| cx.stack.product_of(service)).collect();
-    products.sort_unstable();
-    products.dedup();
-    products
+    let products = services.iter().filter_map(|service| cx.stack.product_of(service)).into_set();
+    products.into_iter().collect()
 }
 
 /// The products asked for; none asked for: all that the stack has, one at least.
@@ -173,8 +171,8 @@ fn images<'a>(cx: &Context, services: &[&'a Service]) -> Result<Vec<Step<'a>>> {
     };
     let missing = services.iter().filter(|service| service.image.as_deref().is_some_and(is_missing));
     let (build, pull): (Vec<&Service>, Vec<_>) = missing.partition(|service| service.is_built);
-    let build: BTreeSet<_> = build.iter().map(|service| service.name.as_str()).collect();
-    let pull: BTreeSet<_> = pull.iter().filter_map(|service| service.image.clone()).collect();
+    let build = build.iter().map(|service| service.name.as_str()).into_set();
+    let pull = pull.iter().filter_map(|service| service.image.clone()).into_set();
     let build = (!build.is_empty()).then(|| Step::Build(build.into_iter().collect()));
     let pull = (!pull.is_empty()).then(|| Step::Pull(pull.into_iter().collect()));
     Ok(pull.into_iter().chain(build).collect())
@@ -207,10 +205,7 @@ fn migrate<'a>(
 /// The database services behind some products, each once.
 fn servers<'a>(deployments: impl IntoIterator<Item = &'a Deployment<'a>>) -> Vec<&'a Service> {
     let servers = deployments.into_iter().filter_map(|deployment| deployment.server);
-    let mut servers: Vec<&Service> = servers.collect();
-    servers.sort_by(|a, b| a.name.cmp(&b.name));
-    servers.dedup_by(|a, b| a.name == b.name);
-    servers
+    servers.map(|server| (server.name.as_str(), server)).into_map().into_values().collect()
 }
 
 /// What these products are in, with the servers that are services of the stack started where they don't run.

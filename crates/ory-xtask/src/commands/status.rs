@@ -1,9 +1,6 @@
 //! `status`: each product's migrations, container and readiness. It starts nothing but, once an image, a
 //! container that lists what the image carries.
 
-use std::panic::resume_unwind;
-use std::thread;
-
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 use serde_json::Value;
@@ -24,6 +21,7 @@ use ory_ops::prefetch::{Extent, look};
 use ory_ops::readiness;
 use ory_ops::recreate;
 use ory_ops::replicas::Replicas;
+use ory_runner::at_once::each;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, table};
 use ory_runner::process::quote;
@@ -84,11 +82,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     look(&cx, &deployments, Extent::Changes);
     cx.warn_of_unfinished();
     let containers = cx.containers()?;
-    let mut rows: Vec<_> = thread::scope(|scope| {
-        let asked = deployments.into_iter().map(|d| scope.spawn(|| row(&cx, &containers, d)));
-        let asked: Vec<_> = asked.collect();
-        asked.into_iter().map(|row| row.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
+    let mut rows = each(deployments, |deployment| row(&cx, &containers, deployment));
     if args.drift && !options.dry_run {
         rows.iter_mut().for_each(|row| row.compare(&cx));
         options.interrupt.check()?;

@@ -1,6 +1,6 @@
 //! The ports that the stack publishes: free, or who holds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
@@ -35,7 +35,7 @@ fn taken<'a>(
 
 /// Every port that isn't free, and not held by a container of this stack.
 pub fn check(cx: &Context, containers: &[Container]) -> Vec<Finding> {
-    let own: BTreeSet<_> = containers
+    let own: Vec<_> = containers
         .iter()
         .filter(|container| container.is_running())
         .flat_map(|container| &container.ports)

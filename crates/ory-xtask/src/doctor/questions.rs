@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::missing_image;
 use crate::stand_in;
 use ory_ops::context::Context;
+use ory_runner::at_once::each;
 use ory_runner::output::counted;
 use ory_runner::process::{self, Invocation};
 use ory_stack::checks::files::{self, User};
@@ -53,19 +54,10 @@ pub fn answers(groups: Vec<Group>) -> Vec<(&'static str, String, Vec<Finding>)> 
         Ok(output) => judge(&output),
         Err(_) => vec![],
     };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let started: Vec<Vec<_>> = groups
-            .iter()
-            .map(|group| group.asks.iter().map(|ask| scope.spawn(move || answer(ask))).collect())
-            .collect();
-        let ended = |threads: Vec<std::thread::ScopedJoinHandle<'_, Vec<Finding>>>| {
-            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>()
-        };
-        started.into_iter().map(ended).collect()
-    });
-    let whole =
-        |(group, found): (Group, Vec<Finding>)| (group.check, group.ok, [group.found, found].concat());
-    groups.into_iter().zip(results).map(whole).collect()
+    each(groups, |group| {
+        let found = each(&group.asks, answer).concat();
+        (group.check, group.ok, [group.found, found].concat())
+    })
 }
 
 /// Every group.

@@ -16,6 +16,7 @@ use ory_ops::postgres;
 use ory_ops::readiness;
 use ory_ops::recreate;
 use ory_ops::replicas::Replicas;
+use ory_runner::at_once::each;
 use ory_runner::process::quote;
 use ory_stack::checks::{Finding, answers};
 use ory_stack::container::Container;
@@ -71,12 +72,8 @@ fn asked<'a>(cx: &'a Context, containers: &'a [Container]) -> impl Iterator<Item
 /// What the databases say, none where no server runs.
 pub fn databases(cx: &Context, containers: &[Container]) -> Option<Vec<Finding>> {
     let asked: Vec<_> = asked(cx, containers).collect();
-    let found: Vec<Finding> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            asked.iter().map(|deployment| scope.spawn(|| database(cx, deployment))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-    });
-    (!asked.is_empty()).then_some(found)
+    let found = each(&asked, |deployment| database(cx, deployment));
+    (!asked.is_empty()).then(|| found.concat())
 }
 
 /// What the database of one product says. Every check that needs a running database is called here.
