@@ -30,12 +30,13 @@ pub fn keeps_out(mode: &str) -> Option<&'static str> {
     }
 }
 
-/// Asks which versions are applied, and which locks the sessions of an application hold on tables of this database.
+/// Asks which versions are applied, whether sessions of an application are there, and which locks they hold on tables of this database.
 /// `application` is an SQL literal.
 pub fn query(application: &str) -> String {
     // Within a transaction, what sessions do would be told as it was at its begin.
     [
         "select 'version', format('%s', version) from :own_versions own".into(),
+        format!("select distinct 'session' from pg_stat_activity where application_name = {application}"),
         format!(
             "select distinct 'lock', c.relname, l.mode from pg_locks l join pg_class c on c.oid = l.relation
              join pg_namespace n on n.oid = c.relnamespace
@@ -45,7 +46,7 @@ pub fn query(application: &str) -> String {
              and l.pid in (select pid from pg_stat_activity where application_name = {application})"
         ),
     ]
-    .map(|query| rows::print(&query))
+    .map(|query: String| rows::print(&query))
     .concat()
 }
 

@@ -45,6 +45,8 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upgraded {
     pub product: Instance,
+    /// When the upgrade began that it is a part of, which may make several backups.
+    pub began: String,
     pub old: BTreeMap<String, String>,
     pub new: BTreeMap<String, String>,
 }
@@ -181,14 +183,15 @@ pub fn is_time(text: &str) -> bool {
 }
 
 fn write_upgraded(upgraded: &Upgraded) -> Document {
-    let Upgraded { product, old, new } = upgraded;
+    let Upgraded { product, began, old, new } = upgraded;
     let named = Document::default().with("product", product.kind.name()).with("name", product.name());
-    named.with("old", json!(old)).with("new", json!(new))
+    named.with("began", began.as_str()).with("old", json!(old)).with("new", json!(new))
 }
 
 fn read_upgraded(json: &Value) -> Option<Upgraded> {
     let images = |name: &str| pairs(&json[name], string);
-    Some(Upgraded { product: instance(json)?, old: images("old")?, new: images("new")? })
+    let began = string(&json["began"])?;
+    Some(Upgraded { product: instance(json)?, began, old: images("old")?, new: images("new")? })
 }
 
 fn write_dump(dump: &Dump) -> Document {

@@ -32,7 +32,7 @@ pub fn names(schema: Option<&str>) -> String {
 /// Asks for the rows that PostgreSQL estimates, and the bytes, of each table and index, by its name alone.
 pub fn sizes(schema: Option<&str>) -> String {
     rows::print(&format!(
-        "select c.relname, greatest(c.reltuples, 0)::bigint, case c.relkind when 'i' then pg_relation_size(c.oid)
+        "select c.relname, greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0), case c.relkind when 'i' then pg_relation_size(c.oid)
          else pg_table_size(c.oid) end from pg_class c {} and c.relkind in ('r', 'i')",
         own(schema)
     ))

@@ -48,7 +48,8 @@ impl<'a> Scratch<'a> {
     /// applied, and doesn't apply. `lock`: that of the product's own database, where it is held.
     pub fn learn(&self, schema: &str, noted: &BTreeSet<String>, lock: Option<&ServerLock>) -> Result<Made> {
         let prepare = self.schema(schema, noted);
-        self.made(prepare, lock, || {
+        let what = format!("learning what {}'s image makes", self.own.product);
+        self.made(what, prepare, lock, || {
             let query = postgres::query(self.cx, self.place, &self.scratch.dsn, catalog::QUERY);
             match run_container::run(self.cx, &self.scratch) {
                 Ok(()) => query.read().map(Made::Whole),
@@ -64,7 +65,8 @@ impl<'a> Scratch<'a> {
     /// Recreates it, lets the image migrate it, and has something done with the product as it would be there.
     pub fn migrated<T>(&self, schema: &str, then: impl FnOnce(&Deployment) -> Result<T>) -> Result<T> {
         let prepare = self.schema(schema, &BTreeSet::new());
-        self.made(prepare, None, || {
+        let what = format!("trying {}'s image on an empty database", self.own.product);
+        self.made(what, prepare, None, || {
             run_container::run(self.cx, &self.scratch)?;
             then(&self.scratch)
         })
@@ -72,7 +74,8 @@ impl<'a> Scratch<'a> {
 
     /// Recreates it, and has something done with the product as it would be there.
     pub fn empty<T>(&self, then: impl FnOnce(&Deployment) -> Result<T>) -> Result<T> {
-        self.made(String::new(), None, || then(&self.scratch))
+        let what = format!("rehearsing on a copy of {}", self.own.dsn.database);
+        self.made(what, String::new(), None, || then(&self.scratch))
     }
 
     /// The script that makes the schema, with what is noted as applied.
@@ -82,6 +85,7 @@ impl<'a> Scratch<'a> {
 
     fn made<T>(
         &self,
+        what: String,
         prepare: String,
         lock: Option<&ServerLock>,
         then: impl FnOnce() -> Result<T>,
@@ -91,7 +95,7 @@ impl<'a> Scratch<'a> {
             Some(lock) => lock.check().map(|()| None)?,
             None => Some(advisory_lock::acquire(self.cx, self.own)?),
         };
-        let _progress = self.cx.out.progress(format!("learning what {}'s image makes", self.own.product));
+        let _progress = self.cx.out.progress(what);
         let _guard = Guard(self);
         self.remove_container();
         self.create().read().map_err(|error| self.explain(error))?;

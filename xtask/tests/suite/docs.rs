@@ -72,7 +72,7 @@ fn write_backup(project: &Project) {
         products: vec![content],
     };
     let [time, project_name, salt] = ["2026-01-02T03:04:05Z", "stack", "salt"].map(String::from);
-    let text = Manifest { time, project: project_name, salt, dumps: vec![dump] }.write();
+    let text = Manifest { time, project: project_name, salt, dumps: vec![dump], upgrades: vec![] }.write();
     let folder = project.dir.join("backups/2026-01-02T03-04-05Z");
     std::fs::create_dir_all(&folder).expect("a folder");
     let key = "k".repeat(64);

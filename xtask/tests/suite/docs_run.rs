@@ -143,12 +143,28 @@ fn usage() -> Vec<Row> {
             is_ready(stack, outcome);
             runs_release(stack, NEW);
         }),
+        row("cargo xtask upgrade --to v26.2.0 --rehearse", |stack, outcome| {
+            assert!(outcome.stdout.contains("kratos: stand-in/kratos:v25.4.0 -> "), "{outcome}");
+            says(outcome, "kratos: rehearsed with ");
+            runs_release(stack, OLD);
+        })
+        .given(|stack| {
+            without_data(stack);
+            stack.project.replace(".env", NEW, OLD);
+            xtask(stack, "up");
+        }),
+        row("cargo xtask upgrade --to v26.2.0", |stack, _| runs_release(stack, NEW))
+            .answered(|_| vec![("[y/N]", "y\n".into())]),
+        row("cargo xtask upgrade --back", |stack, _| runs_release(stack, OLD))
+            .answered(|_| vec![("[y/N]", "y\n".into())]),
         row("cargo xtask restart kratos", |_, outcome| {
             let services: Vec<_> =
                 outcome.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
             assert_eq!(services, ["SERVICE", "kratos"], "{outcome}");
         })
         .given(|stack| {
+            stack.project.replace(".env", OLD, NEW);
+            xtask(stack, "up");
             let file = "ory/kratos/kratos.yml";
             stack.project.write(file, &format!("{}\n# edited\n", stack.project.read(file)));
         }),

@@ -21,6 +21,7 @@ mod shared;
 mod split;
 mod stack;
 mod tiers;
+mod upgrade;
 
 // Linux's `/proc` tells the arguments of all processes.
 #[cfg(target_os = "linux")]

@@ -132,7 +132,24 @@ impl Stack {
         outcome(&mut self.command(release, args))
     }
 
-    pub fn command(&self, release: &str, args: &str) -> Command {
+    /// Runs `cargo xtask ARGS` with the images that the stack's own files name.
+    pub fn run_as_named(&self, args: &str) -> Outcome {
+        outcome(&mut self.as_named(args))
+    }
+
+    /// Names the images of a release in `.env`, and brings the stack up with them.
+    pub fn up_as_named(&self, release: &str) -> Outcome {
+        let publisher = if is_real() { "oryd" } else { "stand-in" };
+        let image = |name: &str| format!("{}_IMAGE={publisher}/{name}:{release}\n", name.to_uppercase());
+        let images: String = ["kratos", "hydra", "keto"].map(image).concat();
+        let postgres = self.postgres_image().map(|image| format!("POSTGRES_IMAGE={image}\n"));
+        let env = self.project.read(".env") + &images + &postgres.unwrap_or_default();
+        self.project.write(".env", &env);
+        self.run_as_named("up")
+    }
+
+    /// As [`Self::command`], with the images that the stack's own files name.
+    pub fn as_named(&self, args: &str) -> Command {
         let mut command = self.project.xtask();
         if let Some(folder) = self.folder {
             command.env_remove("XTASK_DIRECTORY").args(["-C", folder]);
@@ -144,6 +161,11 @@ impl Stack {
                 Compose::V1 => "docker-compose",
             },
         );
+        command
+    }
+
+    pub fn command(&self, release: &str, args: &str) -> Command {
+        let mut command = self.as_named(args);
         let takes_stand_ins = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
         let is_ours = self.settings.is_empty();
         if is_real() || !is_ours || !takes_stand_ins {

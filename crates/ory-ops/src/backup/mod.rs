@@ -5,4 +5,4 @@ pub(crate) mod folder;
 mod take;
 
 pub use folder::{Backup, all, folder, latest, open};
-pub use take::{fingerprints, take, take_before};
+pub use take::{fingerprints, now, take, take_before};

@@ -35,6 +35,11 @@ use crate::target::Target;
 
 use super::folder::{Backup, folder, write_whole};
 
+/// The time, as a manifest has it.
+pub fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
 /// Dumps targets into a new folder under `parent`, which has no name of a backup before all of it is on the disk. One that
 /// `is_to_verify` is marked until [`Backup::set_verified`].
 pub fn take(cx: &Locked, targets: &[&Target], parent: &Path, is_to_verify: bool) -> Result<Backup> {
@@ -55,7 +60,7 @@ pub fn take_before(
     for left in partial_backup::remove_dead(parent, &cx.stack.project).map_err(failed)? {
         cx.out.warn(format!("{} stays: whether its run goes on can't be told", left.display()));
     }
-    let time = SystemTime::now();
+    let time = now();
     let partial = Partial::new(parent, &cx.stack.project).map_err(failed)?;
     let salt = random(32)?;
     let mut dumps = Vec::new();
@@ -64,8 +69,7 @@ pub fn take_before(
         let ends = |error| cx.options.interrupt.clean_up_after(error, || end_sessions(cx, target));
         dumps.push(dump(cx, target, &partial.path, &salt).map_err(ends)?);
     }
-    let told = humantime::format_rfc3339_seconds(time).to_string();
-    let manifest = Manifest { time: told, project: cx.stack.project.clone(), salt, dumps, upgrades };
+    let manifest = Manifest { time, project: cx.stack.project.clone(), salt, dumps, upgrades };
     let text = manifest.write();
     // What couldn't be read again would be no backup.
     let sum = Manifest::sum(&text);

@@ -48,7 +48,8 @@ impl Watch {
 
     /// Looks until it is told to stop.
     pub fn run(mut self, stop: &AtomicBool) -> Vec<Watched> {
-        let (mut seen, mut last) = (vec![], Instant::now());
+        // Until the migration connects, its container starts.
+        let (mut seen, mut last, mut is_connected) = (vec![], Instant::now(), false);
         let mut left: BTreeSet<String> = self.pending.iter().cloned().collect();
         let mut current = self.first(&left);
         loop {
@@ -59,6 +60,9 @@ impl Watch {
                 match &fields[..] {
                     [kind, version] if kind == "version" && left.contains(version) => {
                         applied.push(version.clone())
+                    }
+                    [kind] if kind == "session" && !is_connected => {
+                        (last, is_connected) = (Instant::now(), true);
                     }
                     [kind, table, mode] if kind == "lock" => {
                         let strongest = current.locks.entry(table.clone()).or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
-use super::perform::start;
+use super::perform::{self, start};
 use super::{super::restore, Upgrade};
 use crate::arguments::Images;
 use ory_facts::instance::Instance;
@@ -14,7 +14,6 @@ use ory_ops::backup::{self, Backup};
 use ory_ops::context::{Context, Options};
 use ory_ops::image_pin::{self, Edit};
 use ory_ops::lock::Locked;
-use ory_ops::services;
 use ory_ops::snapshot;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
@@ -22,6 +21,11 @@ use ory_stack::backup_key;
 
 /// The newest backup of this stack's own that was made before an upgrade of some of these products.
 pub fn last(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
+    Ok(of_upgrade(cx, products)?.into_iter().next())
+}
+
+/// All backups of the upgrade that was the last one of some of these products, the newest first.
+fn of_upgrade(cx: &Context, products: &[Instance]) -> Result<Vec<Backup>> {
     let key = backup_key::key(&cx.dir)?;
     let is_its = |backup: &Backup| {
         backup.manifest.project == cx.stack.project
@@ -29,7 +33,11 @@ pub fn last(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
             && backup.foreign(key.as_deref()).is_none()
     };
     let all = backup::all(&backup::folder(cx))?.into_iter().rev();
-    Ok(all.filter_map(|(_, backup)| backup.ok()).find(is_its))
+    let mut all: Vec<_> = all.filter_map(|(_, backup)| backup.ok()).filter(is_its).collect();
+    let began = |backup: &Backup| backup.manifest.upgrades.first().map(|one| one.began.clone());
+    let last = all.first().and_then(began);
+    all.retain(|backup| began(backup) == last);
+    Ok(all)
 }
 
 /// Whether a database has other versions than when it was backed up. One that can't be asked may have.
@@ -47,29 +55,45 @@ pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Resul
 
 /// `upgrade --back`: says what was written since, asks, and goes back.
 pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
-    let Some(backup) = last(&cx, products)? else {
+    let backups = of_upgrade(&cx, products)?;
+    let (Some(first), Some(last)) = (backups.last(), backups.first()) else {
         let message = "there is no backup that an upgrade of these products has made";
         bail!(Failure::new(Exit::Missing, message).hint("{XTASK} backups; then {XTASK} restore BACKUP"));
     };
-    let names: Vec<_> = backup.manifest.upgrades.iter().map(|one| one.product.name()).collect();
-    let of_backup = of(&backup);
-    let differences = written(&cx, &backup, &of_backup)?;
-    cx.out.say(format!("the upgrade of {} began on {}", names.join(", "), backup.manifest.time));
-    for line in &differences {
-        cx.out.say(line);
+    let names = backups.iter().rev().map(names).collect::<Vec<_>>().join(", ");
+    let (began, ended) = (&first.manifest.time, &last.manifest.time);
+    cx.out.say(format!("the last upgrade, of {names}, backed up from {began} to {ended}"));
+    let mut loses = false;
+    for backup in backups.iter().rev() {
+        if has_changed(&cx, backup, &of(backup))? {
+            loses = true;
+            written(&cx, backup, &of(backup))?.iter().for_each(|line| cx.out.say(line));
+        } else {
+            cx.out.say(format!("{}: nothing was migrated, so nothing is lost", self::names(backup)));
+        }
     }
-    let what = format!("goes back to what {} had on {}", names.join(", "), backup.manifest.time);
-    let question = format!("Go back, and lose what was written since {}?", backup.manifest.time);
+    let question = match loses {
+        true => format!("Go back with {names}, and lose what was written since?"),
+        false => format!("Go back with {names}?"),
+    };
+    let what = format!("goes back with {names}");
     if !super::super::confirm(&cx, args.yes, &what, &question, &args.line("--back --yes"))? {
         cx.out.say("nothing was changed");
         return Ok(());
     }
-    let mut running: Vec<_> =
-        services::serving(&cx, &of_backup)?.into_iter().map(|one| one.service).collect();
-    running.dedup();
     let options = cx.options.clone();
+    let mut each = vec![];
+    for backup in &backups {
+        each.push(perform::running(&cx, &of(backup))?);
+    }
     drop(cx);
-    go(&options, &backup, None, &running, true)
+    backups.iter().zip(each).try_for_each(|(backup, running)| go(&options, backup, None, &running))
+}
+
+/// The products that a backup is the way back of.
+fn names(backup: &Backup) -> String {
+    let names: Vec<_> = backup.manifest.upgrades.iter().map(|one| one.product.name()).collect();
+    names.join(", ")
 }
 
 /// All products whose data is in the backup.
@@ -113,35 +137,33 @@ pub fn after(
     edits: Option<&[Edit]>,
     running: &[String],
 ) -> anyhow::Error {
-    options.output.say(format!("going back: {}", first_line(&error)));
+    options.output.say(format!("going back: {}", in_short(&error)));
     let hint = format!("{XTASK} upgrade --back");
     let exit = Failure::exit_of(&error);
-    match options.interrupt.clean_up(|| go(options, backup, edits, running, false)) {
+    match options.interrupt.clean_up(|| go(options, backup, edits, running)) {
         Ok(()) => {
             let message = "the upgrade failed; all is as it was before it";
-            let hint = Failure::hint_of(&error).map_or("{XTASK} status".to_string(), String::from);
+            // What is to be repaired is no longer there.
+            let hint = Failure::hint_of(&error).filter(|hint| !hint.contains(" repair "));
+            let rehearse = "fix that, and see it work on a copy of the data: {XTASK} upgrade --rehearse";
+            let hint = hint.unwrap_or(rehearse).to_string();
             error.context(Failure::new(exit, message).hint(hint))
         }
         Err(left) => {
-            let message = format!("the upgrade failed, and so did the way back ({})", first_line(&left));
+            let message = format!("the upgrade failed, and so did the way back ({})", in_short(&left));
             error.context(Failure::new(exit, message).hint(hint))
         }
     }
 }
 
-fn first_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").lines().next().unwrap_or_default().to_string()
+/// An error and its first cause.
+fn in_short(error: &anyhow::Error) -> String {
+    error.chain().take(2).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Names the old images, puts the databases back, and starts what ran. `edits`: those that named the new ones in this run;
-/// `always`: also where no migration has begun.
-fn go(
-    options: &Options,
-    backup: &Backup,
-    edits: Option<&[Edit]>,
-    running: &[String],
-    always: bool,
-) -> Result<()> {
+/// Names the old images, puts the databases back, unless no migration has begun, and starts what ran. `edits`: those that
+/// named the new ones in this run.
+fn go(options: &Options, backup: &Backup, edits: Option<&[Edit]>, running: &[String]) -> Result<()> {
     if let Some(edits) = edits {
         image_pin::undo(edits)?;
     }
@@ -153,11 +175,10 @@ fn go(
         cx = cx.renewed()?;
     }
     let products = of(backup);
-    if always || has_changed(&cx, backup, &products)? {
+    if has_changed(&cx, backup, &products)? {
         restore::put_back(&cx, backup, &products)?;
     }
     start(&cx, running)?;
-    let names: Vec<_> = backup.manifest.upgrades.iter().map(|one| one.product.name()).collect();
-    cx.out.say(format!("{}: as before the upgrade", names.join(", ")));
+    cx.out.say(format!("{}: as before the upgrade", names(backup)));
     Ok(())
 }

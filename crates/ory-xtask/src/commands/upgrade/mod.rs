@@ -16,6 +16,7 @@ use crate::arguments::{Arguments, Images, listed, option, products, switch, yes}
 use crate::plan;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
+use ory_ops::backup;
 use ory_ops::context::{Context, Options};
 use ory_ops::image_pin;
 use ory_ops::lock::Locked;
@@ -129,10 +130,11 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
         cx.out.say("nothing was changed");
         return Ok(());
     }
+    let began = backup::now();
     let mut cx = Some(cx);
     for group in &groups {
         let Some(locked) = cx.take() else { break };
-        cx = Some(perform::run(locked, group, args, &mut report)?);
+        cx = Some(perform::run(locked, group, args, &began, &mut report)?);
     }
     options.output.say(format!("upgraded in {}", seconds(clock.elapsed())));
     cx.map_or(Ok(()), |cx| report.end(&cx, args, "upgraded"))

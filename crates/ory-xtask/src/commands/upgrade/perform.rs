@@ -53,9 +53,10 @@ impl Group {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    fn upgrades(&self) -> Vec<Upgraded> {
+    fn upgrades(&self, began: &str) -> Vec<Upgraded> {
         let upgraded = |change: &Change| Upgraded {
             product: change.product,
+            began: began.into(),
             old: change.old.clone(),
             new: change.new.clone(),
         };
@@ -64,13 +65,13 @@ impl Group {
 }
 
 /// Upgrades a group. What comes back is the stack as it is then.
-pub fn run(cx: Locked, group: &Group, args: &Upgrade, report: &mut Report) -> Result<Locked> {
+pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut Report) -> Result<Locked> {
     let clock = Instant::now();
     let wanted = group.new_images().collect();
     // Where it can't be told where the image is named, nothing happens.
     let edits = image_pin::edits(&cx, &wanted)?;
     let running = running(&cx, &group.products)?;
-    let backup = back_up(&cx, group, args)?;
+    let backup = back_up(&cx, group, args, began)?;
     let (options, again) = (cx.options.clone(), running.clone());
     let forward = || -> Result<Locked> {
         image_pin::write(&cx, &edits, &wanted)?;
@@ -121,7 +122,7 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
 }
 
 /// The services that are to run afterwards: those that run, or that a run has left stopped.
-fn running(cx: &Context, products: &[Instance]) -> Result<Vec<String>> {
+pub fn running(cx: &Context, products: &[Instance]) -> Result<Vec<String>> {
     let mut names: Vec<_> =
         services::serving(cx, products)?.into_iter().map(|container| container.service).collect();
     names.dedup();
@@ -130,7 +131,7 @@ fn running(cx: &Context, products: &[Instance]) -> Result<Vec<String>> {
 
 /// Stops the servers and backs up. One that a killed run of the same upgrade has made is taken again, if its migrations have
 /// begun since: what is there now is none of a release.
-fn back_up(cx: &Locked, group: &Group, args: &Upgrade) -> Result<Backup> {
+fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<Backup> {
     let stopped = if args.online { None } else { Some(super::super::stop(cx, &group.products)?) };
     let made = || -> Result<Backup> {
         if let Some(last) = back::last(cx, &group.products)? {
@@ -151,7 +152,7 @@ fn back_up(cx: &Locked, group: &Group, args: &Upgrade) -> Result<Backup> {
         let targets = super::super::targets(cx, &group.products)?;
         let _locks = ory_ops::advisory_lock::acquire_all(cx, &targets)?;
         let targets: Vec<_> = targets.iter().collect();
-        backup_step::before_upgrade(cx, &targets, &Folder { output: None }, group.upgrades())
+        backup_step::before_upgrade(cx, &targets, &Folder { output: None }, group.upgrades(began))
     };
     made().map_err(|error| {
         let error = error.context("failed to back up, so nothing was changed");

@@ -54,10 +54,11 @@ impl Report {
         lines.push(match &outlook.configuration {
             Trial::Ready => "  configuration: the new server starts with it".into(),
             Trial::Untried(why) => format!("  configuration: can't be tried: {why}"),
-            Trial::Refused(error) => format!(
-                "  configuration: refused: {}",
-                error.root_cause().to_string().replace('\n', "\n    ")
-            ),
+            // Behind that it ended comes why.
+            Trial::Refused(error) => {
+                let why = error.chain().nth(1).map_or_else(|| error.to_string(), ToString::to_string);
+                format!("  configuration: refused: {}", why.replace('\n', "\n    "))
+            }
         });
         for stall in &outlook.stalls {
             let (rows, bytes) =

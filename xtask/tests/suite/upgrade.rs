@@ -1,0 +1,143 @@
+//! `upgrade`: planned, rehearsed, done, and back.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::stack::{Compose, NEW, OLD, Stack};
+use crate::tiers::scenarios;
+
+scenarios! {
+    first: [
+        it_is_planned_and_rehearsed_and_done_and_goes_back
+        a_migration_that_fails_leaves_all_as_it_was
+    ]
+    full: [
+        an_image_in_the_compose_file_is_changed_in_its_one_place
+        one_that_is_killed_at_any_step_goes_on
+    ]
+}
+
+/// Puts a table in the way of the last new migration of Kratos.
+const OBSTACLE: &str = "alter table courier_messages add column request_headers jsonb";
+
+fn old(compose: Compose) -> (Stack, Vec<String>) {
+    let stack = Stack::new(compose);
+    stack.up_as_named(OLD).exits(0);
+    stack.insert_rows();
+    let rows = stack.rows();
+    (stack, rows)
+}
+
+/// Whether the servers of a release run, and are named.
+fn is_of(stack: &Stack, release: &str) {
+    for service in ["kratos", "hydra", "keto"] {
+        assert!(stack.container(service).0.ends_with(release), "{service} isn't of {release}");
+    }
+    let env = stack.project.read(".env");
+    let named = env.lines().filter(|line| line.ends_with(release));
+    assert_eq!(named.count(), 3, "{env}");
+    stack.run_as_named("status --check").exits(0);
+}
+
+fn it_is_planned_and_rehearsed_and_done_and_goes_back(compose: Compose) {
+    let (stack, rows) = old(compose);
+    let env = stack.project.read(".env");
+    let planned = stack.run_as_named(&format!("upgrade --to {NEW} --plan")).exits(3);
+    assert!(planned.stdout.contains(&format!(":{OLD} -> ")), "{planned}");
+    assert!(planned.stdout.contains("configuration: the new server starts with it"), "{planned}");
+    assert!(planned.stdout.contains("note: since v26.2.0: "), "{planned}");
+    let rehearsed = stack.run_as_named(&format!("upgrade --to {NEW} --rehearse --json")).exits(0);
+    let told: serde_json::Value = serde_json::from_str(&rehearsed.stdout).expect("a document");
+    assert_eq!(told["result"], "rehearsed", "{rehearsed}");
+    assert_eq!(told["rehearsals"][0]["products"][0]["name"], "kratos", "{rehearsed}");
+    assert_eq!((stack.rows(), stack.project.read(".env")), (rows.clone(), env), "it was only looked at");
+    is_of(&stack, OLD);
+
+    stack.run_as_named(&format!("upgrade --to {NEW} --no-rehearsal")).exits(2).says("there is no terminal");
+    stack
+        .run_as_named(&format!("upgrade --to {NEW} --yes"))
+        .exits(0)
+        .says("kratos: applied")
+        .says("upgraded in");
+    is_of(&stack, NEW);
+    assert_eq!(stack.rows(), rows);
+    stack.run_as_named("upgrade").exits(0).says("kratos: nothing to upgrade");
+
+    stack.insert_rows();
+    let asked = stack.run_as_named("upgrade --back").exits(2);
+    assert!(asked.stderr.contains("public.networks has 3 rows now, and had 2"), "{asked}");
+    is_of(&stack, NEW);
+    stack.run_as_named("upgrade --back --yes").exits(0).says("kratos: as before the upgrade");
+    is_of(&stack, OLD);
+    // Keto had nothing to migrate, and so has lost nothing.
+    assert_eq!(stack.rows()[..2], rows[..2]);
+    assert_no_leftovers(&stack);
+}
+
+fn a_migration_that_fails_leaves_all_as_it_was(compose: Compose) {
+    let (stack, rows) = old(compose);
+    stack.sql("kratos", OBSTACLE);
+    let upgrade = format!("upgrade kratos --to {NEW} --yes");
+    stack.run_as_named(&upgrade).exits(1).says("error: the rehearsal failed, so nothing was changed");
+    is_of(&stack, OLD);
+    let failed = stack.run_as_named(&format!("{upgrade} --no-rehearsal")).exits(1);
+    failed.says("kratos: stopped").says("error: the upgrade failed; all is as it was before it");
+    is_of(&stack, OLD);
+    assert_eq!(stack.rows(), rows);
+    assert_no_leftovers(&stack);
+}
+
+fn an_image_in_the_compose_file_is_changed_in_its_one_place(compose: Compose) {
+    let stack = Stack::new(compose);
+    let publisher = if crate::stack::is_real() { "oryd" } else { "stand-in" };
+    let named = |release: &str| format!("image: {publisher}/keto:{release}  # reviewed by Ana");
+    let file = stack.project.read("docker-compose.yml");
+    let before = file.replace("image: ${KETO_IMAGE:-oryd/keto:v26.2.0}", &named(OLD));
+    stack.project.write("docker-compose.yml", &before);
+    stack.up_as_named(OLD).exits(0);
+    stack.run_as_named(&format!("upgrade keto --to {NEW} --yes --no-rehearsal")).exits(0);
+    assert_eq!(stack.project.read("docker-compose.yml"), before.replace(&named(OLD), &named(NEW)));
+    assert!(stack.container("keto").0.ends_with(NEW));
+
+    // Where a variable comes from the environment, no file has the image.
+    let mut command = stack.as_named(&format!("upgrade kratos --to {NEW} --yes --no-rehearsal"));
+    command.env("KRATOS_IMAGE", format!("{publisher}/kratos:{OLD}"));
+    let refused = crate::project::outcome(&mut command).exits(1);
+    assert!(refused.stderr.contains("can't be told for sure, so nothing was changed"), "{refused}");
+    assert!(stack.container("kratos").0.ends_with(OLD), "the server was touched");
+}
+
+fn one_that_is_killed_at_any_step_goes_on(compose: Compose) {
+    let (stack, rows) = old(compose);
+    for step in
+        ["kratos: stopped", "kratos: backed up", "kratos: applied", "hydra: backed up", "hydra: ready"]
+    {
+        let mut command = stack.as_named(&format!("upgrade --to {NEW} --yes --no-rehearsal"));
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let lines = BufReader::new(child.stderr.take().expect("its words")).lines();
+        lines.map_while(Result::ok).find(|line| line.starts_with(step)).expect(step);
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        stack.run_as_named(&format!("upgrade --to {NEW} --yes --no-rehearsal")).exits(0);
+        is_of(&stack, NEW);
+        assert_eq!(stack.rows(), rows, "killed after `{step}`");
+        stack.run_as_named("upgrade --back --yes").exits(0);
+        let back = stack.run_as_named("upgrade kratos hydra keto --plan");
+        // Each run that was killed has a way back of its own.
+        if stack.container("kratos").0.ends_with(NEW) {
+            stack.run_as_named("upgrade --back --yes kratos").exits(0);
+        }
+        drop(back);
+    }
+    assert_no_leftovers(&stack);
+}
+
+/// Neither databases nor containers of a run are left.
+fn assert_no_leftovers(stack: &Stack) {
+    let databases =
+        stack.sql("postgres", "select datname from pg_database where datname like 'xtask_scratch%'");
+    assert_eq!(databases, "", "a copy is left");
+    let names = crate::stack::docker(&["ps", "--all", "--format", "{{.Names}}"]);
+    let own = format!("xtask-{}-", stack.name);
+    assert!(!names.contains(&own), "a container is left: {names}");
+}
