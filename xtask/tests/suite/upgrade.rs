@@ -81,7 +81,7 @@ fn a_migration_that_fails_leaves_all_as_it_was(compose: Compose) {
     stack.run_as_named(&upgrade).exits(1).says("error: the rehearsal failed, so nothing was changed");
     is_of(&stack, OLD);
     let failed = stack.run_as_named(&format!("{upgrade} --no-rehearsal")).exits(1);
-    failed.says("kratos: stopped").says("error: the upgrade failed; all is as it was before it");
+    failed.says("kratos: stopped").says("error: the upgrade of kratos failed, which is as it was before");
     is_of(&stack, OLD);
     assert_eq!(stack.rows(), rows);
     assert_no_leftovers(&stack);

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use ory_facts::instance::Instance;
 use ory_facts::product::parse_release;
 use ory_runner::failure::{Exit, Failure};
+use ory_stack::container::Container;
 use ory_stack::image::tag;
 use ory_stack::service::Service;
 
@@ -36,8 +37,10 @@ pub fn of(cx: &Context, product: Instance, release: Option<&str>) -> Result<Chan
     let mut serving = None;
     for service in services(cx, product)? {
         let Some(named) = service.image.clone() else { continue };
-        let runs = containers.iter().find(|container| container.service == service.name);
-        let runs = runs.map(|container| container.image.clone());
+        // What only migrates leaves a container of before, which tells nothing.
+        let is_kept =
+            |container: &&Container| container.service == service.name && runs_on(cx, product, service);
+        let runs = containers.iter().find(is_kept).map(|container| container.image.clone());
         let to = match release {
             Some(_) if service.is_built => {
                 let message = format!(
@@ -62,9 +65,10 @@ pub fn of(cx: &Context, product: Instance, release: Option<&str>) -> Result<Chan
         let message = format!("no service serves {product}");
         bail!(Failure::new(Exit::Usage, message).hint("{XTASK} status"));
     };
-    // What has no container, such as a one-shot, had what served, where both have one image.
+    // What has no container that runs had what served, where both have one image.
     for (name, image) in &mut old {
-        let has_container = containers.iter().any(|container| container.service == *name);
+        let is_running = cx.stack.services.get(name).is_some_and(|service| runs_on(cx, product, service));
+        let has_container = is_running && containers.iter().any(|container| container.service == *name);
         if !has_container && new.get(name) == Some(&to) {
             image.clone_from(&from);
         }
@@ -72,14 +76,18 @@ pub fn of(cx: &Context, product: Instance, release: Option<&str>) -> Result<Chan
     Ok(Change { product, from, to, old, new })
 }
 
+/// Whether a service of a product stays up.
+fn runs_on(cx: &Context, product: Instance, service: &Service) -> bool {
+    cx.stack.running(product).iter().any(|running| running.name == service.name)
+}
+
 /// The services of a product: those that run, and who migrates.
 fn services(cx: &Context, product: Instance) -> Result<Vec<&Service>> {
     let mut services = cx.stack.running(product);
-    if let Some(deployment) = cx.stack.deployment(product)? {
-        if !services.iter().any(|service| service.name == deployment.migrate.name) {
-            services.push(deployment.migrate);
-        }
-    }
+    let migrates = cx.stack.deployment(product)?.map(|deployment| deployment.migrate);
+    let is_known = |service: &&Service| services.iter().any(|known| known.name == service.name);
+    let migrates = migrates.filter(|service| !is_known(service));
+    services.extend(migrates);
     Ok(services)
 }
 

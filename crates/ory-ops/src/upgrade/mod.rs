@@ -4,3 +4,4 @@ pub mod change;
 pub mod lock_watch;
 pub mod outlook;
 pub mod rehearsal;
+pub mod space;

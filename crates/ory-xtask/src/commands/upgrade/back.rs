@@ -16,7 +16,7 @@ use ory_ops::image_pin::{self, Edit};
 use ory_ops::lock::Locked;
 use ory_ops::snapshot;
 use ory_runner::failure::{Exit, Failure};
-use ory_runner::output::counted;
+use ory_runner::output::{Output, counted};
 use ory_stack::backup_key;
 
 /// The newest backup of this stack's own that was made before an upgrade of some of these products.
@@ -71,6 +71,10 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
         } else {
             cx.out.say(format!("{}: nothing was migrated, so nothing is lost", self::names(backup)));
         }
+    }
+    if cx.options.dry_run {
+        let lines = backups.iter().map(|backup| format!("# goes back to {}", backup.folder.display()));
+        return lines.into_iter().try_for_each(Output::data).map_err(Into::into);
     }
     let question = match loses {
         true => format!("Go back with {names}, and lose what was written since?"),
@@ -142,7 +146,7 @@ pub fn after(
     let exit = Failure::exit_of(&error);
     match options.interrupt.clean_up(|| go(options, backup, edits, running)) {
         Ok(()) => {
-            let message = "the upgrade failed; all is as it was before it";
+            let message = format!("the upgrade of {} failed, which is as it was before", names(backup));
             // What is to be repaired is no longer there.
             let hint = Failure::hint_of(&error).filter(|hint| !hint.contains(" repair "));
             let rehearse = "fix that, and see it work on a copy of the data: {XTASK} upgrade --rehearse";

@@ -22,9 +22,11 @@ use ory_ops::image_pin;
 use ory_ops::lock::Locked;
 use ory_ops::other_images;
 use ory_ops::other_tables;
+use ory_ops::replace::rights;
 use ory_ops::upgrade::change::{self, Change};
 use ory_ops::upgrade::outlook::{self, Trial};
 use ory_ops::upgrade::rehearsal;
+use ory_ops::upgrade::space;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, seconds};
 use ory_stack::service::Service;
@@ -46,7 +48,8 @@ impl Arguments for Upgrade {
     fn all() -> Vec<Arg> {
         vec![
             products("Only these products, or `db`, PostgreSQL's own major [default: all products]"),
-            option("to", "RELEASE", "The release, or PostgreSQL's major [default: what the stack names]"),
+            option("to", "RELEASE", "The release, or PostgreSQL's major [default: what the stack names]")
+                .value_parser(tag),
             switch("plan", "Only say what would be done, and what is in the way"),
             switch("rehearse", "Only plan it, and rehearse it on a copy of the data"),
             switch("no-rehearsal", "Don't rehearse it").conflicts_with("rehearse"),
@@ -73,6 +76,13 @@ impl Arguments for Upgrade {
             json: typed.get_flag("json"),
         }
     }
+}
+
+/// A tag of an image, which goes into files of the stack.
+fn tag(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_tag = !text.is_empty() && text.len() <= 128 && text.chars().all(is_plain);
+    is_tag.then(|| text.to_string()).ok_or_else(|| "it isn't a release such as v26.2.0".to_string())
 }
 
 impl Upgrade {
@@ -120,7 +130,7 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
         rehearse(&cx, &new, &groups, &mut report)?;
     }
     if args.only_looks() {
-        return report.end(&cx, args, if args.plan { "planned" } else { "rehearsed" });
+        return report.end(args, if args.plan { "planned" } else { "rehearsed" });
     }
     let names: Vec<_> = groups.iter().map(Group::in_words).collect();
     let names = names.join("; ");
@@ -131,13 +141,17 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
         return Ok(());
     }
     let began = backup::now();
-    let mut cx = Some(cx);
-    for group in &groups {
-        let Some(locked) = cx.take() else { break };
-        cx = Some(perform::run(locked, group, args, &began, &mut report)?);
+    let done = groups.iter().try_fold(cx, |cx, group| perform::run(cx, group, args, &began, &mut report));
+    match done {
+        Ok(_) => {
+            options.output.say(format!("upgraded in {}", seconds(clock.elapsed())));
+            report.end(args, "upgraded")
+        }
+        Err(error) => {
+            report.end(args, "went back")?;
+            Err(error)
+        }
     }
-    options.output.say(format!("upgraded in {}", seconds(clock.elapsed())));
-    cx.map_or(Ok(()), |cx| report.end(&cx, args, "upgraded"))
 }
 
 /// What is upgraded at once: what is in one database, as a way back restores all that is in it.
@@ -197,17 +211,27 @@ fn look(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &m
         if let Err(error) = image_pin::edits(cx, &group.new_images().collect()) {
             obstacles.push(error);
         }
+        for target in super::targets(cx, &group.products)? {
+            if let Some(missing) = rights::missing(cx, &target)? {
+                let hint = "without it there is no way back: have it granted, then run this again";
+                obstacles.push(Failure::new(Exit::Failed, missing).hint(hint).into());
+            }
+            if let Some(full) = space::missing(cx, &target)? {
+                let hint = "free some space, or name another folder for backups: a link from backups/";
+                obstacles.push(Failure::new(Exit::Failed, full).hint(hint).into());
+            }
+        }
     }
     let mut obstacles = obstacles.into_iter();
     if let Some(first) = obstacles.next() {
         for other in obstacles {
             cx.out.warn(format!("{other:#}"));
         }
-        report.end(cx, args, "blocked")?;
+        report.end(args, "blocked")?;
         return Err(first);
     }
     if args.plan {
-        report.end(cx, args, "planned")?;
+        report.end(args, "planned")?;
         let message = "an upgrade is due";
         bail!(Failure::new(Exit::Pending, message).hint(args.line("").trim_end()));
     }

@@ -169,7 +169,7 @@ impl Report {
     }
 
     /// Tells how it ended.
-    pub fn end(&self, cx: &Context, args: &Upgrade, result: &str) -> Result<()> {
+    pub fn end(&self, args: &Upgrade, result: &str) -> Result<()> {
         if let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
             let lines = self.lines.iter().map(|line| format!("{line}\n")).collect::<String>();
             let back = self.back.iter().map(|why| format!("\nWent back: {why}\n")).collect::<String>();
@@ -186,7 +186,7 @@ impl Report {
         let document = Document::default()
             .with("project", self.project.as_str())
             .with("result", result)
-            .with("problem", self.back.as_deref().map(|text| cx.engine.mask(text)))
+            .with("problem", self.back.as_deref())
             .with("downtime_seconds", self.downtime.map(number));
         let document = document.with_list("products", self.products.clone());
         let document = document.with_list("rehearsals", self.rehearsals.clone());
