@@ -65,6 +65,14 @@ pub fn sums(schema: Option<&str>) -> String {
     each(schema, &format!("select {name}, count(*), {sum} from %1$s of_row"))
 }
 
+/// Asks how many rows were ever deleted, as far as PostgreSQL has counted it.
+pub fn deleted(schema: Option<&str>) -> String {
+    rows::print(&format!(
+        "select coalesce(sum(pg_stat_get_tuples_deleted(c.oid)), 0) from pg_class c {} and c.relkind = 'r'",
+        own(schema)
+    ))
+}
+
 /// Asks how many rows of each table were written since a moment.
 pub fn written_since(schema: Option<&str>, moment: &str) -> String {
     each(schema, &format!("select count(*) from %1$s where age(xmin) <= age({}::xid)", literal(moment)))

@@ -131,6 +131,18 @@ pub fn written_since(
     Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
 }
 
+/// How many rows were ever deleted in the database of a target. Sessions that are there may not have told yet.
+pub fn deleted(cx: &Context, target: &Target) -> Result<u64> {
+    let text = ask(
+        cx,
+        target,
+        target.database(),
+        target.schema.as_deref(),
+        tables::deleted(target.schema.as_deref()),
+    )?;
+    text.trim().parse().context("psql didn't tell how many rows were deleted")
+}
+
 /// The moment, for [`written_since`]. `is_new`: nobody else has connected to that database yet.
 pub fn moment(cx: &Context, target: &Target, database: &str, is_new: bool) -> Result<String> {
     let moment = if is_new { NEXT } else { MOMENT };

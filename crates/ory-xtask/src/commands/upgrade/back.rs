@@ -2,6 +2,7 @@
 //! of that time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -18,6 +19,9 @@ use ory_ops::snapshot;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
 use ory_stack::backup_key;
+
+/// How long between two tries of the way back.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// The newest backup of this stack's own that was made before an upgrade of some of these products.
 pub fn last(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
@@ -144,11 +148,18 @@ pub fn after(
     options.output.say(format!("going back: {}", in_short(&error)));
     let hint = format!("{XTASK} upgrade --back");
     let exit = Failure::exit_of(&error);
-    match options.interrupt.clean_up(|| go(options, backup, edits, running)) {
+    let again = |left| {
+        options.output.say(format!("going back once more: {}", in_short(&left)));
+        // A server that was killed just now looks as if it ran, for a moment.
+        std::thread::sleep(PAUSE);
+        go(options, backup, edits, running)
+    };
+    match options.interrupt.clean_up(|| go(options, backup, edits, running).or_else(again)) {
         Ok(()) => {
             let message = format!("the upgrade of {} failed, which is as it was before", names(backup));
-            // What is to be repaired is no longer there.
-            let hint = Failure::hint_of(&error).filter(|hint| !hint.contains(" repair "));
+            // What is to be repaired, or has told why, is no longer there.
+            let is_gone = |hint: &&str| hint.contains(" repair ") || hint.contains(" logs ");
+            let hint = Failure::hint_of(&error).filter(|hint| !is_gone(hint));
             let rehearse = "fix that, and see it work on a copy of the data: {XTASK} upgrade --rehearse";
             let hint = hint.unwrap_or(rehearse).to_string();
             error.context(Failure::new(exit, message).hint(hint))
@@ -162,7 +173,8 @@ pub fn after(
 
 /// An error and its first cause.
 fn in_short(error: &anyhow::Error) -> String {
-    error.chain().take(2).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let causes = error.chain().take(2).map(ToString::to_string);
+    causes.filter_map(|cause| cause.lines().next().map(String::from)).collect::<Vec<_>>().join(": ")
 }
 
 /// Names the old images, puts the databases back, unless no migration has begun, and starts what ran. `edits`: those that

@@ -132,6 +132,9 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     if args.only_looks() {
         return report.end(args, if args.plan { "planned" } else { "rehearsed" });
     }
+    if args.online {
+        cx.out.warn("the servers stay up: a way back loses what they write from the backup on");
+    }
     let names: Vec<_> = groups.iter().map(Group::in_words).collect();
     let names = names.join("; ");
     let question = format!("Upgrade {names}?{}", report.downtime_in_words());
@@ -148,7 +151,7 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
             report.end(args, "upgraded")
         }
         Err(error) => {
-            report.end(args, "went back")?;
+            report.end(args, "failed")?;
             Err(error)
         }
     }

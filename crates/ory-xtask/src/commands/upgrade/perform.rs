@@ -21,9 +21,13 @@ use ory_ops::migrations;
 use ory_ops::readiness;
 use ory_ops::run_container;
 use ory_ops::services;
+use ory_ops::snapshot;
+use ory_ops::target::Target;
 use ory_ops::upgrade::change::Change;
 use ory_ops::upgrade::rehearsal;
-use ory_runner::output::{Output, seconds};
+use ory_runner::failure::Failure;
+use ory_runner::output::{Output, counted, seconds};
+use ory_stack::container::Container;
 
 /// Products that are upgraded at once.
 pub struct Group {
@@ -73,7 +77,7 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
     let running = running(&cx, &group.products)?;
     let backup = back_up(&cx, group, args, began)?;
     let (options, again) = (cx.options.clone(), running.clone());
-    let forward = || -> Result<Locked> {
+    let forward = || -> Result<Locked, Stop> {
         image_pin::write(&cx, &edits, &wanted)?;
         forward(cx.renewed()?, &group.products, &running)
     };
@@ -82,9 +86,13 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
             cx.out.say(format!("{}: upgraded in {}", group.in_words(), seconds(clock.elapsed())));
             Ok(cx)
         }
-        Err(error) => {
-            report.went_back(format!("{error:#}"));
+        Err(Stop::Back(error)) => {
+            report.failed(true, format!("{error:#}"));
             Err(back::after(&options, error, &backup, Some(&edits), &again))
+        }
+        Err(Stop::Stay(error)) => {
+            report.failed(false, format!("{error:#}"));
+            Err(error)
         }
     }
 }
@@ -115,10 +123,29 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
         return start(&cx, &running);
     };
     cx.out.say(format!("going on with the upgrade of {}", backup.manifest.time));
-    let options = cx.options.clone();
-    forward(cx, &left, &running)
-        .map(drop)
-        .map_err(|error| back::after(&options, error, &backup, None, &running))
+    forward(cx, &left, &running).map(drop).map_err(|stop| {
+        // The new servers may have been up before, and have accepted what no backup has.
+        let (Stop::Back(error) | Stop::Stay(error)) = stop;
+        let exit = Failure::exit_of(&error);
+        let message = format!("the upgrade of {} isn't finished", backup.manifest.time);
+        error.context(
+            Failure::new(exit, message).hint("fix that, then: {XTASK} upgrade; or {XTASK} upgrade --back"),
+        )
+    })
+}
+
+/// How an upgrade fails.
+enum Stop {
+    /// Nothing was accepted that the backup hasn't got.
+    Back(anyhow::Error),
+    /// The new servers have accepted something: a way back would lose it.
+    Stay(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Back(error.into())
+    }
 }
 
 /// The services that are to run afterwards: those that run, or that a run has left stopped.
@@ -164,7 +191,7 @@ fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<Ba
 }
 
 /// Migrates with the images that the stack names, starts what ran, and reads from it.
-fn forward(cx: Locked, products: &[Instance], running: &[String]) -> Result<Locked> {
+fn forward(cx: Locked, products: &[Instance], running: &[String]) -> Result<Locked, Stop> {
     for product in products {
         let Some(deployment) = cx.stack.deployment(*product)? else { continue };
         let outcome = migrations::migrate(&cx, &deployment, false, None);
@@ -172,17 +199,61 @@ fn forward(cx: Locked, products: &[Instance], running: &[String]) -> Result<Lock
         let outcome = outcome.with_context(|| format!("failed to migrate {product}"))?;
         cx.out.say(plan::told(&cx, &deployment, &outcome)?);
     }
-    start(&cx, running)?;
-    for product in products {
-        let Some(deployment) = cx.stack.deployment(*product)? else { continue };
-        for container in services::serving(&cx, &[*product])?
-            .iter()
-            .filter(|c| cx.stack.product_of_name(&c.service) == Some(*product))
-        {
-            rehearsal::read(&cx, &deployment, container)?;
+    let moments = moments(&cx, products)?;
+    let Err(error) = start(&cx, running).and_then(|()| read(&cx, products)) else { return Ok(cx) };
+    // From the start on, the new servers may have accepted something.
+    match cx.options.interrupt.clean_up(|| accepted(&cx, products, &moments)) {
+        Ok(0) => Err(Stop::Back(error)),
+        accepted => {
+            let rows = accepted.map_or("what they accepted".into(), |rows| counted(rows, "row"));
+            let exit = Failure::exit_of(&error);
+            let message =
+                format!("the upgrade failed after the new servers had written {rows}, so they stay");
+            Err(Stop::Stay(error.context(Failure::new(exit, message).hint(
+                "fix that, then: {XTASK} upgrade; or go back without what they wrote: {XTASK} upgrade --back",
+            ))))
         }
     }
-    Ok(cx)
+}
+
+/// Reads from the servers of products.
+fn read(cx: &Locked, products: &[Instance]) -> Result<()> {
+    for product in products {
+        let Some(deployment) = cx.stack.deployment(*product)? else { continue };
+        let serves = |container: &&Container| cx.stack.product_of_name(&container.service) == Some(*product);
+        for container in services::serving(cx, &[*product])?.iter().filter(serves) {
+            rehearsal::read(cx, &deployment, container)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of each database the moment, and how many rows were ever deleted in it.
+fn moments(cx: &Locked, products: &[Instance]) -> Result<Vec<(String, u64)>> {
+    let targets = super::super::targets(cx, products)?;
+    let moment = |target: &Target| {
+        let deleted = snapshot::deleted(cx, target)?;
+        Ok((snapshot::moment(cx, target, target.database(), false)?, deleted))
+    };
+    targets.iter().map(moment).collect()
+}
+
+/// How many rows were written or deleted since. The servers are stopped to be asked, and started again where there are any.
+fn accepted(cx: &Locked, products: &[Instance], moments: &[(String, u64)]) -> Result<usize> {
+    let stopped = services::stop(cx, products)?;
+    let count = || -> Result<u64> {
+        let mut rows = 0;
+        for (target, (moment, deleted)) in super::super::targets(cx, products)?.iter().zip(moments) {
+            rows += snapshot::written_since(cx, target, target.database(), target.schema.as_deref(), moment)?;
+            rows += snapshot::deleted(cx, target)?.saturating_sub(*deleted);
+        }
+        Ok(rows)
+    };
+    let rows = count();
+    if !matches!(rows, Ok(0)) {
+        stopped.start(cx)?;
+    }
+    Ok(usize::try_from(rows?).unwrap_or(usize::MAX))
 }
 
 /// Starts services as the stack says, and waits until they are ready.

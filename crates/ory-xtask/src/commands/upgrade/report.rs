@@ -30,7 +30,8 @@ pub struct Report {
     products: Vec<Document>,
     rehearsals: Vec<Document>,
     downtime: Option<Duration>,
-    back: Option<String>,
+    problem: Option<String>,
+    result: Option<&'static str>,
 }
 
 impl Report {
@@ -41,7 +42,8 @@ impl Report {
             products: vec![],
             rehearsals: vec![],
             downtime: None,
-            back: None,
+            problem: None,
+            result: None,
         }
     }
 
@@ -157,9 +159,10 @@ impl Report {
         );
     }
 
-    /// Remembers that it went back, and why.
-    pub fn went_back(&mut self, why: String) {
-        self.back = Some(why);
+    /// Remembers that it failed, and why.
+    pub fn failed(&mut self, is_back: bool, why: String) {
+        self.problem = Some(why);
+        self.result = Some(if is_back { "went back" } else { "failed" });
     }
 
     /// How long it will take, for a question.
@@ -170,9 +173,10 @@ impl Report {
 
     /// Tells how it ended.
     pub fn end(&self, args: &Upgrade, result: &str) -> Result<()> {
+        let result = self.result.unwrap_or(result);
         if let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
             let lines = self.lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-            let back = self.back.iter().map(|why| format!("\nWent back: {why}\n")).collect::<String>();
+            let back = self.problem.iter().map(|why| format!("\n{why}\n")).collect::<String>();
             let text =
                 format!("### Ory upgrade of {}: {result}\n\n```text\n{lines}```\n{back}", self.project);
             let opened = std::fs::OpenOptions::new().append(true).create(true).open(&file);
@@ -186,7 +190,7 @@ impl Report {
         let document = Document::default()
             .with("project", self.project.as_str())
             .with("result", result)
-            .with("problem", self.back.as_deref())
+            .with("problem", self.problem.as_deref())
             .with("downtime_seconds", self.downtime.map(number));
         let document = document.with_list("products", self.products.clone());
         let document = document.with_list("rehearsals", self.rehearsals.clone());
