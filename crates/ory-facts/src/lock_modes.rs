@@ -45,6 +45,8 @@ pub fn query(application: &str) -> String {
              and l.database = (select oid from pg_database where datname = current_database())
              and l.pid in (select pid from pg_stat_activity where application_name = {application})"
         ),
+        // Where another version was applied meanwhile, whose the locks were can't be told.
+        "select 'versions', count(*) from :own_versions own".into(),
     ]
     .map(|query: String| rows::print(&query))
     .concat()

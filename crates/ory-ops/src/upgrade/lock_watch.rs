@@ -55,30 +55,34 @@ impl Watch {
         loop {
             let is_last = stop.load(Ordering::Relaxed);
             let Ok(lines) = self.session.ask(&self.question) else { return seen };
+            let told: Vec<_> = rows::read(lines.iter().map(String::as_str)).collect();
+            let (mut versions, mut locks, mut is_sure) = (0, vec![], false);
             let mut applied = vec![];
-            for fields in rows::read(lines.iter().map(String::as_str)) {
+            for fields in &told {
                 match &fields[..] {
-                    [kind, version] if kind == "version" && left.contains(version) => {
-                        applied.push(version.clone())
+                    [kind, version] if kind == "version" => {
+                        versions += 1;
+                        applied.extend(left.take(version));
                     }
+                    [kind, count] if kind == "versions" => is_sure = *count == versions.to_string(),
                     [kind] if kind == "session" && !is_connected => {
                         (last, is_connected) = (Instant::now(), true);
                     }
-                    [kind, table, mode] if kind == "lock" => {
-                        let strongest = current.locks.entry(table.clone()).or_default();
-                        if lock_modes::strength(mode) > lock_modes::strength(strongest) {
-                            strongest.clone_from(mode);
-                        }
-                    }
+                    [kind, table, mode] if kind == "lock" => locks.push((table, mode)),
                     _ => {}
                 }
             }
             for version in applied {
-                left.remove(&version);
                 let next = self.first(&left);
                 let done = std::mem::replace(&mut current, next);
                 seen.push(Watched { version, took: last.elapsed(), ..done });
                 last = Instant::now();
+            }
+            for (table, mode) in locks.into_iter().filter(|_| is_sure) {
+                let strongest = current.locks.entry(table.clone()).or_default();
+                if lock_modes::strength(mode) > lock_modes::strength(strongest) {
+                    strongest.clone_from(mode);
+                }
             }
             if is_last {
                 return seen;

@@ -71,6 +71,7 @@ impl Group {
 /// Upgrades a group. What comes back is the stack as it is then.
 pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut Report) -> Result<Locked> {
     let clock = Instant::now();
+    cx.options.interrupt.check().with_context(|| format!("not reached: {}", group.in_words()))?;
     let wanted = group.new_images().collect();
     // Where it can't be told where the image is named, nothing happens.
     let edits = image_pin::edits(&cx, &wanted)?;
@@ -79,6 +80,10 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
     let (options, again) = (cx.options.clone(), running.clone());
     let forward = || -> Result<Locked, Stop> {
         image_pin::write(&cx, &edits, &wanted)?;
+        // While files were written, nobody looked.
+        if let Some(interrupted) = cx.options.interrupt.failure() {
+            return Err(interrupted.into());
+        }
         forward(cx.renewed()?, &group.products, &running)
     };
     match forward() {
