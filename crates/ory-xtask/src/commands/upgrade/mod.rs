@@ -55,8 +55,11 @@ impl Arguments for Upgrade {
 }
 
 pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
-    if args.products == ["db"] {
-        return server::run(options, args);
+    // A service's name stands for the server that it is.
+    if let [name] = &args.products[..]
+        && server::is_meant(options, name)?
+    {
+        return server::run(options, args, name);
     }
     anyhow::bail!("not yet")
 }
