@@ -122,12 +122,10 @@ pub fn of_database(maintain: bool) -> String {
     let sequence_rights = rights("relacl", "s", "relowner", maintain);
     let default_rights = rights("defaclacl", "r", "0::oid", maintain);
     let blob_rights = rights("lomacl", "L", "lomowner", maintain);
-    let tables = format!(
-        "pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.relpersistence <> 't'
-           and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and (not exists (select from pg_depend d
+    let tables = "pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.relpersistence <> 't'
+        and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and (not exists (select from pg_depend d
              where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
-           or exists (select from pg_extension e where e.extcondition[array_position(e.extconfig, c.oid)] = ''))"
-    );
+           or exists (select from pg_extension e where e.extcondition[array_position(e.extconfig, c.oid)] = ''))";
     let each = |of: &str, query: &str| {
         format!(
             "select format({}, name) from (select format('%I.%I', n.nspname, c.relname) as name from {of}) t \\gexec\n",
@@ -269,7 +267,7 @@ pub fn of_database(maintain: bool) -> String {
              from pg_largeobject where octet_length(btrim(data, '\\x00')) > 0 group by loid",
         ),
         each(
-            &tables,
+            tables,
             &format!(
                 "select 'rows of ' || %1$L, concat_ws(' ', count(*), {}) from only %1$s of_row",
                 SUM.replace('%', "%%")

@@ -4,9 +4,12 @@ use anyhow::{Context as _, Result};
 use ory_facts::rows;
 use ory_facts::tables;
 
-use super::kept::{self, Kept};
+use super::kept::{self, Kept, Phase};
+use super::returning;
 use super::subject::Subject;
+use super::surroundings::{stop_users, stop_what_runs, users_of, wait_ready};
 use crate::context::Context;
+use crate::lock::Locked;
 
 /// Rows written since an upgrade, by the names of their databases and tables.
 pub type Written = Vec<(String, u64)>;
@@ -31,6 +34,25 @@ pub fn lost(cx: &Context, kept: &Kept) -> Result<Written> {
             }
         }
     }
+    Ok(lost)
+}
+
+/// Goes back to the old server, on purpose or where that was begun. Returns what is lost by that, as it was when nothing of
+/// the stack wrote any more; nothing where it was begun before.
+pub fn back(cx: &mut Locked, kept: &Kept, phase: Phase) -> Result<Written> {
+    let users = users_of(cx, &kept.service);
+    let stopped = stop_users(cx, &users)?;
+    let interrupt = cx.options.interrupt.clone();
+    // Begun, it isn't ended: each of its steps can be done again, and none be left out.
+    let lost = interrupt.clean_up(|| {
+        let lost = if phase == Phase::Done { lost(cx, kept)? } else { vec![] };
+        kept::end_containers(cx, &kept.service)?;
+        stop_what_runs(cx, &kept.service)?;
+        returning::bring_back(cx, kept, phase, None)?;
+        stopped.start(cx).map(|()| lost)
+    })?;
+    cx.out.say(format!("{}: PostgreSQL {} serves again", kept.service, kept.old.major));
+    wait_ready(cx, &users, &stopped)?;
     Ok(lost)
 }
 

@@ -1,6 +1,6 @@
 //! All of a server into a new cluster: a dump of each database, by the new release's programs, goes straight into it.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ory_facts::server_facts::Facts;
 use ory_facts::sql;
 use ory_facts::sqlstate;
@@ -12,6 +12,7 @@ use super::scripts;
 use super::subject::Subject;
 use crate::administrator::MAINTENANCE_DATABASE;
 use crate::context::Context;
+use crate::temporary_dump::WorkDump;
 
 /// The template that every new database is a copy of.
 const TEMPLATE: &str = "template1";
@@ -40,21 +41,51 @@ pub fn make_cluster(cx: &Context, subject: &Subject, kept: &Kept, facts: &Facts)
     init.called("initdb").read().map(|_| ())
 }
 
-/// Copies roles, then databases. `bench` is the new server, which reaches the old one and nobody else.
-pub fn copy(cx: &Context, bench: &Bench, facts: &Facts) -> Result<()> {
-    roles(cx, bench, facts)?;
+/// Copies roles, then databases. `new` reaches `old`, and nobody else.
+pub fn copy(cx: &Context, old: &Bench, new: &Bench, facts: &Facts) -> Result<()> {
+    roles(cx, new, facts)?;
+    let mut failed = None;
     for database in &facts.databases {
         let name = database.name.as_str();
         let _progress = cx.out.progress(format!("copying the database {name}"));
-        let maintenance = if name == MAINTENANCE_DATABASE { TEMPLATE } else { MAINTENANCE_DATABASE };
-        let argument = sql::database(name);
-        let mut words = vec![facts.owner.as_str(), &argument, maintenance];
-        // They are in the new cluster already, and have settings and rights as any other.
-        words.extend([MAINTENANCE_DATABASE, TEMPLATE].contains(&name).then_some("--clean"));
-        let copy = bench.script(scripts::DATABASE, &words).called(format!("copying the database {name}"));
-        copy.read()?;
+        if failed.is_none() {
+            let Err(error) = stream(new, facts, name) else { continue };
+            cx.options.interrupt.check()?;
+            cx.out.say("the new release's programs can't dump this server; the old release's do it instead");
+            failed = Some(format!("{error:#}"));
+        }
+        let copied = by_file(cx, old, new, facts, name);
+        copied.with_context(|| failed.clone().unwrap_or_default())?;
     }
     Ok(())
+}
+
+/// The database to be in while another one is made again.
+fn beside(database: &str) -> &'static str {
+    if database == MAINTENANCE_DATABASE { TEMPLATE } else { MAINTENANCE_DATABASE }
+}
+
+/// By the new release's programs, which know what a new server wants, without a file.
+fn stream(new: &Bench, facts: &Facts, database: &str) -> Result<()> {
+    let argument = sql::database(database);
+    let mut words = vec![facts.owner.as_str(), &argument, beside(database)];
+    // They are in the new cluster already, and have settings and rights as any other.
+    words.extend([MAINTENANCE_DATABASE, TEMPLATE].contains(&database).then_some("--clean"));
+    let copy = new.script(scripts::DATABASE, &words);
+    copy.called(format!("copying the database {database}")).read().map(|_| ())
+}
+
+/// By the old release's own dump: it knows what its own server keeps, as a minor release that is newer than the new
+/// release's may have brought.
+fn by_file(cx: &Context, old: &Bench, new: &Bench, facts: &Facts, database: &str) -> Result<()> {
+    let argument = sql::database(database);
+    let words =
+        ["pg_dump", "-w", "-h", "/tmp", "-U", &facts.owner, "-Fc", "-Z1", "--create", "-d", &argument];
+    let dump = WorkDump::take(cx, "upgrade", &old.exec(&words))?;
+    let into =
+        ["pg_restore", "-w", "-h", "/tmp", "-U", &facts.owner, "--exit-on-error", "--create", "--clean"];
+    let words = [&into[..], &["--if-exists", "-d", beside(database)]].concat();
+    new.exec(&words).stdin_file(dump.path()).read().map(|_| ())
 }
 
 fn roles(cx: &Context, bench: &Bench, facts: &Facts) -> Result<()> {

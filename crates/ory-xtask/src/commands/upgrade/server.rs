@@ -39,7 +39,7 @@ pub fn run(options: &Options, args: &Upgrade, name: &str) -> Result<()> {
                 "an earlier run was ended on its way back to PostgreSQL {}: going on",
                 kept.old.major
             ));
-            upgrade::go_back(&mut cx, &kept, phase)
+            back::back(&mut cx, &kept, phase).map(|_| ())
         }
         _ if args.finish || args.back => {
             let message = format!("no upgrade of `{service}` is kept that could be finished, or left");
@@ -232,5 +232,13 @@ fn go_back(cx: &mut Locked, kept: &Kept, args: &Upgrade) -> Result<()> {
         cx.out.say("nothing was changed");
         return Ok(());
     }
-    upgrade::go_back(cx, kept, Phase::Done)
+    let lost = back::back(cx, kept, Phase::Done)?;
+    let more = lost.iter().map(|(_, rows)| rows).sum::<u64>();
+    if more != rows {
+        cx.out.warn(format!(
+            "{} were lost: what was written while this asked, too",
+            counted(more as usize, "row")
+        ));
+    }
+    Ok(())
 }
