@@ -1,8 +1,9 @@
 //! The new cluster, made beside a copy of the old one and proved against it. The place of the server's data isn't touched.
 
-use anyhow::Result;
-use ory_facts::server_contents;
+use anyhow::{Result, bail};
+use ory_facts::server_contents::{self, BUILT_IN};
 use ory_facts::tables;
+use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::counted;
 
 use super::bench::{Bench, QUIET, Start};
@@ -47,6 +48,7 @@ pub fn make(cx: &Context, survey: &Survey) -> Result<Proved> {
         words: words(&[LOADING, QUIET, ALONE], &[]),
     };
     let loading = Bench::start(cx, bench)?;
+    let built_in = loading.ask(MAINTENANCE_DATABASE).stdin(BUILT_IN).read()?;
     transfer::copy(cx, &old, &loading, facts)?;
     loading.stop()?;
     settings(cx, kept, &new)?;
@@ -70,6 +72,14 @@ pub fn make(cx: &Context, survey: &Survey) -> Result<Proved> {
     let progress = cx.out.progress("comparing the two servers");
     let maintain = facts.major >= 17;
     let contents = comparison::compare(&old, &proof, &facts.databases, maintain)?;
+    for database in &facts.databases {
+        if proof.ask(&database.name).stdin(BUILT_IN).read()? != built_in {
+            let message =
+                format!("what was loaded into the database {} has changed PostgreSQL itself", database.name);
+            let hint = "look for functions in its checks, defaults and types that do more than they should";
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        }
+    }
     for other in comparison::other_versions(&old, &proof, &facts.databases)? {
         cx.out.say(format!("the extension {other}"));
     }
