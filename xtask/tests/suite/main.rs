@@ -78,4 +78,5 @@ mod split_faults;
 mod templates;
 #[cfg(unix)]
 mod three_ways;
+mod upgrade_db;
 mod usage;

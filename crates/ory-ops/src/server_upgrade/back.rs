@@ -3,8 +3,10 @@
 use anyhow::{Context as _, Result};
 use ory_facts::rows;
 use ory_facts::tables;
+use ory_runner::process::Invocation;
 
-use super::kept::{self, Kept, Phase};
+use super::kept::{self, Kept, Phase, Way};
+use super::moving;
 use super::returning;
 use super::subject::Subject;
 use super::surroundings::{stop_users, stop_what_runs, users_of, wait_ready};
@@ -54,6 +56,22 @@ pub fn back(cx: &mut Locked, kept: &Kept, phase: Phase) -> Result<Written> {
     cx.out.say(format!("{}: PostgreSQL {} serves again", kept.service, kept.old.major));
     wait_ready(cx, &users, &stopped)?;
     Ok(lost)
+}
+
+/// What [`back`] runs, but for the services that it stops and what it changes in the stack's files.
+pub fn commands(cx: &Context, kept: &Kept) -> Result<Vec<Invocation>> {
+    Ok(vec![
+        cx.engine.compose(["stop", &kept.service]),
+        moving::stage_command(cx, kept, &kept.volume)?,
+        moving::swap_command(cx, kept, Way::Old, "")?,
+        cx.engine.compose(["up", "-d", "--no-deps", &kept.service]),
+        cx.engine.docker(["volume", "rm", &kept.volume]),
+    ])
+}
+
+/// What [`finish`] runs.
+pub fn finish_commands(cx: &Context, kept: &Kept) -> Vec<Invocation> {
+    vec![cx.engine.docker(["volume", "rm", &kept.volume])]
 }
 
 /// Deletes what was kept.

@@ -22,8 +22,9 @@ pub struct Subject {
     pub service: Service,
     pub container: String,
     pub is_running: bool,
-    /// The name of the image that it runs.
+    /// The name of the image that it runs, and the image itself.
     pub image: String,
+    pub image_id: String,
     /// What the engine mounts for its data, as `type=volume,source=stack_db`.
     pub source: String,
     /// The same in words.
@@ -105,7 +106,9 @@ impl Subject {
             json["Mounts"].as_array().into_iter().flatten().filter_map(Mounted::read).collect();
         let own = mounts.iter().filter(|mount| is_in(folder, &mount.target)).max_by_key(|m| m.target.len());
         let Some(own) = own else {
-            bail!(refused(format!("the data of `{name}` is in no volume: it is in the container itself")));
+            bail!(refused(format!(
+                "the data of `{name}`, in {folder}, is in no volume, but in the container itself"
+            )));
         };
         if own.is_nameless() {
             let target = &own.target;
@@ -141,6 +144,7 @@ impl Subject {
             container: container.name.clone(),
             is_running: container.is_running(),
             image: json["Config"]["Image"].as_str().unwrap_or_default().into(),
+            image_id: json["Image"].as_str().unwrap_or_default().trim_start_matches("sha256:").into(),
             source: format!("type={},source={}", own.kind, own.source),
             told: match own.kind.as_str() {
                 "volume" => format!("volume {}", own.source),

@@ -63,7 +63,8 @@ pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> 
         None => named.clone(),
     };
     let runs = format!("`{}` runs PostgreSQL {}, {}", service.name, facts.version, subject.image);
-    if to.is_none() && image == subject.image {
+    let is_same = cx.image(&subject.image)?.is_some_and(|image| image.id == subject.image_id);
+    if to.is_none() && image == subject.image && is_same {
         let more = "as the stack says; name a newer one: {XTASK} upgrade db --to MAJOR";
         return Ok(Found::Nothing(format!("{runs}, {more}")));
     }
@@ -81,6 +82,18 @@ pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> 
     if major < facts.major {
         let hint = "{XTASK} upgrade db --back, after an upgrade";
         blocked.push((format!("{runs}: a server doesn't go back to PostgreSQL {major}"), Some(hint.into())));
+    }
+    if !is_same {
+        let message = format!(
+            "the image that runs has lost its name: {} is another one, so no way leads back",
+            subject.image
+        );
+        let id = &subject.image_id[..subject.image_id.len().min(12)];
+        let hint = format!(
+            "docker tag {id} NAME:TAG, name that in the stack, {{XTASK}} up {}; then this",
+            service.name
+        );
+        blocked.push((message, Some(hint)));
     }
     if let Some(kept) = Kept::find(cx, &service.name)? {
         let message = format!("the volume {} of the last upgrade is still kept", kept.volume);

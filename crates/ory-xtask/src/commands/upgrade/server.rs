@@ -136,7 +136,11 @@ fn refuse(plan: &Survey) -> Result<()> {
 /// The plan, and its exit code: 0 where there is nothing to do, 3 where there is, 1 where something is in the way.
 fn tell(cx: &Context, args: &Upgrade, name: &str) -> Result<()> {
     let service = subject::named(cx, name)?;
-    if let Some(kept) = Kept::find(cx, &service.name)? {
+    let kept = Kept::find(cx, &service.name)?;
+    if args.finish || args.back {
+        return tell_end(cx, args, kept.as_ref());
+    }
+    if let Some(kept) = kept {
         let phase = kept.phase(cx)?;
         let state = match phase {
             Phase::Untouched => "was ended before it changed anything",
@@ -152,7 +156,13 @@ fn tell(cx: &Context, args: &Upgrade, name: &str) -> Result<()> {
             bail!(Failure::new(Exit::Pending, "an upgrade waits to go on").hint("{XTASK} upgrade db"));
         }
     }
-    let plan = match survey(cx, service, args.to.as_deref(), Pull::No)? {
+    let found = survey(cx, service, args.to.as_deref(), Pull::No);
+    if let (true, Err(error)) = (cx.options.dry_run, &found) {
+        return Ok(Output::data(format!(
+            "# what is done depends on the server, which can't be asked: {error}"
+        ))?);
+    }
+    let plan = match found? {
         Found::Nothing(why) if args.json => {
             return Ok(Output::data(
                 json!({"server": service.name, "state": "current", "why": why}).to_string(),
@@ -175,6 +185,13 @@ fn tell(cx: &Context, args: &Upgrade, name: &str) -> Result<()> {
     }
     let message = format!("`{}` can be upgraded to PostgreSQL {}", plan.subject.name(), plan.kept.new.major);
     bail!(Failure::new(Exit::Pending, message).hint(line(args)))
+}
+
+/// What going back, or deleting what is kept, would run.
+fn tell_end(cx: &Context, args: &Upgrade, kept: Option<&Kept>) -> Result<()> {
+    let Some(kept) = kept else { return Ok(Output::data("# no old data is kept: nothing is done")?) };
+    let commands = if args.finish { back::finish_commands(cx, kept) } else { back::commands(cx, kept)? };
+    Ok(commands.iter().try_for_each(|command| Output::data(command.to_string()))?)
 }
 
 fn document(plan: &Survey) -> Value {
