@@ -59,7 +59,17 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     if let [name] = &args.products[..]
         && server::is_meant(options, name)?
     {
-        return server::run(options, args, name);
+        let Upgrade { to, plan, back, finish, yes, json, .. } = args;
+        let asked = server::Asked {
+            server: name,
+            to: to.as_deref(),
+            plan: *plan,
+            back: *back,
+            finish: *finish,
+            yes: *yes,
+            json: *json,
+        };
+        return server::run(options, &asked);
     }
     anyhow::bail!("not yet")
 }

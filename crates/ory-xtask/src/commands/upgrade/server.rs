@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::Upgrade;
 use ory_facts::product::Product;
 use ory_ops::context::{Context, Options};
 use ory_ops::lock::{FolderLock, Locked};
@@ -16,7 +15,20 @@ use ory_runner::output::{Output, counted, size};
 /// The word that stands for the database server, whatever its service is called.
 pub const DB: &str = "db";
 
-pub fn run(options: &Options, args: &Upgrade, name: &str) -> Result<()> {
+/// What was asked for.
+pub struct Asked<'a> {
+    /// [`DB`], or the name of a service.
+    pub server: &'a str,
+    pub to: Option<&'a str>,
+    pub plan: bool,
+    pub back: bool,
+    pub finish: bool,
+    pub yes: bool,
+    pub json: bool,
+}
+
+pub fn run(options: &Options, args: &Asked) -> Result<()> {
+    let name = args.server;
     if args.plan || options.dry_run {
         return tell(&Context::new(options, vec![])?, args, name);
     }
@@ -62,12 +74,12 @@ pub fn is_meant(options: &Options, name: &str) -> Result<bool> {
 }
 
 /// Upgrades from the start. `was_begun`: an earlier run has left what came to nothing.
-fn begin(cx: &mut Locked, service: &str, args: &Upgrade, was_begun: bool) -> Result<()> {
+fn begin(cx: &mut Locked, service: &str, args: &Asked, was_begun: bool) -> Result<()> {
     if was_begun {
         cx.out.say("an earlier run was ended before it changed anything: starting again");
     }
     upgrade::make_ready(cx, service)?;
-    let plan = match survey(cx, subject::named(cx, service)?, args.to.as_deref(), Pull::Yes)? {
+    let plan = match survey(cx, subject::named(cx, service)?, args.to, Pull::Yes)? {
         Found::Nothing(why) => {
             cx.out.say(why);
             return Ok(());
@@ -86,9 +98,9 @@ fn begin(cx: &mut Locked, service: &str, args: &Upgrade, was_begun: bool) -> Res
 }
 
 /// The line that does what was planned.
-fn line(args: &Upgrade) -> String {
-    let to = args.to.as_deref().map(|to| format!(" --to {to}")).unwrap_or_default();
-    format!("{{XTASK}} upgrade {}{to}", args.products.join(" "))
+fn line(args: &Asked) -> String {
+    let to = args.to.map(|to| format!(" --to {to}")).unwrap_or_default();
+    format!("{{XTASK}} upgrade {}{to}", args.server)
 }
 
 /// What a plan says, a line each.
@@ -134,7 +146,7 @@ fn refuse(plan: &Survey) -> Result<()> {
 }
 
 /// The plan, and its exit code: 0 where there is nothing to do, 3 where there is, 1 where something is in the way.
-fn tell(cx: &Context, args: &Upgrade, name: &str) -> Result<()> {
+fn tell(cx: &Context, args: &Asked, name: &str) -> Result<()> {
     let service = subject::named(cx, name)?;
     let kept = Kept::find(cx, &service.name)?;
     if args.finish || args.back {
@@ -156,7 +168,7 @@ fn tell(cx: &Context, args: &Upgrade, name: &str) -> Result<()> {
             bail!(Failure::new(Exit::Pending, "an upgrade waits to go on").hint("{XTASK} upgrade db"));
         }
     }
-    let found = survey(cx, service, args.to.as_deref(), Pull::No);
+    let found = survey(cx, service, args.to, Pull::No);
     if let (true, Err(error)) = (cx.options.dry_run, &found) {
         return Ok(Output::data(format!(
             "# what is done depends on the server, which can't be asked: {error}"
@@ -188,7 +200,7 @@ fn tell(cx: &Context, args: &Upgrade, name: &str) -> Result<()> {
 }
 
 /// What going back, or deleting what is kept, would run.
-fn tell_end(cx: &Context, args: &Upgrade, kept: Option<&Kept>) -> Result<()> {
+fn tell_end(cx: &Context, args: &Asked, kept: Option<&Kept>) -> Result<()> {
     let Some(kept) = kept else { return Ok(Output::data("# no old data is kept: nothing is done")?) };
     let commands = if args.finish { back::finish_commands(cx, kept) } else { back::commands(cx, kept)? };
     Ok(commands.iter().try_for_each(|command| Output::data(command.to_string()))?)
@@ -217,7 +229,7 @@ fn document(plan: &Survey) -> Value {
 }
 
 /// Deletes what was kept, after asking.
-fn finish(cx: &Locked, kept: &Kept, args: &Upgrade) -> Result<()> {
+fn finish(cx: &Locked, kept: &Kept, args: &Asked) -> Result<()> {
     let what = format!("deletes the volume {}, the data of PostgreSQL {}", kept.volume, kept.old.major);
     let question = format!("Delete the volume {}, the data of PostgreSQL {}?", kept.volume, kept.old.major);
     if !super::super::confirm(cx, args.yes, &what, &question, "{XTASK} upgrade db --finish --yes")? {
@@ -230,7 +242,7 @@ fn finish(cx: &Locked, kept: &Kept, args: &Upgrade) -> Result<()> {
 }
 
 /// Goes back, after saying what that loses.
-fn go_back(cx: &mut Locked, kept: &Kept, args: &Upgrade) -> Result<()> {
+fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<()> {
     let lost = back::lost(cx, kept)?;
     let rows: u64 = lost.iter().map(|(_, rows)| rows).sum();
     for (table, rows) in &lost {
