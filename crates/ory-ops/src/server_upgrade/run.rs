@@ -152,8 +152,8 @@ fn end(cx: &mut Locked, job: &Job, stopped: &Stopped, outcome: Result<()>) -> Re
         stopped.start(cx)?;
         wait_ready(cx, &job.users, stopped)?;
         cx.out.say(format!(
-            "the old data is in the volume {}: {{XTASK}} upgrade db --back goes back to it, --finish deletes it",
-            kept.volume
+            "the old data is in the volume {}: {{XTASK}} upgrade {} --back goes back to it, --finish deletes it",
+            kept.volume, kept.service
         ));
         return Ok(());
     };
@@ -172,13 +172,17 @@ fn end(cx: &mut Locked, job: &Job, stopped: &Stopped, outcome: Result<()>) -> Re
                 "PostgreSQL {} has taken writes by now, so it stays; the old data is in the volume {}",
                 kept.new.major, kept.volume
             );
-            let hint = "{XTASK} up, or {XTASK} upgrade db --back, which says what would be lost";
+            let hint = format!(
+                "{{XTASK}} up, or {{XTASK}} upgrade {} --back, which says what would be lost",
+                kept.service
+            );
             error.context(Failure::new(interrupt.exit(), message).hint(hint))
         }
         Err(left) => {
             let message = format!("the upgrade failed ({error:#}), and the old server isn't back yet");
             left.context(
-                Failure::new(interrupt.exit(), message).hint("{XTASK} upgrade db, which goes on with that"),
+                Failure::new(interrupt.exit(), message)
+                    .hint(format!("{{XTASK}} upgrade {}, which goes on with that", kept.service)),
             )
         }
     })

@@ -61,16 +61,19 @@ pub fn named<'a>(cx: &'a Context, name: &str) -> Result<&'a Service> {
     if let Some(service) = all.iter().find(|service| service.name == name) {
         return Ok(service);
     }
-    let used: Vec<_> = all.iter().filter(|service| used_by_products(cx, service)).collect();
+    let mut used: Vec<_> = all.iter().filter(|service| used_by_products(cx, service)).collect();
+    if used.is_empty() {
+        used.extend(&all);
+    }
     match used[..] {
-        [only] if all.len() == 1 || used.len() == 1 => Ok(only),
+        [only] => Ok(only),
         [] => {
-            let message = "no database server of the products is a service of this stack";
+            let message = "no database server is a service of this stack";
             let hint = "upgrade it where it runs; xtask upgrades those that are services of the stack";
             bail!(Failure::new(Exit::Usage, message).hint(hint))
         }
         _ => {
-            let names: Vec<_> = all.iter().map(|service| service.name.as_str()).collect();
+            let names: Vec<_> = used.iter().map(|service| service.name.as_str()).collect();
             let message = format!("the stack has several database servers: {}", names.join(", "));
             bail!(
                 Failure::new(Exit::Usage, message).hint(format!("name one: {{XTASK}} upgrade {}", names[0]))

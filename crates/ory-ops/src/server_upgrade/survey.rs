@@ -65,7 +65,8 @@ pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> 
     let runs = format!("`{}` runs PostgreSQL {}, {}", service.name, facts.version, subject.image);
     let is_same = cx.image(&subject.image)?.is_some_and(|image| image.id == subject.image_id);
     if to.is_none() && image == subject.image && is_same {
-        let more = "as the stack says; name a newer one: {XTASK} upgrade db --to MAJOR";
+        let more =
+            format!("as the stack says; name a newer one: {{XTASK}} upgrade {} --to MAJOR", service.name);
         return Ok(Found::Nothing(format!("{runs}, {more}")));
     }
     let mut blocked = vec![];
@@ -80,8 +81,8 @@ pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> 
         return Ok(Found::Nothing(format!("{runs}, and {image} is of the same major version")));
     }
     if major < facts.major {
-        let hint = "{XTASK} upgrade db --back, after an upgrade";
-        blocked.push((format!("{runs}: a server doesn't go back to PostgreSQL {major}"), Some(hint.into())));
+        let hint = format!("{{XTASK}} upgrade {} --back, after an upgrade", service.name);
+        blocked.push((format!("{runs}: a server doesn't go back to PostgreSQL {major}"), Some(hint)));
     }
     if !is_same {
         let message = format!(
@@ -97,7 +98,7 @@ pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> 
     }
     if let Some(kept) = Kept::find(cx, &service.name)? {
         let message = format!("the volume {} of the last upgrade is still kept", kept.volume);
-        blocked.push((message, Some("{XTASK} upgrade db --finish".into())));
+        blocked.push((message, Some(format!("{{XTASK}} upgrade {} --finish", service.name))));
     }
     let old = End { major: facts.major, image: subject.image.clone(), place: subject.place.clone() };
     let set = service.environment.get("PGDATA").map(String::as_str);

@@ -55,7 +55,7 @@ pub fn run(options: &Options, args: &Asked) -> Result<()> {
         }
         _ if args.finish || args.back => {
             let message = format!("no upgrade of `{service}` is kept that could be finished, or left");
-            bail!(Failure::new(Exit::Failed, message).hint("{XTASK} upgrade db --plan"))
+            bail!(Failure::new(Exit::Failed, message).hint(format!("{{XTASK}} upgrade {service} --plan")))
         }
         left => begin(&mut cx, &service, args, left.is_some()),
     }
@@ -165,7 +165,10 @@ fn tell(cx: &Context, args: &Asked, name: &str) -> Result<()> {
         let from_to = format!("from PostgreSQL {} to {}", kept.old.major, kept.new.major);
         cx.out.say(format!("an upgrade of `{}` {from_to} {state}: the volume {}", service.name, kept.volume));
         if phase != Phase::Done && phase != Phase::Untouched {
-            bail!(Failure::new(Exit::Pending, "an upgrade waits to go on").hint("{XTASK} upgrade db"));
+            bail!(
+                Failure::new(Exit::Pending, "an upgrade waits to go on")
+                    .hint(format!("{{XTASK}} upgrade {}", service.name))
+            );
         }
     }
     let found = survey(cx, service, args.to, Pull::No);
@@ -232,7 +235,7 @@ fn document(plan: &Survey) -> Value {
 fn finish(cx: &Locked, kept: &Kept, args: &Asked) -> Result<()> {
     let what = format!("deletes the volume {}, the data of PostgreSQL {}", kept.volume, kept.old.major);
     let question = format!("Delete the volume {}, the data of PostgreSQL {}?", kept.volume, kept.old.major);
-    if !super::super::confirm(cx, args.yes, &what, &question, "{XTASK} upgrade db --finish --yes")? {
+    if !super::super::confirm(cx, args.yes, &what, &question, &format!("{} --finish --yes", line(args)))? {
         cx.out.say("nothing was deleted");
         return Ok(());
     }
@@ -257,7 +260,7 @@ fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<()> {
         ),
     };
     let question = format!("This {what}. Go back?");
-    if !super::super::confirm(cx, args.yes, &what, &question, "{XTASK} upgrade db --back --yes")? {
+    if !super::super::confirm(cx, args.yes, &what, &question, &format!("{} --back --yes", line(args)))? {
         cx.out.say("nothing was changed");
         return Ok(());
     }
