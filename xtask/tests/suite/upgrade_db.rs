@@ -1,7 +1,9 @@
 //! `upgrade db`: the database server to another major version. What is planned and what is refused needs one image; what
-//! is done needs two, and the second one only `XTASK_TEST_NEWER_POSTGRES` can name.
+//! is done needs two: `XTASK_TEST_NEWER_POSTGRES` names the second, else it is made from Debian's packages.
 
-use crate::project::Outcome;
+use std::process::Command;
+
+use crate::project::{Outcome, workspace};
 use crate::stack::{Compose, Stack, docker};
 use crate::tiers::{first, full};
 
@@ -95,10 +97,32 @@ fn what_is_in_the_way_is_named_and_the_server_serves_on() {
     stack.run(&format!("upgrade db --to {NONE} --plan")).exits(1).says("a volume without a name");
 }
 
+/// An image of a newer PostgreSQL than the stack's. Where none can be had, the test fails: it wasn't run.
+fn newer() -> String {
+    if let Ok(image) = std::env::var("XTASK_TEST_NEWER_POSTGRES") {
+        return image;
+    }
+    let (image, base) = ("stand-in/postgres:17", "stand-in/debian-postgresql:17");
+    if docker(&["image", "ls", "--quiet", image]).is_empty() {
+        let archive = std::env::temp_dir().join(format!("xtask-postgres-{}.tar", std::process::id()));
+        let archive = archive.display().to_string();
+        let make = ["--quiet", "--variant=minbase", "--include=postgresql,postgresql-contrib", "trixie"];
+        let made = Command::new("mmdebstrap").args(make).arg(&archive).status();
+        assert!(
+            made.is_ok_and(|status| status.success()),
+            "not run: there is no mmdebstrap to make a newer PostgreSQL with; name an image in XTASK_TEST_NEWER_POSTGRES"
+        );
+        docker(&["import", &archive, base]);
+        std::fs::remove_file(&archive).expect("removed");
+        let folder = workspace().join("crates/ory-stand-in/src/postgres").display().to_string();
+        let argument = format!("BASE={base}");
+        docker(&["build", "--quiet", "--tag", image, "--build-arg", &argument, &folder]);
+    }
+    image.into()
+}
+
 fn a_server_is_upgraded_goes_back_and_is_upgraded_again() {
-    let Ok(newer) = std::env::var("XTASK_TEST_NEWER_POSTGRES") else {
-        panic!("not run: name an image of a newer PostgreSQL than the stack's in XTASK_TEST_NEWER_POSTGRES");
-    };
+    let newer = newer();
     let stack = stack();
     stack.sql("postgres", "create role shopper login password 'of-the-shop'");
     stack.sql("postgres", "create database shop owner shopper");

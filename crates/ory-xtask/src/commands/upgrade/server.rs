@@ -268,7 +268,7 @@ fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<()> {
     let more = lost.iter().map(|(_, rows)| rows).sum::<u64>();
     if more != rows {
         cx.out.warn(format!(
-            "{} were lost: what was written while this asked, too",
+            "{} were lost in all: some were written while it was asked",
             counted(more as usize, "row")
         ));
     }
