@@ -119,6 +119,17 @@ pub fn remove_volume(cx: &Context, name: &str) -> Result<()> {
     cx.engine.docker(["volume", "rm", name]).read().map(|_| ())
 }
 
+/// The volumes that upgrades of this project's servers have left.
+pub fn volumes(cx: &Context) -> Result<Vec<String>> {
+    let format = format!("{{{{.Label \"{LABEL}\"}}}}\t{{{{.Name}}}}");
+    let ls = ["volume", "ls", "--filter", &format!("label={LABEL}"), "--format", &format];
+    let listed = cx.engine.docker(ls).read()?;
+    let own = listed.lines().filter_map(|line| line.split_once('\t'));
+    let own =
+        own.filter(|(of, _)| of.rsplit_once('/').is_some_and(|(project, _)| project == cx.stack.project));
+    Ok(own.map(|(_, name)| name.into()).collect())
+}
+
 /// Ends what an earlier run has left of its containers.
 pub fn end_containers(cx: &Context, service: &str) -> Result<()> {
     let filter = format!("label={LABEL}={}", of(cx, service));

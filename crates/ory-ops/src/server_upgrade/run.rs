@@ -148,14 +148,16 @@ fn check_again(
 fn end(cx: &mut Locked, job: &Job, stopped: &Stopped, outcome: Result<()>) -> Result<()> {
     let kept = &job.kept;
     let Err(error) = outcome else {
-        kept::remove_volume(cx, &kept::new_volume(cx, &kept.service))?;
-        stopped.start(cx)?;
-        wait_ready(cx, &job.users, stopped)?;
+        // What was stopped for this starts again, whatever asks to end now.
+        cx.options.interrupt.clean_up(|| {
+            kept::remove_volume(cx, &kept::new_volume(cx, &kept.service))?;
+            stopped.start(cx)
+        })?;
         cx.out.say(format!(
             "the old data is in the volume {}: {{XTASK}} upgrade {} --back goes back to it, --finish deletes it",
             kept.volume, kept.service
         ));
-        return Ok(());
+        return wait_ready(cx, &job.users, stopped);
     };
     let interrupt = cx.options.interrupt.clone();
     let put_back = interrupt.clean_up(|| {
