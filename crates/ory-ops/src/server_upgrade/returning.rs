@@ -72,17 +72,16 @@ pub fn bring_back(cx: &mut Locked, kept: &Kept, phase: Phase, edits: Option<&[Ed
         }
     }
     let now = kept.new.place.clone();
-    // What was written by this run is undone to the letter.
-    let is_written = |edit: &Edit| edit.stands();
-    let undone: Vec<Edit> = match edits {
-        Some(edits) if edits.iter().all(is_written) => edits.iter().map(Edit::undone).collect(),
-        _ => {
-            read_again(cx)?;
-            pins::edits(cx, service(cx, &kept.service)?, &now, &kept.old)?
-        }
-    };
+    // What was written by this run is undone to the letter, where that is all.
+    let undone: Vec<_> =
+        edits.unwrap_or_default().iter().filter(|edit| edit.stands()).map(Edit::undone).collect();
     read_again(cx)?;
-    pins::write(cx, &undone, service(cx, &kept.service)?, &now, &kept.old)?;
+    let own = service(cx, &kept.service)?;
+    if undone.is_empty() || pins::write(cx, &undone, own, &now, &kept.old).is_err() {
+        let edits = pins::edits(cx, own, &now, &kept.old)?;
+        pins::write(cx, &edits, own, &now, &kept.old)?;
+        edits.iter().for_each(|edit| cx.out.say(format!("{}: {}", edit.file.display(), edit.line())));
+    }
     read_again(cx)?;
     start_server(cx, &kept.service)?;
     let major = Subject::find(cx, service(cx, &kept.service)?)?.facts(cx)?.major;

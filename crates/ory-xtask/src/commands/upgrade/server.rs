@@ -57,7 +57,7 @@ pub fn run(options: &Options, args: &Asked) -> Result<()> {
             let message = format!("no upgrade of `{service}` is kept that could be finished, or left");
             bail!(Failure::new(Exit::Failed, message).hint(format!("{{XTASK}} upgrade {service} --plan")))
         }
-        left => begin(&mut cx, &service, args, left.is_some()),
+        left => begin(&mut cx, &service, args, left.is_some_and(|(_, phase)| phase == Phase::Untouched)),
     }
 }
 
