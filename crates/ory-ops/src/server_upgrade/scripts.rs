@@ -40,12 +40,16 @@ phase() {
 }
 entries() { find . -mindepth 1 -maxdepth 1 ! -name '.xtask-*' ! -name lost+found ! -name PG_VERSION \"$@\"; }
 cd /to
-if [ \"$(cat /kept/.xtask-phase 2>/dev/null)\" != \"filling $way\" ]; then
+at=$(cat /kept/.xtask-phase 2>/dev/null || :)
+if [ \"$at\" = \"$way\" ]; then rm -rf .xtask-old; exit 0; fi
+if [ \"$at\" != \"filling $way\" ]; then
+  if [ ! -d .xtask-new ]; then echo 'nothing is staged' >&2; exit 1; fi
   if [ -n \"$moment\" ]; then printf '%s\\n' \"$moment\" > /kept/.xtask-moment; fi
   phase \"emptying $way\"
   mkdir -p .xtask-old
   if [ -e PG_VERSION ]; then mv PG_VERSION .xtask-old/; fi
   entries -exec mv {} .xtask-old/ ';'
+  if [ -n \"$(entries)\" ]; then echo 'not all can be moved' >&2; exit 1; fi
   phase \"filling $way\"
 fi
 if [ -d .xtask-new ]; then
@@ -159,4 +163,78 @@ pub fn bare(
     let run = cx.engine.docker(fixed).args(mounts.iter().flat_map(|mount| ["--mount", mount]));
     let run = run.args(["--user", user, "--entrypoint", "sh", image, "-c", script, "sh"]);
     run.args(words.iter().copied()).within(cx.options.timeout).called(format!("a script in {image}"))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::MOVE;
+
+    /// Kills the whole group of processes at the move whose number is in `STOP`.
+    const MV: &str = "#!/bin/sh\nn=$(($(cat \"$COUNT\" 2>/dev/null || echo 0) + 1)); echo $n > \"$COUNT\"\n\
+                      if [ $n = \"$STOP\" ]; then kill -9 0; fi\nPATH=${PATH#*:} exec mv \"$@\"\n";
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn wherever_it_is_killed_no_server_finds_half_of_each_and_the_next_run_goes_on() {
+        let root = std::env::temp_dir().join(format!("xtask-move-{}", std::process::id()));
+        let (data, kept, bin) = (root.join("data"), root.join("kept"), root.join("bin"));
+        let path = |path: &Path| path.display().to_string();
+        let script = MOVE
+            .replace("/kept/", &format!("{}/", path(&kept)))
+            .replace("cd /to", &format!("cd {}", path(&data)));
+        let run = |stop: usize| {
+            let _ = fs::remove_file(root.join("count"));
+            let search = format!("{}:{}", path(&bin), std::env::var("PATH").expect("a PATH"));
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &script.replace("sync\n", "\n"), "sh", "new", "7"]).process_group(0);
+            sh.env("PATH", search).env("STOP", stop.to_string()).env("COUNT", root.join("count"));
+            sh.status().expect("it ran").success()
+        };
+        let mut killed = 0;
+        for stop in 1..100 {
+            let _ = fs::remove_dir_all(&root);
+            for (folder, major, own) in [(data.clone(), "15", "a"), (data.join(".xtask-new"), "17", "b")] {
+                fs::create_dir_all(folder.join("base")).expect("a folder");
+                fs::write(folder.join("PG_VERSION"), major).expect("a file");
+                fs::write(folder.join("base").join(own), "").expect("a file");
+                fs::write(folder.join(format!(".{own}")), "").expect("a file");
+            }
+            for folder in [&kept, &bin] {
+                fs::create_dir_all(folder).expect("a folder");
+            }
+            fs::write(bin.join("mv"), MV).expect("a program");
+            fs::set_permissions(bin.join("mv"), PermissionsExt::from_mode(0o755)).expect("a mode");
+            let ended = run(stop);
+            if let Ok(major) = fs::read_to_string(data.join("PG_VERSION")) {
+                let own = if major == "15" { ["a"] } else { ["b"] };
+                assert_eq!(names(&data.join("base")), own, "a server would start on half of each: {stop}");
+            }
+            assert!(run(0), "it goes on after {stop}");
+            assert_eq!(names(&data), [".b", "PG_VERSION", "base"], "after {stop}");
+            assert_eq!(fs::read_to_string(data.join("PG_VERSION")).expect("a file"), "17");
+            assert_eq!(fs::read_to_string(kept.join(".xtask-phase")).expect("a file"), "new\n");
+            assert!(run(0), "once more changes nothing");
+            assert_eq!(names(&data.join("base")), ["b"]);
+            if ended {
+                break;
+            }
+            killed += 1;
+        }
+        assert!(killed > 8, "{killed}");
+        fs::remove_dir_all(&root).expect("removed");
+    }
 }

@@ -19,6 +19,7 @@ use super::subject::Subject;
 use crate::context::Context;
 use crate::engine::state::printed;
 use crate::image_pin::Edit;
+use crate::server;
 
 /// A plan for a server.
 pub struct Survey {
@@ -56,6 +57,9 @@ pub enum Pull {
 /// Looks at all of it. `to`: a major version or an image; none: what the stack names now.
 pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> Result<Found> {
     let subject = Subject::find(cx, service)?;
+    if !subject.is_running {
+        server::running(cx, service)?;
+    }
     let facts = subject.facts(cx)?;
     let named = service.image.clone().unwrap_or_default();
     let image = match to {
