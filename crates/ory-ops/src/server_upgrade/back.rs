@@ -76,6 +76,6 @@ pub fn finish_commands(cx: &Context, kept: &Kept) -> Vec<Invocation> {
 
 /// Deletes what was kept.
 pub fn finish(cx: &Context, kept: &Kept) -> Result<()> {
-    kept::remove_volume(cx, &kept::new_volume(cx, &kept.service))?;
-    kept::remove_volume(cx, &kept.volume)
+    kept::remove_volume(cx, &kept.service, &kept::new_volume(cx, &kept.service))?;
+    kept::remove_volume(cx, &kept.service, &kept.volume)
 }

@@ -111,12 +111,31 @@ pub fn volume_command(cx: &Context, name: &str, of: &str, labels: &[(&str, &str)
     cx.engine.docker(["volume", "create"]).args(labels).arg(name)
 }
 
-/// Removes a volume, where it is there.
-pub fn remove_volume(cx: &Context, name: &str) -> Result<()> {
-    if !cx.engine.has_volume(name)? {
+/// Removes a volume of an upgrade, where it is there. One that only has its name stays.
+pub fn remove_volume(cx: &Context, service: &str, name: &str) -> Result<()> {
+    if !is_own(cx, service, name)? {
         return Ok(());
     }
     cx.engine.docker(["volume", "rm", name]).read().map(|_| ())
+}
+
+/// Whether a volume is of this server's upgrade: it has its label.
+pub fn is_own(cx: &Context, service: &str, name: &str) -> Result<bool> {
+    let filter = format!("label={LABEL}={}", of(cx, service));
+    let names = cx.engine.docker(["volume", "ls", "--quiet", "--filter", &filter]).read()?;
+    Ok(names.lines().any(|line| line == name))
+}
+
+/// The volumes that have the names that an upgrade needs, and are none of its own.
+pub fn in_the_way(cx: &Context, kept: &Kept) -> Result<Vec<String>> {
+    let names = [kept.volume.clone(), new_volume(cx, &kept.service)];
+    let mut found = vec![];
+    for name in names {
+        if cx.engine.has_volume(&name)? && !is_own(cx, &kept.service, &name)? {
+            found.push(name);
+        }
+    }
+    Ok(found)
 }
 
 /// The volumes that upgrades of this project's servers have left.

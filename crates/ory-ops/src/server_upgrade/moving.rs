@@ -27,6 +27,11 @@ pub fn stop_command(cx: &Context, container: &str) -> Invocation {
 pub fn keep(cx: &Context, kept: &Kept) -> Result<()> {
     let _progress = cx.out.progress(format!("copying the old data into the volume {}", kept.volume));
     kept.make_command(cx).read()?;
+    // What has the name already is taken as it is, without a word.
+    if Kept::find(cx, &kept.service)?.as_ref() != Some(kept) {
+        let message = format!("the volume {} is another one than was to be made", kept.volume);
+        bail!(Failure::new(Exit::Failed, message).hint(format!("docker volume inspect {}", kept.volume)));
+    }
     keep_command(cx, kept).read().map(|_| ())
 }
 

@@ -27,12 +27,12 @@ pub fn clear(cx: &Context, service: &str, source: &str, image: &str) -> Result<(
     if let Some(kept) = Kept::find(cx, service)?
         && kept.phase(cx)? == Phase::Untouched
     {
-        kept::remove_volume(cx, &kept.volume)?;
+        kept::remove_volume(cx, &kept.service, &kept.volume)?;
         has_left = true;
     }
     let new = kept::new_volume(cx, service);
-    has_left |= cx.engine.has_volume(&new)?;
-    kept::remove_volume(cx, &new)?;
+    has_left |= kept::is_own(cx, service, &new)?;
+    kept::remove_volume(cx, service, &new)?;
     // Nothing is staged where there never was a volume.
     if has_left { moving::unstage(cx, service, source, image) } else { Ok(()) }
 }
@@ -91,6 +91,6 @@ pub fn bring_back(cx: &mut Locked, kept: &Kept, phase: Phase, edits: Option<&[Ed
             format!("what serves is PostgreSQL {major}, not {}", kept.old.major)
         ));
     }
-    kept::remove_volume(cx, &kept.volume)?;
-    kept::remove_volume(cx, &kept::new_volume(cx, &kept.service))
+    kept::remove_volume(cx, &kept.service, &kept.volume)?;
+    kept::remove_volume(cx, &kept.service, &kept::new_volume(cx, &kept.service))
 }

@@ -103,6 +103,7 @@ fn put_in_place(cx: &mut Locked, job: &Job, proved: &Proved) -> Result<()> {
 fn serve(cx: &mut Locked, job: &Job, expected: Option<&All>) -> Result<()> {
     let kept = &job.kept;
     pins::write(cx, &job.edits, service(cx, &kept.service)?, &kept.old.place, &kept.new)?;
+    ends(cx)?;
     for edit in &job.edits {
         cx.out.say(format!("{}: {}", edit.file.display(), edit.line()));
     }
@@ -116,10 +117,15 @@ fn serve(cx: &mut Locked, job: &Job, expected: Option<&All>) -> Result<()> {
     if let Some(expected) = expected {
         check_again(cx, &subject, &facts.databases, expected, kept.old.major >= 17)?;
     }
-    cx.options.interrupt.check()?;
+    ends(cx)?;
     kept.done(cx)?;
     cx.out.say(format!("{}: PostgreSQL {} serves, in {}", kept.service, facts.version, subject.told));
     Ok(())
+}
+
+/// Fails where a signal came, also one that came while something was written, and was held back.
+fn ends(cx: &Context) -> Result<()> {
+    cx.options.interrupt.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 /// A last look, by the way that everybody goes: roles, databases, settings and rights are what was proved.
@@ -150,7 +156,7 @@ fn end(cx: &mut Locked, job: &Job, stopped: &Stopped, outcome: Result<()>) -> Re
     let Err(error) = outcome else {
         // What was stopped for this starts again, whatever asks to end now.
         cx.options.interrupt.clean_up(|| {
-            kept::remove_volume(cx, &kept::new_volume(cx, &kept.service))?;
+            kept::remove_volume(cx, &kept.service, &kept::new_volume(cx, &kept.service))?;
             stopped.start(cx)
         })?;
         cx.out.say(format!(

@@ -112,6 +112,11 @@ pub fn survey(cx: &Context, service: &Service, to: Option<&str>, pull: Pull) -> 
         subject.place.clone()
     });
     let kept = Kept::planned(cx, &service.name, &subject.source, old, End { major, image, place });
+    for volume in kept::in_the_way(cx, &kept)? {
+        let message =
+            format!("there is a volume {volume}, whose name an upgrade needs, and it is none of one");
+        blocked.push((message, Some(format!("docker volume rm {volume}, if nobody needs it"))));
+    }
     let extensions = extensions(cx, &subject, &facts)?;
     let found = server_facts::in_the_way(&facts, &extensions, release.as_ref());
     blocked.extend(found.into_iter().map(|message| (message, None)));

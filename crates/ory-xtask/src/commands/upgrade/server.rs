@@ -53,6 +53,14 @@ pub fn run(options: &Options, args: &Asked) -> Result<()> {
             ));
             back::back(&mut cx, &kept, phase).map(|_| ())
         }
+        Some((kept, Phase::Untouched)) if args.finish || args.back => {
+            upgrade::make_ready(&cx, &service)?;
+            cx.out.say(format!(
+                "{}: an earlier run was ended before it changed anything; removed",
+                kept.volume
+            ));
+            Ok(())
+        }
         _ if args.finish || args.back => {
             let message = format!("no upgrade of `{service}` is kept that could be finished, or left");
             bail!(Failure::new(Exit::Failed, message).hint(format!("{{XTASK}} upgrade {service} --plan")))
