@@ -1,13 +1,13 @@
 //! The database server that is to be upgraded: its container, and where its data is.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context as _, Result, bail};
 use ory_facts::server_facts::{self, Facts};
 use ory_facts::sql;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;
+use ory_stack::checks::storage;
 use ory_stack::data_mount::{Place, is_in};
+use ory_stack::image;
 use ory_stack::service::Service;
 use serde_json::Value;
 
@@ -38,17 +38,20 @@ pub struct Subject {
     pub started: String,
 }
 
-/// The services that are database servers: those that products use, and whose images keep PostgreSQL's data.
+/// The services that are database servers: those that products use, and those of PostgreSQL's image that mount its data.
 pub fn servers(cx: &Context) -> Result<Vec<&Service>> {
-    let used = cx.stack.view().servers().into_iter().filter(|service| !pooler::is_pooler(cx, service));
-    let mut names: BTreeSet<&str> = used.map(|service| service.name.as_str()).collect();
     let containers = cx.containers()?;
-    let of_postgres = containers.iter().filter(|container| container.is_postgres);
-    let of_postgres: BTreeSet<_> = of_postgres.map(|container| container.service.as_str()).collect();
-    names.extend(cx.stack.services.keys().map(String::as_str).filter(|name| of_postgres.contains(name)));
-    // Another container of the same image has no data: it is no server.
-    let serves = |service: &&Service| !service.mounts.is_empty() || used_by_products(cx, service);
-    Ok(names.into_iter().filter_map(|name| cx.stack.services.get(name)).filter(serves).collect())
+    let is_of_postgres = |service: &Service| {
+        let own = containers.iter().find(|container| container.service == service.name);
+        let is_named = || service.image.as_deref().is_some_and(|image| image::name(image) == "postgres");
+        own.map_or_else(is_named, |container| container.is_postgres)
+    };
+    let is_server = |service: &&Service| {
+        let is_used = used_by_products(cx, service) && !pooler::is_pooler(cx, service);
+        // Another container of that image, as of a client, has none of its data.
+        is_used || is_of_postgres(service) && !storage::data(service).is_empty()
+    };
+    Ok(cx.stack.services.values().filter(is_server).collect())
 }
 
 fn used_by_products(cx: &Context, service: &Service) -> bool {
