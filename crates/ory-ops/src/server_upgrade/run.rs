@@ -10,7 +10,7 @@ use ory_stack::container::Container;
 
 use super::bench::Bench;
 use super::comparison::All;
-use super::kept::{self, Kept, Phase, Way};
+use super::kept::{self, Kept, Way};
 use super::moving;
 use super::pins;
 use super::proof::{self, Proved};
@@ -77,7 +77,7 @@ pub fn run(cx: &mut Locked, survey: Survey) -> Result<()> {
 }
 
 /// Goes on with an upgrade whose data was being put in its place when it was ended.
-pub fn go_on(cx: &mut Locked, kept: Kept, phase: Phase) -> Result<()> {
+pub fn go_on(cx: &mut Locked, kept: Kept) -> Result<()> {
     kept::end_containers(cx, &kept.service)?;
     let users = users_of(cx, &kept.service);
     let stopped = stop_users(cx, &users)?;
@@ -85,9 +85,8 @@ pub fn go_on(cx: &mut Locked, kept: Kept, phase: Phase) -> Result<()> {
     let (edits, found) = edits.map_or_else(|error| (vec![], Err(error)), |edits| (edits, Ok(())));
     let job = Job { kept, edits, users };
     let outcome = found.and_then(|()| {
-        if phase == Phase::Moving(Way::New) {
-            moving::swap(cx, &job.kept, Way::New, "")?;
-        }
+        // Where all is moved, only what was left beside it goes.
+        moving::swap(cx, &job.kept, Way::New, "")?;
         serve(cx, &job, None)
     });
     end(cx, &job, &stopped, outcome)

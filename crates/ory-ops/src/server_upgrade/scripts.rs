@@ -53,8 +53,11 @@ if [ \"$at\" != \"filling $way\" ]; then
   phase \"filling $way\"
 fi
 if [ -d .xtask-new ]; then
-  chown \"$(stat -c %u:%g .xtask-new)\" .
-  chmod \"$(stat -c %a .xtask-new)\" .
+  # Its owner has to be the server's only where it is, or was, the data's folder itself.
+  if [ -e .xtask-new/PG_VERSION ] || [ -e .xtask-old/PG_VERSION ]; then
+    chown \"$(stat -c %u:%g .xtask-new)\" .
+    chmod \"$(stat -c %a .xtask-new)\" .
+  fi
   cd .xtask-new
   entries -exec mv {} ../ ';'
   if [ -e PG_VERSION ]; then mv PG_VERSION ../; fi

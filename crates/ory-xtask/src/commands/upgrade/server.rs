@@ -39,12 +39,12 @@ pub fn run(options: &Options, args: &Asked) -> Result<()> {
     match left.zip(phase) {
         Some((kept, Phase::Done)) if args.finish => finish(&cx, &kept, args),
         Some((kept, Phase::Done)) if args.back => go_back(&mut cx, &kept, args),
-        Some((kept, phase @ (Phase::Moving(Way::New) | Phase::Moved(Way::New)))) if !args.back => {
+        Some((kept, Phase::Moving(Way::New) | Phase::Moved(Way::New))) if !args.back => {
             cx.out.say(format!(
                 "an earlier run was ended while it put PostgreSQL {} in place: going on",
                 kept.new.major
             ));
-            upgrade::go_on(&mut cx, kept, phase)
+            upgrade::go_on(&mut cx, kept)
         }
         Some((kept, phase @ (Phase::Moving(_) | Phase::Moved(_)))) => {
             cx.out.say(format!(
