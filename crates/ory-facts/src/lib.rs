@@ -29,6 +29,8 @@ pub mod schema_swap;
 pub mod scram;
 pub mod secret_names;
 pub mod secrets;
+pub mod server_contents;
+pub mod server_facts;
 pub mod server_options;
 pub mod sorted;
 pub mod split;

@@ -30,6 +30,16 @@ pub struct Edit {
 }
 
 impl Edit {
+    /// Whether its file is as it left it.
+    pub fn stands(&self) -> bool {
+        fs::read_to_string(&self.file).is_ok_and(|text| text == self.after)
+    }
+
+    /// The edit that undoes this one.
+    pub fn undone(&self) -> Self {
+        Self { file: self.file.clone(), before: self.after.clone(), after: self.before.clone() }
+    }
+
     /// The first line that changes, as it will be.
     pub fn line(&self) -> String {
         let before: Vec<_> = self.before.lines().collect();
@@ -68,20 +78,33 @@ pub fn edits(cx: &Context, wanted: &Images) -> Result<Vec<Edit>> {
 
 /// Writes the edits, and sees that Compose takes them as meant. Otherwise every file is as it was before, and this fails.
 pub fn write(cx: &Context, edits: &[Edit], wanted: &Images) -> Result<()> {
+    let is_as_meant = |after: &str| {
+        Ok(only_images_differ(&cx.resolved, after, wanted)?
+            && images(&read_config(after)?) == expected(cx, wanted)?)
+    };
+    if write_if(cx, edits, is_as_meant)? {
+        return Ok(());
+    }
+    bail!(by_hand(&files_of_stack(&cx.dir), wanted))
+}
+
+/// Writes the edits, and sees whether what Compose makes of them is as meant. Otherwise every file is as it was before.
+pub(crate) fn write_if(
+    cx: &Context,
+    edits: &[Edit],
+    is_as_meant: impl Fn(&str) -> Result<bool>,
+) -> Result<bool> {
     let replace = |edit: &Edit, text: &str| private_file::replace(&edit.file, text, Readers::Kept);
-    let is_as_meant = || -> Result<bool> {
+    let written = || -> Result<bool> {
         edits.iter().try_for_each(|edit| replace(edit, &edit.after))?;
-        let after = cx.engine.compose(["config"]).read()?;
-        Ok(only_images_differ(&cx.resolved, &after, wanted)?
-            && images(&read_config(&after)?) == expected(cx, wanted)?)
+        is_as_meant(&cx.engine.compose(["config"]).read()?)
     };
     cx.options.interrupt.clean_up(|| {
-        let outcome = is_as_meant();
-        if matches!(outcome, Ok(true)) {
-            return Ok(());
+        let outcome = written();
+        if !matches!(outcome, Ok(true)) {
+            edits.iter().try_for_each(|edit| replace(edit, &edit.before))?;
         }
-        edits.iter().try_for_each(|edit| replace(edit, &edit.before))?;
-        outcome.and_then(|_| bail!(by_hand(&files_of_stack(&cx.dir), wanted)))
+        outcome
     })
 }
 
@@ -161,7 +184,7 @@ fn set(
 }
 
 /// What stands in a file after the edits so far.
-fn current(edits: &[Edit], file: &Path) -> Result<String> {
+pub(crate) fn current(edits: &[Edit], file: &Path) -> Result<String> {
     match edits.iter().find(|edit| edit.file == file) {
         Some(edit) => Ok(edit.after.clone()),
         None if file.exists() => {
@@ -171,7 +194,8 @@ fn current(edits: &[Edit], file: &Path) -> Result<String> {
     }
 }
 
-fn put(edits: &mut Vec<Edit>, file: &Path, after: String) -> Result<()> {
+/// Adds the edit that leaves a file so.
+pub(crate) fn put(edits: &mut Vec<Edit>, file: &Path, after: String) -> Result<()> {
     let before = current(&[], file)?;
     edits.retain(|edit| edit.file != file);
     edits.push(Edit { file: file.into(), before, after });

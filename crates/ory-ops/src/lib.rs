@@ -50,6 +50,7 @@ mod run_log;
 pub mod scratch_database;
 pub mod server;
 pub mod server_ready;
+pub mod server_upgrade;
 pub mod services;
 pub mod snapshot;
 pub mod split;

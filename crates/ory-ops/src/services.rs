@@ -31,7 +31,11 @@ pub struct Stopped {
 /// The running containers that serve these products, or run beside as a courier. Those that a killed run has left stopped
 /// are among them.
 pub fn serving(cx: &Context, products: &[Instance]) -> Result<Vec<Container>> {
-    let services: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
+    running(cx, &products.iter().flat_map(|product| cx.stack.running(*product)).collect::<Vec<_>>())
+}
+
+/// The same of services, whatever they are.
+fn running(cx: &Context, services: &[&Service]) -> Result<Vec<Container>> {
     let mut containers = cx.containers()?;
     containers.retain(|c| {
         let was_running = c.is_running() || note(cx, &c.id).is_ok_and(|note| note.exists());
@@ -47,9 +51,13 @@ pub fn stop_command(cx: &Context, containers: &[Container]) -> Option<Invocation
 
 /// Stops what serves these products.
 pub fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
-    let listed = serving(cx, products)?;
-    let serving: Vec<_> = products.iter().flat_map(|product| cx.stack.running(*product)).collect();
-    let work = recreate::compare(cx, &serving)?;
+    stop_those(cx, &products.iter().flat_map(|product| cx.stack.running(*product)).collect::<Vec<_>>())
+}
+
+/// Stops what runs of these services.
+pub fn stop_those(cx: &Locked, services: &[&Service]) -> Result<Stopped> {
+    let listed = running(cx, services)?;
+    let work = recreate::compare(cx, services)?;
     let changed = listed.iter().filter(|container| work.make.contains(&container.service.as_str()));
     let stopped = Stopped {
         changed: changed.cloned().collect(),
@@ -65,6 +73,18 @@ pub fn stop(cx: &Locked, products: &[Instance]) -> Result<Stopped> {
         return Err(cx.options.interrupt.clean_up_after(error, || stopped.start(cx)));
     }
     Ok(stopped)
+}
+
+/// Starts those of these services again that a killed run has left stopped.
+pub fn start_left(cx: &Locked, services: &[&Service]) -> Result<()> {
+    let mut left = running(cx, services)?;
+    left.retain(|container| !container.is_running());
+    let stopped = Stopped {
+        services: vec![],
+        ids: left.into_iter().map(|container| container.id).collect(),
+        changed: vec![],
+    };
+    stopped.start(cx)
 }
 
 /// Starts a service's containers as they are; where there is none, the one that is being made.

@@ -7,6 +7,7 @@ pub mod checks;
 mod command;
 pub mod compose_output;
 pub mod container;
+pub mod data_mount;
 pub mod deployment;
 pub mod dsns;
 pub mod encryption;

@@ -1,5 +1,5 @@
-//! Where the stack's files say which image a service has: a variable, set in `.env`, or a literal in a Compose file. Either
-//! is changed in its one place, and every other byte of the file stays as it is.
+//! Where the stack's files say which image a service has, or where a volume of it is mounted: a variable, set in `.env`, or
+//! a literal in a Compose file. Either is changed in its one place, and every other byte of the file stays as it is.
 //!
 //! What is found here is a proposal: whether Compose takes it as meant, Compose tells.
 
@@ -47,8 +47,8 @@ impl Scalar {
     }
 }
 
-/// Every scalar at a path of keys in a Compose file, such as `services`, `kratos`, `image`. Nothing where it comes by an
-/// alias or a merge: it stands for others there too.
+/// The scalar at a path of keys in a Compose file, such as `services`, `kratos`, `image`; the key of an item of a list is
+/// its number. Nothing where it comes by an alias or a merge: it stands for others there too.
 pub fn scalar_at(file: &Path, text: &str, path: &[&str]) -> Option<Scalar> {
     let mut search = Search { path, depth: vec![], found: vec![] };
     Parser::new(text.chars()).load(&mut search, false).ok()?;
@@ -68,28 +68,38 @@ pub fn scalar_at(file: &Path, text: &str, path: &[&str]) -> Option<Scalar> {
 /// Walks through a document, and remembers the scalars at a path.
 struct Search<'a> {
     path: &'a [&'a str],
-    /// Of each collection that is open: whether it is a mapping, and, between its key and its value, whether the key is on
-    /// the path.
-    depth: Vec<(bool, Option<bool>)>,
+    /// Each collection that is open.
+    depth: Vec<Level>,
     found: Vec<(usize, String)>,
+}
+
+/// A collection on the way: what comes next in it, and whether that is on the path.
+enum Level {
+    /// A mapping; between a key and its value, whether the key is the path's.
+    Mapping(Option<bool>),
+    /// A list, and the number of its next item.
+    List(usize),
 }
 
 impl Search<'_> {
     /// Whether what comes is a value at the end of the path.
     fn is_there(&self) -> bool {
-        self.depth.len() == self.path.len() && self.depth.iter().all(|(_, key)| *key == Some(true))
+        let is_on_path = |(level, wanted): (&Level, &&str)| match level {
+            Level::Mapping(key) => *key == Some(true),
+            Level::List(next) => next.to_string() == **wanted,
+        };
+        self.depth.len() == self.path.len() && self.depth.iter().zip(self.path).all(is_on_path)
     }
 
     /// Whether the next thing is a key; otherwise a value has come.
     fn takes_key(&mut self) -> bool {
         match self.depth.last_mut() {
-            Some((true, key)) if key.is_none() => true,
-            Some((true, key)) => {
-                *key = None;
-                false
-            }
-            _ => false,
+            Some(Level::Mapping(key)) if key.is_none() => return true,
+            Some(Level::Mapping(key)) => *key = None,
+            Some(Level::List(next)) => *next += 1,
+            None => {}
         }
+        false
     }
 }
 
@@ -101,7 +111,7 @@ impl MarkedEventReceiver for Search<'_> {
                 let level = self.depth.len();
                 if self.takes_key() {
                     let is_on_path = self.path.get(level.wrapping_sub(1)) == Some(&value.as_str());
-                    if let Some((_, key)) = self.depth.last_mut() {
+                    if let Some(Level::Mapping(key)) = self.depth.last_mut() {
                         *key = Some(is_on_path);
                     }
                 } else if is_there {
@@ -109,8 +119,8 @@ impl MarkedEventReceiver for Search<'_> {
                 }
             }
             Event::Alias(_) => _ = self.takes_key(),
-            Event::MappingStart(..) => self.depth.push((true, None)),
-            Event::SequenceStart(..) => self.depth.push((false, Some(false))),
+            Event::MappingStart(..) => self.depth.push(Level::Mapping(None)),
+            Event::SequenceStart(..) => self.depth.push(Level::List(0)),
             Event::MappingEnd | Event::SequenceEnd => {
                 self.depth.pop();
                 self.takes_key();
@@ -162,6 +172,20 @@ mod tests {
         assert_eq!(found("again"), None, "an alias stands for another");
         assert_eq!(found("merged"), None);
         assert_eq!(found("other"), None);
+    }
+
+    #[test]
+    fn an_item_of_a_list_is_found_by_its_number() {
+        let file = "services:\n  db:\n    volumes:\n      - [x, y]\n      - 'db:/data' # é\n      - type: volume\n        target: \
+                    /other\n  b: {volumes: ['x:/y', 'z:/w']}\n";
+        let at = |service: &str, rest: &[&str]| {
+            let path = [&["services", service, "volumes"], rest].concat();
+            scalar_at(Path::new("compose.yml"), file, &path).map(|scalar| scalar.text)
+        };
+        assert_eq!(at("db", &["1"]).as_deref(), Some("db:/data"));
+        assert_eq!(at("db", &["2", "target"]).as_deref(), Some("/other"));
+        assert_eq!(at("b", &["1"]).as_deref(), Some("z:/w"));
+        assert_eq!((at("db", &["0"]), at("db", &["3"]), at("b", &["2"])), (None, None, None));
     }
 
     #[test]

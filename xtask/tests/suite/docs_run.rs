@@ -52,6 +52,7 @@ fn guide() -> Vec<Row> {
     let mut rows = the_commands();
     rows.extend(usage());
     rows.extend(backup_and_restore());
+    rows.extend(crate::upgrade_db::LINES.map(|line| skip(line, "`upgrade_db` runs it, with two images")));
     rows.extend(split());
     rows.extend(production::LINES.map(|line| skip(line, "`production` runs it, on a server elsewhere")));
     rows.extend(troubleshooting());

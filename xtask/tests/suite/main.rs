@@ -79,4 +79,5 @@ mod split_faults;
 mod templates;
 #[cfg(unix)]
 mod three_ways;
+mod upgrade_db;
 mod usage;

@@ -166,7 +166,8 @@ impl Stack {
 
     pub fn command(&self, release: &str, args: &str) -> Command {
         let mut command = self.as_named(args);
-        let takes_stand_ins = ["up", "restart", "migrate-"].iter().any(|name| args.starts_with(name));
+        let command_name = args.split_whitespace().next().unwrap_or_default();
+        let takes_stand_ins = ["up", "restart"].contains(&command_name) || args.starts_with("migrate-");
         let is_ours = self.settings.is_empty();
         if is_real() || !is_ours || !takes_stand_ins {
             let publisher = if is_real() { "oryd" } else { "stand-in" };

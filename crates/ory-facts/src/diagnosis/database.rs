@@ -194,7 +194,7 @@ pub const OF_ITS_LOG: &[Row] = &[
         id: "volume-major",
         any: &["initialized by PostgreSQL version *, which is not compatible with this version *."],
         message: "the data of `{server}` is of PostgreSQL {1}, its image of PostgreSQL {2}",
-        hint: "name an image of PostgreSQL {1} again (POSTGRES_IMAGE in .env, in our stack); to move on, dump with it first",
+        hint: "name an image of PostgreSQL {1} again (POSTGRES_IMAGE in .env, in our stack); to move on: {XTASK} upgrade db --to {2}",
         ..ROW
     },
     Row {

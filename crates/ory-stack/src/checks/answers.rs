@@ -27,9 +27,8 @@ pub fn major(server: &Service, image: &str, volume: &str, text: &str) -> Option<
     let versions: Vec<_> = data.split_whitespace().collect();
     let old = versions.first().filter(|_| !versions.contains(&own))?;
     let message = format!("its data in {volume} is of PostgreSQL {old}, its image {image} is {own}");
-    let fix = format!(
-        "name an image of PostgreSQL {old} again; to move to {own}, dump with {old} and restore on a new volume"
-    );
+    let fix =
+        format!("name an image of PostgreSQL {old} again; to move to {own}: {{XTASK}} upgrade db --to {own}");
     Some(Finding::failure(&server.name, message, fix))
 }
 

@@ -40,6 +40,9 @@ fn check_server(server: &Service) -> Option<Finding> {
     if !is_database(server) {
         return None;
     }
+    if let Some(finding) = refused(server, major) {
+        return Some(finding);
+    }
     let is_in_memory = server.tmpfs.iter().any(|target| target.starts_with("/var/lib/postgresql"));
     let is_postgres = server.image.as_deref().is_some_and(|image| image::name(image) == "postgres");
     let covers = |mount: &&Mount| !is_postgres || holds_data(server, major, &mount.target);
@@ -52,11 +55,30 @@ fn check_server(server: &Service) -> Option<Finding> {
         Some(mount) => {
             let keeps = major
                 .map_or(String::new(), |major| format!(", where PostgreSQL {major} doesn't keep its data"));
-            format!("its volume is at {}{keeps}: the data is lost at `down`", mount.target)
+            let target = &mount.target;
+            format!("its volume is at {target}{keeps}: the data is in one without a name, and lost at `down`")
         }
         None => "its data is in no volume with a name: it is lost at `down`".into(),
     };
     Some(Finding::warning(&server.name, message, fix))
+}
+
+/// What the official image of 18 and newer refuses: anything mounted where releases before it kept their data, even if it's
+/// empty. Only a PGDATA of one's own makes it look elsewhere.
+/// Source: <https://github.com/docker-library/postgres/pull/1259>.
+fn refused(server: &Service, major: Option<u32>) -> Option<Finding> {
+    let major = major.filter(|major| *major >= 18 && !server.environment.contains_key("PGDATA"))?;
+    let (before, now) = (place(None), place(Some(major)));
+    let targets = server.mounts.iter().map(|mount| mount.target.as_str());
+    let targets = targets.chain(server.tmpfs.iter().map(String::as_str));
+    targets.map(|target| target.trim_end_matches('/')).find(|target| *target == before)?;
+    let message =
+        format!("the server won't start: PostgreSQL {major}'s image refuses what is mounted at {before}");
+    let fix = format!(
+        "with data of an older release there, name its image again, then: {{XTASK}} upgrade db --to {major}; \
+         without, mount it at {now}"
+    );
+    Some(Finding::failure(&server.name, message, fix))
 }
 
 /// Whether a server has data itself: a pooler, or another proxy, has none.
@@ -155,15 +177,31 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_at_a_path_that_the_release_does_not_use_is_found() {
+    fn a_mount_at_the_old_path_keeps_18_from_starting() {
         let finding = finds(check, IMAGE, "image: postgres:18-alpine");
-        assert!(finding.message.contains("where PostgreSQL 18 doesn't keep its data"), "{finding:?}");
-        assert_eq!(
-            finding.fix.as_deref(),
-            Some("mount a volume at /var/lib/postgresql: - db-data:/var/lib/postgresql")
-        );
+        assert!(finding.is_failure() && finding.message.starts_with("the server won't start"), "{finding:?}");
+        assert!(finding.fix.is_some_and(|fix| fix.contains("{XTASK} upgrade db --to 18")));
+        let at = |target: &str| {
+            let from = format!("{IMAGE}\n  labels: {{xtask.create-databases: kratos}}\n  {VOLUMES}");
+            (from, format!("image: postgres:19\n  {target}"))
+        };
+        let (from, memory) = at("tmpfs: /var/lib/postgresql/data");
+        assert!(finds(check, &from, &memory).is_failure());
+        for right in ["tmpfs: /var/lib/postgresql", "volumes: ['data:/var/lib/postgresql']"] {
+            let (from, to) = at(right);
+            accepts(check, &from, &to);
+        }
+        accepts(check, IMAGE, "image: registry.example.com/mine:18");
+    }
+
+    #[test]
+    fn a_volume_at_a_path_that_the_release_does_not_use_is_found() {
         let finding = finds(check, VOLUMES, "volumes: ['data:/var/lib/postgresql']");
         assert!(finding.message.contains("where PostgreSQL 17 doesn't keep its data"), "{finding:?}");
+        assert_eq!(
+            finding.fix.as_deref(),
+            Some("mount a volume at /var/lib/postgresql/data: - db-data:/var/lib/postgresql/data")
+        );
         accepts(check, &format!("{IMAGE}\n"), "image: registry.example.com/postgres:debian\n");
         accepts(check, IMAGE, "image: bitnami/postgresql:18");
     }

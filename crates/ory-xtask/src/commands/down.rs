@@ -10,6 +10,7 @@ use ory_facts::next::XTASK;
 use ory_ops::context::{Context, Options};
 use ory_ops::external_data;
 use ory_ops::lock::FolderLock;
+use ory_ops::server_upgrade::kept;
 use ory_ops::snapshot;
 use ory_ops::target;
 use ory_runner::failure::{Exit, Failure};
@@ -78,7 +79,8 @@ fn data(cx: &Context) -> Result<Data> {
     let (taken, left): (Vec<_>, Vec<_>) =
         external_data::places(cx, &volumes)?.into_iter().partition(|place| place.is_removed);
     volumes.extend(taken.into_iter().map(|place| place.name));
-    let left: Vec<_> = left.iter().map(|place| format!("the {place}")).collect();
+    let kept = kept::volumes(cx)?.into_iter().map(|name| format!("the volume {name} of an upgrade"));
+    let left: Vec<_> = left.iter().map(|place| format!("the {place}")).chain(kept).collect();
     Ok(Data {
         volumes,
         stays: (!left.is_empty()).then(|| format!("the data in {} stays", left.join(" and "))),

@@ -100,8 +100,21 @@ impl Upgrade {
 }
 
 pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
-    if args.products == ["db"] {
-        return server::run(options, args);
+    // A service's name stands for the server that it is.
+    if let [name] = &args.products[..]
+        && server::is_meant(options, name)?
+    {
+        let Upgrade { to, plan, back, finish, yes, json, .. } = args;
+        let asked = server::Asked {
+            server: name,
+            to: to.as_deref(),
+            plan: *plan,
+            back: *back,
+            finish: *finish,
+            yes: *yes,
+            json: *json,
+        };
+        return server::run(options, &asked);
     }
     if args.finish {
         bail!(Failure::new(Exit::Usage, "--finish is for `db` alone").hint("{XTASK} upgrade db --finish"));
