@@ -193,6 +193,8 @@ impl Stopped {
 
 fn run<'a>(cx: &Locked, verb: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let Some(command) = command(cx, verb, ids) else { return Ok(()) };
+    // The engine goes on stopping them, whoever waits for that: started meanwhile, they would stop after all.
+    let command = if verb == "stop" { command.uninterrupted() } else { command };
     command.read().map(|_| ()).map_err(diagnosis::of_engine)
 }
 

@@ -15,7 +15,8 @@ const STOP: &str = "600";
 /// Stops a server, in order.
 pub fn stop_server(cx: &Context, container: &str) -> Result<()> {
     let _progress = cx.out.progress(format!("stopping {container}"));
-    stop_command(cx, container).read().map(|_| ())
+    // The engine goes on stopping it, whoever waits for that: what follows must not find it half stopped.
+    stop_command(cx, container).uninterrupted().read().map(|_| ())
 }
 
 /// What [`stop_server`] runs.
