@@ -51,7 +51,7 @@ fn groups() -> [(&'static str, Vec<Ours>); 3] {
             migrate::one(options, Product::Keto, args)
         }),
         command("migrate-all", "Apply all migrations: Kratos, then Hydra, then Keto", migrate::all),
-        command("upgrade", "Go to another release: planned, rehearsed, and back if it fails", upgrade::run),
+        command("upgrade", "Go to another release, rehearsed, and back if it fails", upgrade::run),
         command("repair", "Repair what a killed migration left, then migrate on", repair::run),
     ];
     let data = vec![

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::perform::{self, start};
-use super::{super::restore, Upgrade};
+use super::super::restore;
+use super::arguments::Upgrade;
+use super::servers::{running, start};
 use crate::arguments::Images;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
@@ -60,6 +61,9 @@ pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Resul
 /// `upgrade --back`: says what was written since, asks, and goes back.
 pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
     let backups = of_upgrade(&cx, products)?;
+    if cx.options.dry_run && backups.is_empty() {
+        return Ok(Output::data("# there is no upgrade to go back from")?);
+    }
     let (Some(first), Some(last)) = (backups.last(), backups.first()) else {
         let message = "there is no backup that an upgrade of these products has made";
         bail!(Failure::new(Exit::Missing, message).hint("{XTASK} backups; then {XTASK} restore BACKUP"));
@@ -92,7 +96,7 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
     let options = cx.options.clone();
     let mut each = vec![];
     for backup in &backups {
-        each.push(perform::running(&cx, &of(backup))?);
+        each.push(self::running(&cx, &of(backup))?);
     }
     drop(cx);
     backups.iter().zip(each).try_for_each(|(backup, running)| go(&options, backup, None, &running))

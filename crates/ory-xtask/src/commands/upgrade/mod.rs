@@ -1,18 +1,20 @@
 //! `upgrade`: to a newer release, planned, rehearsed on a copy of the data, and back if it fails.
 
+mod arguments;
 mod back;
 mod perform;
 mod report;
 mod server;
+mod servers;
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::{Arg, ArgMatches};
 
+use self::arguments::{Upgrade, is_tag};
 use self::perform::Group;
 use self::report::Report;
-use crate::arguments::{Arguments, Images, listed, option, products, switch, yes};
+use crate::arguments::Images;
 use crate::plan;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
@@ -30,74 +32,6 @@ use ory_ops::upgrade::space;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, seconds};
 use ory_stack::service::Service;
-
-pub struct Upgrade {
-    products: Vec<String>,
-    to: Option<String>,
-    plan: bool,
-    rehearse: bool,
-    no_rehearsal: bool,
-    online: bool,
-    back: bool,
-    finish: bool,
-    yes: bool,
-    json: bool,
-}
-
-impl Arguments for Upgrade {
-    fn all() -> Vec<Arg> {
-        vec![
-            products("Only these products, or `db`, PostgreSQL's own major [default: all products]"),
-            option("to", "RELEASE", "The release, or PostgreSQL's major [default: what the stack names]")
-                .value_parser(tag),
-            switch("plan", "Only say what would be done, and what is in the way"),
-            switch("rehearse", "Only plan it, and rehearse it on a copy of the data"),
-            switch("no-rehearsal", "Don't rehearse it").conflicts_with("rehearse"),
-            switch("online", "Leave the servers up: a way back loses what they write meanwhile"),
-            switch("back", "Go back to what was there before the last upgrade")
-                .conflicts_with_all(["to", "plan", "rehearse", "online"]),
-            switch("finish", "With `db`: delete the volume that was kept"),
-            yes(),
-            switch("json", "Print one JSON document"),
-        ]
-    }
-
-    fn read(typed: &ArgMatches) -> Self {
-        Self {
-            products: listed(typed, "PRODUCT"),
-            to: typed.get_one("to").cloned(),
-            plan: typed.get_flag("plan"),
-            rehearse: typed.get_flag("rehearse"),
-            no_rehearsal: typed.get_flag("no-rehearsal"),
-            online: typed.get_flag("online"),
-            back: typed.get_flag("back"),
-            finish: typed.get_flag("finish"),
-            yes: typed.get_flag("yes"),
-            json: typed.get_flag("json"),
-        }
-    }
-}
-
-/// A tag of an image, which goes into files of the stack.
-fn tag(text: &str) -> Result<String, String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_tag = !text.is_empty() && text.len() <= 128 && text.chars().all(is_plain);
-    is_tag.then(|| text.to_string()).ok_or_else(|| "it isn't a release such as v26.2.0".to_string())
-}
-
-impl Upgrade {
-    /// Whether nothing is to be changed.
-    fn only_looks(&self) -> bool {
-        self.plan || self.rehearse
-    }
-
-    /// The command line as it was typed, with these flags.
-    fn line(&self, flags: &str) -> String {
-        let products = self.products.iter().map(|product| format!(" {product}")).collect::<String>();
-        let to = self.to.iter().map(|release| format!(" --to {release}")).collect::<String>();
-        format!("{XTASK} upgrade{products}{to} {flags}")
-    }
-}
 
 pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     // A service's name stands for the server that it is.
@@ -119,6 +53,10 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     if args.finish {
         bail!(Failure::new(Exit::Usage, "--finish is for `db` alone").hint("{XTASK} upgrade db --finish"));
     }
+    if let Some(release) = args.to.as_deref().filter(|release| !is_tag(release)) {
+        let message = format!("`{release}` isn't a release");
+        bail!(Failure::new(Exit::Usage, message).hint("name one such as v26.2.0"));
+    }
     let clock = Instant::now();
     let cx = super::locked(options, &Images { stand_in: None })?;
     let products = super::products(&cx, &args.products)?;
@@ -130,6 +68,9 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     changes.retain(Change::is_one);
     if changes.is_empty() && !options.dry_run {
         return perform::finish(cx, &products, args);
+    }
+    if changes.is_empty() {
+        return Ok(Output::data("# nothing to upgrade, unless a run was killed")?);
     }
     let groups = groups(&cx, changes)?;
     let new = other_images::context(&cx, &groups.iter().flat_map(Group::new_images).collect())?;
@@ -266,14 +207,5 @@ fn rehearse(cx: &Locked, new: &Context, groups: &[Group], report: &mut Report) -
             report.rehearsal(cx, &target, rehearsed);
         }
     }
-    Ok(())
-}
-
-/// A line of a plan: data where the plan is what was asked for, else talk.
-fn tell(cx: &Context, args: &Upgrade, line: String) -> Result<()> {
-    if args.only_looks() && !args.json {
-        return Ok(Output::data(line)?);
-    }
-    cx.out.say(line);
     Ok(())
 }

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+use super::arguments::Upgrade;
+use super::back;
 use super::report::Report;
-use super::{Upgrade, back};
+use super::servers::{running, start};
 use crate::arguments::Folder;
 use crate::backup_step;
 use crate::plan;
@@ -18,7 +20,6 @@ use ory_ops::diagnosis;
 use ory_ops::image_pin;
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
-use ory_ops::readiness;
 use ory_ops::run_container;
 use ory_ops::services;
 use ory_ops::snapshot;
@@ -153,14 +154,6 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
     }
 }
 
-/// The services that are to run afterwards: those that run, or that a run has left stopped.
-pub fn running(cx: &Context, products: &[Instance]) -> Result<Vec<String>> {
-    let mut names: Vec<_> =
-        services::serving(cx, products)?.into_iter().map(|container| container.service).collect();
-    names.dedup();
-    Ok(names)
-}
-
 /// Stops the servers and backs up. One that a killed run of the same upgrade has made is taken again, if its migrations have
 /// begun since: what is there now is none of a release.
 fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<Backup> {
@@ -259,21 +252,6 @@ fn accepted(cx: &Locked, products: &[Instance], moments: &[(String, u64)]) -> Re
         stopped.start(cx)?;
     }
     Ok(usize::try_from(rows?).unwrap_or(usize::MAX))
-}
-
-/// Starts services as the stack says, and waits until they are ready.
-pub fn start(cx: &Locked, names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let clock = Instant::now();
-    let make = cx.engine.compose(["up", "-d"].into_iter().chain(names.iter().copied()));
-    cx.run_logged("start", &make).map_err(diagnosis::of_engine)?;
-    services::forget_stopped(cx)?;
-    readiness::wait(cx, &names, clock)?;
-    cx.out.say(format!("{}: ready ({})", names.join(", "), seconds(clock.elapsed())));
-    Ok(())
 }
 
 /// What is run, as `--dry-run` prints it.

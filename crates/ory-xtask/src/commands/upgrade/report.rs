@@ -17,7 +17,7 @@ use ory_ops::upgrade::rehearsal::{Rehearsal, Rehearsed};
 use ory_runner::output::{Output, counted, seconds, size};
 use serde_json::Value;
 
-use super::{Upgrade, tell};
+use super::arguments::{Upgrade, tell};
 
 /// How long a migration takes that is worth a line.
 const SLOW: Duration = Duration::from_millis(100);
