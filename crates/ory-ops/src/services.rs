@@ -203,16 +203,11 @@ fn command<'a>(cx: &Context, verb: &str, ids: impl IntoIterator<Item = &'a Strin
     (!ids.is_empty()).then(|| cx.engine.docker([verb]).args(ids))
 }
 
-/// Forgets which containers a run has left stopped: they run again, or others in their place.
-pub fn forget_stopped(cx: &Locked) -> Result<()> {
-    let folder = work_file(&cx.options, "stopped/x")?;
-    let own = format!("{}-", cx.stack.project);
-    let entries = folder.parent().and_then(|folder| fs::read_dir(folder).ok());
-    for entry in entries.into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&own) {
-            // Where it is gone already, all the better.
-            let _ = fs::remove_file(entry.path());
-        }
+/// Forgets that a run has left the containers of these services stopped: they run again.
+pub fn forget_stopped(cx: &Locked, services: &[&str]) -> Result<()> {
+    for container in cx.containers()?.iter().filter(|one| services.contains(&one.service.as_str())) {
+        // Where it is gone already, all the better.
+        let _ = fs::remove_file(note(cx, &container.id)?);
     }
     Ok(())
 }

@@ -146,7 +146,7 @@ fn usage() -> Vec<Row> {
         }),
         row("cargo xtask upgrade --to v26.2.0 --rehearse", |stack, outcome| {
             assert!(outcome.stdout.contains("kratos: stand-in/kratos:v25.4.0 -> "), "{outcome}");
-            says(outcome, "kratos: rehearsed with ");
+            assert!(outcome.stdout.contains("kratos: rehearsed with "), "{outcome}");
             runs_release(stack, OLD);
         })
         .given(|stack| {

@@ -5,7 +5,7 @@ use crate::stack::{Compose, Stack};
 use crate::tiers::scenarios_once;
 
 scenarios_once! {
-    first: [
+    full: [
         what_an_older_image_carries_shows_in_an_empty_database
     ]
 }

@@ -9,9 +9,9 @@ use crate::tiers::scenarios;
 scenarios! {
     first: [
         it_is_planned_and_rehearsed_and_done_and_goes_back
-        a_migration_that_fails_leaves_all_as_it_was
     ]
     full: [
+        a_migration_that_fails_leaves_all_as_it_was
         an_image_in_the_compose_file_is_changed_in_its_one_place
         one_that_is_killed_at_any_step_goes_on
     ]

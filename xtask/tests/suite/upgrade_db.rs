@@ -7,11 +7,8 @@ use crate::project::{Outcome, workspace};
 use crate::stack::{Compose, Stack, docker};
 use crate::tiers::{first, full};
 
-first! {
-    once,
-    [a_plan_says_what_changes_and_changes_nothing what_is_in_the_way_is_named_and_the_server_serves_on],
-    ()
-}
+first! { once, [a_plan_says_what_changes_and_changes_nothing], () }
+full! { once_full, [what_is_in_the_way_is_named_and_the_server_serves_on], () }
 full! { newer_postgres_full, [a_server_is_upgraded_goes_back_and_is_upgraded_again], () }
 
 /// The command lines of the guide, which are run here with the images that there are.

@@ -81,7 +81,7 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     pull(&cx, &new, &groups)?;
     look(&cx, &new, &groups, args, &mut report)?;
     if !args.plan && !args.no_rehearsal {
-        rehearse(&cx, &new, &groups, &mut report)?;
+        rehearse(&cx, &new, &groups, args, &mut report)?;
     }
     if args.only_looks() {
         return report.end(args, if args.plan { "planned" } else { "rehearsed" });
@@ -196,7 +196,7 @@ fn look(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &m
 }
 
 /// Rehearses each group on a copy of its data.
-fn rehearse(cx: &Locked, new: &Context, groups: &[Group], report: &mut Report) -> Result<()> {
+fn rehearse(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &mut Report) -> Result<()> {
     for group in groups {
         let changed: Vec<_> = group.changes.iter().map(|change| change.product).collect();
         for target in super::targets(cx, &group.products)? {
@@ -204,7 +204,7 @@ fn rehearse(cx: &Locked, new: &Context, groups: &[Group], report: &mut Report) -
             let products: Vec<_> = changed.iter().filter(of_target).copied().collect();
             let rehearsed = rehearsal::of(cx, new, &target, &products)
                 .map_err(|error| error.context("the rehearsal failed, so nothing was changed"))?;
-            report.rehearsal(cx, &target, rehearsed);
+            report.rehearsal(cx, args, &target, &rehearsed)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::arguments::Upgrade;
 use super::back;
@@ -26,7 +26,7 @@ use ory_ops::snapshot;
 use ory_ops::target::Target;
 use ory_ops::upgrade::change::Change;
 use ory_ops::upgrade::rehearsal;
-use ory_runner::failure::Failure;
+use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted, seconds};
 use ory_stack::container::Container;
 
@@ -120,8 +120,15 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
             left.push(*product);
         }
     }
-    if left.is_empty() || args.only_looks() {
-        return Ok(());
+    if left.is_empty() {
+        return Report::new(&cx).end(args, "nothing to do");
+    }
+    if args.only_looks() {
+        let message = "an upgrade that was killed isn't finished";
+        bail!(
+            Failure::new(Exit::Pending, message)
+                .hint("{XTASK} upgrade, which goes on; or {XTASK} upgrade --back")
+        );
     }
     let running = running(&cx, &left)?;
     let Some(backup) = back::last(&cx, &left)? else {

@@ -108,7 +108,13 @@ impl Report {
     }
 
     /// The rehearsal of a database.
-    pub fn rehearsal(&mut self, cx: &Context, target: &Target, rehearsal: Rehearsal) {
+    pub fn rehearsal(
+        &mut self,
+        cx: &Context,
+        args: &Upgrade,
+        target: &Target,
+        rehearsal: &Rehearsal,
+    ) -> Result<()> {
         let rows = counted(usize::try_from(rehearsal.rows).unwrap_or(usize::MAX), "row");
         let place = target.in_words();
         let mut lines = vec![format!(
@@ -140,8 +146,8 @@ impl Report {
             lines.push(format!("  {place}: {table} has {after} of {before} rows afterwards"));
         }
         for line in lines {
-            cx.out.say(&line);
-            self.lines.push(line);
+            self.lines.push(line.clone());
+            tell(cx, args, line)?;
         }
         self.downtime = Some(self.downtime.unwrap_or_default() + rehearsal.downtime());
         let lost = rehearsal.lost.iter().map(|(table, (before, after))| {
@@ -157,6 +163,7 @@ impl Report {
                 .with_list("products", rehearsal.products.iter().map(rehearsed))
                 .with_list("lost", lost),
         );
+        Ok(())
     }
 
     /// Remembers that it failed, and why.

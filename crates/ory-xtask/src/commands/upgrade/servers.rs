@@ -28,7 +28,7 @@ pub fn start(cx: &Locked, names: &[String]) -> Result<()> {
     let clock = Instant::now();
     let make = cx.engine.compose(["up", "-d"].into_iter().chain(names.iter().copied()));
     cx.run_logged("start", &make).map_err(diagnosis::of_engine)?;
-    services::forget_stopped(cx)?;
+    services::forget_stopped(cx, &names)?;
     readiness::wait(cx, &names, clock)?;
     cx.out.say(format!("{}: ready ({})", names.join(", "), seconds(clock.elapsed())));
     Ok(())
