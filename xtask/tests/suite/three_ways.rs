@@ -178,6 +178,8 @@ fn the_archive_runs_on_a_bare_debian(compose: Compose) {
 
 /// Cargo packs each crate as it would be published, and builds it from its package alone.
 fn each_crate_can_be_published(_: Compose) {
+    // Cargo keeps what it has unpacked of a version by the folder that it packs into: a crate of before would be taken.
+    let folder = crate::project::Project::new();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args([
         "package",
@@ -189,5 +191,6 @@ fn each_crate_can_be_published(_: Compose) {
         "--offline",
         "--allow-dirty",
     ]);
+    cargo.arg("--target-dir").arg(folder.dir.join("target"));
     outcome(cargo.current_dir(workspace())).exits(0);
 }
