@@ -73,9 +73,9 @@ pub fn deleted(schema: Option<&str>) -> String {
     ))
 }
 
-/// Asks how many rows of each table were written since a moment.
+/// Asks how many rows were written since a moment, a line a table.
 pub fn written_since(schema: Option<&str>, moment: &str) -> String {
-    each(schema, &format!("select count(*) from %1$s where age(xmin) <= age({}::xid)", literal(moment)))
+    each(schema, &format!("select %1$L, count(*) from %1$s where age(xmin) <= age({}::xid)", literal(moment)))
 }
 
 #[cfg(test)]

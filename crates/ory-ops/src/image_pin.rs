@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::env_file;
 use ory_stack::image::tag;
@@ -33,6 +34,10 @@ impl Edit {
     /// Whether its file is as it left it.
     pub fn stands(&self) -> bool {
         fs::read_to_string(&self.file).is_ok_and(|text| text == self.after)
+    }
+
+    fn write(&self, text: &str) -> Result<()> {
+        private_file::replace(&self.file, text, Readers::Kept)
     }
 
     /// The edit that undoes this one.
@@ -94,15 +99,14 @@ pub(crate) fn write_if(
     edits: &[Edit],
     is_as_meant: impl Fn(&str) -> Result<bool>,
 ) -> Result<bool> {
-    let replace = |edit: &Edit, text: &str| private_file::replace(&edit.file, text, Readers::Kept);
     let written = || -> Result<bool> {
-        edits.iter().try_for_each(|edit| replace(edit, &edit.after))?;
+        edits.iter().try_for_each(|edit| edit.write(&edit.after))?;
         is_as_meant(&cx.engine.compose(["config"]).read()?)
     };
     cx.options.interrupt.clean_up(|| {
         let outcome = written();
         if !matches!(outcome, Ok(true)) {
-            edits.iter().try_for_each(|edit| replace(edit, &edit.before))?;
+            edits.iter().try_for_each(|edit| edit.write(&edit.before))?;
         }
         outcome
     })
@@ -110,12 +114,7 @@ pub(crate) fn write_if(
 
 /// Puts back what the files had before some edits, where they have been written and nobody has changed them since.
 pub fn undo(edits: &[Edit]) -> Result<()> {
-    for edit in edits {
-        if current(&[], &edit.file)? == edit.after {
-            private_file::replace(&edit.file, &edit.before, Readers::Kept)?;
-        }
-    }
-    Ok(())
+    edits.iter().filter(|edit| edit.stands()).try_for_each(|edit| edit.write(&edit.before))
 }
 
 /// The place that says a service's image. Of several files, the last one counts.
@@ -205,7 +204,7 @@ pub(crate) fn put(edits: &mut Vec<Edit>, file: &Path, after: String) -> Result<(
 /// The image of each service of a configuration.
 fn images(config: &Yaml) -> Images {
     let services = config["services"].as_hash().into_iter().flatten();
-    services.filter_map(|(name, service)| Some((scalar(name)?, scalar(&service["image"])?))).collect()
+    services.filter_map(|(name, service)| Some((scalar(name)?, scalar(&service["image"])?))).into_map()
 }
 
 /// The images of all services, of these as they are to be.

@@ -9,7 +9,12 @@ use crate::image_version::{self, Identity};
 
 /// The release of a product's image: none where it doesn't say one.
 pub fn of(cx: &Context, deployment: &Deployment) -> Option<Release> {
-    let image = cx.image(deployment.migrate.image.as_deref()?).ok()??;
+    of_image(cx, deployment, deployment.migrate.image.as_deref()?)
+}
+
+/// The same of another image of the product.
+pub fn of_image(cx: &Context, deployment: &Deployment, name: &str) -> Option<Release> {
+    let image = cx.image(name).ok()??;
     let program = deployment.migrate.program(deployment.product.kind);
     match image_version::of(&cx.engine, &cx.options, deployment.product.kind, &image, &program)? {
         Identity::Version(version) => parse_release(&version),

@@ -54,10 +54,10 @@ impl FolderLock {
 }
 
 impl Locked {
-    /// The same stack, whose files have changed, under the same locks.
-    pub fn renewed(self) -> Result<Self> {
-        let cx = Context::new(&self.cx.options, vec![])?;
-        Ok(Self { cx, ..self })
+    /// Takes the stack as its files are now, under the same locks.
+    pub fn read_again(&mut self) -> Result<()> {
+        self.cx = Context::new(&self.cx.options, self.cx.settings.clone())?;
+        Ok(())
     }
 }
 

@@ -37,18 +37,11 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
     let application = format!("PGAPPNAME={name}");
     let lock_timeout = cx.options.db_lock_timeout;
     let lock_timeout = lock_timeout.map(|limit| format!("PGOPTIONS=-c lock_timeout={}s", limit.as_secs()));
-    let mount = dsn_file(cx, deployment).map(|path| format!("{}:{DSN_FILE}:ro", path.display()));
     // Alone: with the stack's own files, the stack's own database would be migrated if this one isn't read.
-    let configs = mount.as_ref().map_or(deployment.configs.clone(), |_| vec![DSN_FILE.into()]);
+    let configs = dsn_file(cx, deployment).map_or(deployment.configs.clone(), |_| vec![DSN_FILE.into()]);
     let arguments = deployment.product.migrate(&configs, deployment.dsn_in_config);
-    // Ory prefers the variable to the configuration file; its value is in no argument list.
-    let dsn = (deployment.is_scratch && mount.is_none())
-        .then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
-    cx.engine
-        .compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application])
-        .options("-e", dsn.iter().map(|(name, _)| name))
-        .envs(dsn.clone())
-        .options("-v", mount)
+    let run = cx.engine.compose(["run", "--rm", "-T", "--no-deps", "--name", &name, "-e", &application]);
+    with_dsn(cx, deployment, run)
         .options("-e", lock_timeout)
         .args([
             "-e",
@@ -58,6 +51,15 @@ pub fn command(cx: &Context, deployment: &Deployment) -> Invocation {
         ])
         .arg(&deployment.migrate.name)
         .args(arguments)
+}
+
+/// A `compose run` whose container has the DSN of a scratch database: in a file, else in its environment.
+pub(crate) fn with_dsn(cx: &Context, deployment: &Deployment, run: Invocation) -> Invocation {
+    let mount = dsn_file(cx, deployment).map(|path| format!("{}:{DSN_FILE}:ro", path.display()));
+    // Ory prefers the variable to the configuration file; its value is in no argument list.
+    let dsn = (deployment.is_scratch && mount.is_none())
+        .then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
+    run.options("-e", dsn.iter().map(|(name, _)| name)).envs(dsn.clone()).options("-v", mount)
 }
 
 /// Where the container has the DSN of a scratch database.

@@ -128,7 +128,7 @@ pub fn written_since(
     moment: &str,
 ) -> Result<u64> {
     let text = ask(cx, target, database, schema, tables::written_since(schema, moment))?;
-    Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
+    Ok(rows::read(text.lines()).filter_map(|fields| fields.get(1)?.parse::<u64>().ok()).sum())
 }
 
 /// How many rows were ever deleted in the database of a target. Sessions that are there may not have told yet.

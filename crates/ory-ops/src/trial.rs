@@ -14,7 +14,7 @@ use ory_stack::stack::Deployment;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::readiness;
-use crate::run_container::{DSN_FILE, DsnFile, dsn_file};
+use crate::run_container::{DSN_FILE, DsnFile, dsn_file, with_dsn};
 
 /// What Kratos sends messages with, which are real ones where the data is a copy of real data.
 const COURIER: &str = "--watch-courier";
@@ -76,16 +76,10 @@ fn command(cx: &Context, deployment: &Deployment, name: &str) -> Invocation {
     let service = serving(cx, deployment).unwrap_or(deployment.migrate);
     let mut arguments = service.serve_arguments(kind).unwrap_or_default();
     arguments.retain(|word| !word.starts_with(COURIER));
-    let mount = dsn_file(cx, deployment).map(|path| format!("{}:{DSN_FILE}:ro", path.display()));
     // Of two files that have a setting, the later one counts.
-    arguments.extend(mount.iter().flat_map(|_| ["-c".to_string(), DSN_FILE.into()]));
-    // Ory prefers the variable to the configuration file; its value is in no argument list.
-    let dsn = mount.is_none().then(|| ("DSN".to_string(), deployment.dsn.url().to_string()));
-    cx.engine
-        .compose(["run", "-d", "--no-deps", "--name", name, "-e", "PGCONNECT_TIMEOUT=5"])
-        .args(dsn.iter().flat_map(|(name, _)| ["-e", name]))
-        .envs(dsn.clone())
-        .args(mount.into_iter().flat_map(|mount| ["-v".into(), mount]))
+    arguments.extend(dsn_file(cx, deployment).iter().flat_map(|_| ["-c".to_string(), DSN_FILE.into()]));
+    let run = cx.engine.compose(["run", "-d", "--no-deps", "--name", name, "-e", "PGCONNECT_TIMEOUT=5"]);
+    with_dsn(cx, deployment, run)
         .args(["--entrypoint", &service.program(kind)])
         .arg(&service.name)
         .args(arguments)

@@ -59,28 +59,21 @@ pub fn tell(cx: &Context, before: Option<&backup::Backup>, dump: &Dump) {
 pub fn before(cx: &Locked, targets: &[&Target], folder: &Folder, to_verify: bool) -> Result<backup::Backup> {
     let folder = self::folder(cx, folder);
     let earlier = earlier(cx, &folder);
-    let made = backup::take(cx, targets, &folder, to_verify)?;
+    checked(cx, backup::take(cx, targets, &folder, to_verify)?, earlier.as_ref())
+}
+
+/// A backup whose dumps are read again, and told.
+fn checked(cx: &Locked, made: backup::Backup, earlier: Option<&backup::Backup>) -> Result<backup::Backup> {
     for dump in &made.manifest.dumps {
         made.check(cx, dump)?;
-        tell(cx, earlier.as_ref(), dump);
+        tell(cx, earlier, dump);
     }
     Ok(made)
 }
 
 /// The same before products go to other images, which the backup tells.
-pub fn before_upgrade(
-    cx: &Locked,
-    targets: &[&Target],
-    folder: &Folder,
-    upgrades: Vec<Upgraded>,
-) -> Result<backup::Backup> {
-    let folder = self::folder(cx, folder);
-    let made = backup::take_before(cx, targets, &folder, false, upgrades)?;
-    for dump in &made.manifest.dumps {
-        made.check(cx, dump)?;
-        tell(cx, None, dump);
-    }
-    Ok(made)
+pub fn before_upgrade(cx: &Locked, targets: &[&Target], upgrades: Vec<Upgraded>) -> Result<backup::Backup> {
+    checked(cx, backup::take_before(cx, targets, &backup::folder(cx), false, upgrades)?, None)
 }
 
 /// Backs up the databases that a migration will change, and that have something to lose.

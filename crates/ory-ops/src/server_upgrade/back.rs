@@ -9,7 +9,7 @@ use super::kept::{self, Kept, Phase, Way};
 use super::moving;
 use super::returning;
 use super::subject::Subject;
-use super::surroundings::{stop_users, stop_what_runs, users_of, wait_ready};
+use super::surroundings::{stop_users, stop_what_runs, users_of};
 use crate::context::Context;
 use crate::lock::Locked;
 
@@ -23,11 +23,8 @@ pub fn lost(cx: &Context, kept: &Kept) -> Result<Written> {
     let subject = Subject::find(cx, service)?;
     let mut lost = vec![];
     for database in subject.facts(cx)?.databases.iter().filter(|database| !database.is_closed) {
-        let count = format!(
-            "select %1$L, count(*) from %1$s where age(xmin) <= age({}::xid)",
-            ory_facts::sql::literal(&moment)
-        );
-        let said = subject.psql(cx, &database.name).stdin(tables::each(None, &count)).read()?;
+        let count = tables::written_since(None, &moment);
+        let said = subject.psql(cx, &database.name).stdin(count).read()?;
         for row in rows::read(said.lines()) {
             if let [table, count] = &row[..]
                 && let Some(count) = count.parse().ok().filter(|count| *count > 0)
@@ -42,7 +39,7 @@ pub fn lost(cx: &Context, kept: &Kept) -> Result<Written> {
 /// Goes back to the old server, on purpose or where that was begun. Returns what is lost by that, as it was when nothing of
 /// the stack wrote any more; nothing where it was begun before.
 pub fn back(cx: &mut Locked, kept: &Kept, phase: Phase) -> Result<Written> {
-    let users = users_of(cx, &kept.service);
+    let users = users_of(cx, &kept.service, |_| false);
     let stopped = stop_users(cx, &users)?;
     let interrupt = cx.options.interrupt.clone();
     // Begun, it isn't ended: each of its steps can be done again, and none be left out.
@@ -54,7 +51,7 @@ pub fn back(cx: &mut Locked, kept: &Kept, phase: Phase) -> Result<Written> {
         stopped.start(cx).map(|()| lost)
     })?;
     cx.out.say(format!("{}: PostgreSQL {} serves again", kept.service, kept.old.major));
-    wait_ready(cx, &users, &stopped)?;
+    stopped.wait(cx)?;
     Ok(lost)
 }
 

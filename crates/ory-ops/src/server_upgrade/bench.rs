@@ -10,13 +10,11 @@ use ory_runner::failure::{Exit, Failure};
 use ory_runner::process::Invocation;
 
 use super::kept;
+use super::moving::stop_command;
 use super::scripts::{LABEL, SERVE};
 use super::subject::Subject;
 use crate::client::{self, Place};
 use crate::context::Context;
-
-/// How long a server may take to stop.
-const STOP: &str = "600";
 
 /// What a server of ours does not do: what reaches others, or changes a copy by itself.
 pub const QUIET: &[&str] = &[
@@ -141,7 +139,7 @@ impl<'a> Bench<'a> {
     /// Stops it, in order, and removes its container.
     pub fn stop(self) -> Result<()> {
         let _progress = self.cx.out.progress(format!("stopping {}", self.name));
-        self.cx.engine.docker(["stop", "--time", STOP, &self.name]).within(None).read()?;
+        stop_command(self.cx, &self.name).read()?;
         let ended = self.cx.engine.inspect([self.name.as_str()])?;
         if ended.first().is_none_or(|container| container.exit_code != 0) {
             let message = format!("{} didn't stop in order", self.name);

@@ -7,7 +7,7 @@ use super::kept::{self, Kept, Phase, Way};
 use super::moving;
 use super::pins;
 use super::subject::Subject;
-use super::surroundings::{read_again, service, start_server, stop_what_runs};
+use super::surroundings::{service, start_server, stop_what_runs};
 use crate::context::Context;
 use crate::image_pin::Edit;
 use crate::lock::Locked;
@@ -75,14 +75,14 @@ pub fn bring_back(cx: &mut Locked, kept: &Kept, phase: Phase, edits: Option<&[Ed
     // What was written by this run is undone to the letter, where that is all.
     let undone: Vec<_> =
         edits.unwrap_or_default().iter().filter(|edit| edit.stands()).map(Edit::undone).collect();
-    read_again(cx)?;
+    cx.read_again()?;
     let own = service(cx, &kept.service)?;
     if undone.is_empty() || pins::write(cx, &undone, own, &now, &kept.old).is_err() {
         let edits = pins::edits(cx, own, &now, &kept.old)?;
         pins::write(cx, &edits, own, &now, &kept.old)?;
         edits.iter().for_each(|edit| cx.out.say(format!("{}: {}", edit.file.display(), edit.line())));
     }
-    read_again(cx)?;
+    cx.read_again()?;
     start_server(cx, &kept.service)?;
     let major = Subject::find(cx, service(cx, &kept.service)?)?.facts(cx)?.major;
     if major != kept.old.major {

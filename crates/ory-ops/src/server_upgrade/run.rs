@@ -16,7 +16,7 @@ use super::pins;
 use super::proof::{self, Proved};
 use super::returning::{self, Serves};
 use super::subject::Subject;
-use super::surroundings::{read_again, service, start_server, stop_users, users_of, wait_ready};
+use super::surroundings::{service, start_server, stop_users, users_of};
 use super::survey::Survey;
 use crate::administrator::MAINTENANCE_DATABASE;
 use crate::context::Context;
@@ -29,7 +29,6 @@ use crate::services::{self, Stopped};
 struct Job {
     kept: Kept,
     edits: Vec<Edit>,
-    users: Vec<String>,
 }
 
 /// What [`run`] runs, as far as it doesn't depend on what databases hold.
@@ -62,7 +61,7 @@ pub fn make_ready(cx: &Locked, name: &str) -> Result<()> {
         cx.engine.docker(["start", &subject.container]).within(None).read()?;
         server_ready::wait(cx, &subject.service)?;
     }
-    let users = users_of(cx, name);
+    let users = users_of(cx, name, |_| false);
     let users: Vec<_> = users.iter().filter_map(|name| cx.stack.services.get(name)).collect();
     services::start_left(cx, &users)
 }
@@ -71,7 +70,7 @@ pub fn make_ready(cx: &Locked, name: &str) -> Result<()> {
 pub fn run(cx: &mut Locked, survey: Survey) -> Result<()> {
     let stopped = stop_users(cx, &survey.users)?;
     let made = proof::make(cx, &survey);
-    let job = Job { kept: survey.kept, edits: survey.edits, users: survey.users };
+    let job = Job { kept: survey.kept, edits: survey.edits };
     let outcome = made.and_then(|proved| put_in_place(cx, &job, &proved));
     end(cx, &job, &stopped, outcome)
 }
@@ -79,11 +78,11 @@ pub fn run(cx: &mut Locked, survey: Survey) -> Result<()> {
 /// Goes on with an upgrade whose data was being put in its place when it was ended.
 pub fn go_on(cx: &mut Locked, kept: Kept) -> Result<()> {
     kept::end_containers(cx, &kept.service)?;
-    let users = users_of(cx, &kept.service);
+    let users = users_of(cx, &kept.service, |_| false);
     let stopped = stop_users(cx, &users)?;
     let edits = service(cx, &kept.service).and_then(|own| pins::edits(cx, own, &kept.old.place, &kept.new));
     let (edits, found) = edits.map_or_else(|error| (vec![], Err(error)), |edits| (edits, Ok(())));
-    let job = Job { kept, edits, users };
+    let job = Job { kept, edits };
     let outcome = found.and_then(|()| {
         // Where all is moved, only what was left beside it goes.
         moving::swap(cx, &job.kept, Way::New, "")?;
@@ -106,7 +105,7 @@ fn serve(cx: &mut Locked, job: &Job, expected: Option<&All>) -> Result<()> {
     for edit in &job.edits {
         cx.out.say(format!("{}: {}", edit.file.display(), edit.line()));
     }
-    read_again(cx)?;
+    cx.read_again()?;
     start_server(cx, &kept.service)?;
     let subject = Subject::find(cx, service(cx, &kept.service)?)?;
     let facts = subject.facts(cx)?;
@@ -162,7 +161,7 @@ fn end(cx: &mut Locked, job: &Job, stopped: &Stopped, outcome: Result<()>) -> Re
             "the old data is in the volume {}: {{XTASK}} upgrade {} --back goes back to it, --finish deletes it",
             kept.volume, kept.service
         ));
-        return wait_ready(cx, &job.users, stopped);
+        return stopped.wait(cx);
     };
     let interrupt = cx.options.interrupt.clone();
     let put_back = interrupt.clean_up(|| {

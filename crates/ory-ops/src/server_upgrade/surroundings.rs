@@ -1,8 +1,6 @@
 //! What is around the server while it is upgraded: the services that use it, which are stopped meanwhile, its own container,
 //! and the stack as its files are by now.
 
-use std::time::Instant;
-
 use anyhow::{Context as _, Result};
 use ory_stack::service::Service;
 
@@ -10,15 +8,16 @@ use super::moving;
 use crate::context::Context;
 use crate::diagnosis;
 use crate::lock::Locked;
-use crate::readiness;
 use crate::server_ready;
 use crate::services::{self, Stopped};
 
-/// The services that use a server, where no session tells.
-pub fn users_of(cx: &Context, server: &str) -> Vec<String> {
+/// The services that use a server: products, what waits for it, and those with sessions in it, where these are known.
+pub fn users_of(cx: &Context, server: &str, has_sessions: impl Fn(&Service) -> bool) -> Vec<String> {
     let uses = |service: &&Service| {
         service.name != server
-            && (cx.stack.product_of(service).is_some() || service.depends_on.contains_key(server))
+            && (cx.stack.product_of(service).is_some()
+                || service.depends_on.contains_key(server)
+                || has_sessions(service))
     };
     cx.stack.services.values().filter(uses).map(|service| service.name.clone()).collect()
 }
@@ -38,31 +37,11 @@ pub fn stop_users(cx: &Locked, users: &[String]) -> Result<Stopped> {
     Ok(stopped)
 }
 
-/// The stack as its files are now.
-pub fn read_again(cx: &mut Locked) -> Result<()> {
-    let options = cx.options.clone();
-    let settings = cx.settings.clone();
-    **cx = Context::new(&options, settings)?;
-    Ok(())
-}
-
 /// Has Compose make and start the server's container, as the stack says now.
 pub fn start_server(cx: &Locked, name: &str) -> Result<()> {
     let up = cx.engine.compose(["up", "-d", "--no-deps", name]);
     cx.run_logged("upgrade", &up).map_err(diagnosis::of_engine)?;
     server_ready::wait(cx, service(cx, name)?)
-}
-
-/// Waits until the products among the services that ran are ready again.
-pub fn wait_ready(cx: &Context, users: &[String], stopped: &Stopped) -> Result<()> {
-    let ran = stopped.names();
-    let is_product = |name: &&str| {
-        let service = cx.stack.services.get(*name);
-        service.is_some_and(|service| cx.stack.product_of(service).is_some())
-    };
-    let ran = |name: &&str| ran.split(", ").any(|other| other == *name);
-    let names: Vec<_> = users.iter().map(String::as_str).filter(ran).filter(is_product).collect();
-    readiness::wait(cx, &names, Instant::now()).map(|_| ())
 }
 
 /// Stops the server, whichever image it runs.

@@ -16,6 +16,7 @@ use super::kept::{self, End, Kept, mount};
 use super::pins;
 use super::scripts;
 use super::subject::Subject;
+use super::surroundings::users_of;
 use crate::context::Context;
 use crate::engine::state::printed;
 use crate::image_pin::Edit;
@@ -251,20 +252,14 @@ fn extensions(cx: &Context, subject: &Subject, facts: &Facts) -> Result<Extensio
     Ok(all)
 }
 
-/// The services that use the server: products, what waits for it, what has sessions open.
+/// The services that use the server, by its sessions too.
 fn users(cx: &Context, subject: &Subject, facts: &Facts) -> Result<Vec<String>> {
     let containers = cx.containers()?;
     let has_sessions = |service: &Service| {
         let own = containers.iter().filter(|container| container.service == service.name);
         own.flat_map(|container| &container.addresses).any(|address| facts.sessions.contains_key(address))
     };
-    let uses = |service: &&Service| {
-        service.name != subject.name()
-            && (cx.stack.product_of(service).is_some()
-                || service.depends_on.contains_key(subject.name())
-                || has_sessions(service))
-    };
-    Ok(cx.stack.services.values().filter(uses).map(|service| service.name.clone()).collect())
+    Ok(users_of(cx, subject.name(), has_sessions))
 }
 
 /// What the data takes, and what is free beside it, in bytes.

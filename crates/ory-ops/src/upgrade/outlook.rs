@@ -7,16 +7,18 @@ use anyhow::Result;
 use ory_facts::image_migrations::State;
 use ory_facts::product::{Release, parse_release};
 use ory_facts::release_notes::{self, Note};
+use ory_facts::sorted::Sorted;
 use ory_facts::stalls;
 use ory_facts::{rows, tables};
 use ory_runner::failure::Failure;
+use ory_stack::image::tag;
 use ory_stack::stack::Deployment;
 
 use super::change::Change;
 use crate::context::Context;
 use crate::image_migrations;
+use crate::image_release;
 use crate::image_schema;
-use crate::image_version::{self, Identity};
 use crate::migrations;
 use crate::postgres;
 use crate::scratch_database::Scratch;
@@ -63,7 +65,9 @@ pub fn of(cx: &Context, new: &Context, change: &Change, deployment: &Deployment)
         state.carried = Some(carried);
     }
     let sizes = sizes(cx, deployment)?;
-    let [from, to] = [&change.from, &change.to].map(|image| release(new, deployment, image));
+    let [from, to] = [&change.from, &change.to].map(|image| {
+        image_release::of_image(new, deployment, image).or_else(|| tag(image).and_then(parse_release))
+    });
     let configuration = configuration(deployment, new);
     let between = from.zip(to);
     Ok(Outlook {
@@ -135,18 +139,6 @@ fn configuration(deployment: &Deployment, cx: &Context) -> String {
     files + &names.collect::<Vec<_>>().join("\n")
 }
 
-fn release(cx: &Context, deployment: &Deployment, image: &str) -> Option<Release> {
-    let here = cx.image(image).ok().flatten();
-    let program = deployment.migrate.program(deployment.product.kind);
-    let said = here.and_then(|here| {
-        image_version::of(&cx.engine, &cx.options, deployment.product.kind, &here, &program)
-    });
-    match said {
-        Some(Identity::Version(version)) => parse_release(&version),
-        _ => ory_stack::image::tag(image).and_then(parse_release),
-    }
-}
-
 /// The rows and bytes of each table and index, by its name alone.
 fn sizes(cx: &Context, deployment: &Deployment) -> Result<BTreeMap<String, (u64, u64)>> {
     let place = postgres::running_place(cx, deployment)?;
@@ -155,7 +147,7 @@ fn sizes(cx: &Context, deployment: &Deployment) -> Result<BTreeMap<String, (u64,
         [name, rows, bytes] => Some((name.clone(), (rows.parse().ok()?, bytes.parse().ok()?))),
         _ => None,
     };
-    Ok(rows::read(said.lines()).filter_map(read).collect())
+    Ok(rows::read(said.lines()).filter_map(read).into_map())
 }
 
 /// What is pending makes others wait for tables that are there.

@@ -10,6 +10,7 @@ use ory_facts::image_migrations::State;
 use ory_facts::instance::Instance;
 use ory_facts::manifest::Dump;
 use ory_facts::product::Product;
+use ory_facts::sorted::Sorted;
 use ory_runner::failure::{Exit, Failure};
 use ory_stack::container::Container;
 use ory_stack::settings;
@@ -97,7 +98,7 @@ pub fn of(cx: &Locked, new: &Context, target: &Target, products: &[Instance]) ->
         let after = snapshot::contents(cx, target, database)?;
         let has = |table: &String| after.rows.get(table).copied().unwrap_or_default();
         let fewer = dump.contents.rows.iter().filter(|(table, rows)| has(table) < **rows);
-        rehearsal.lost = fewer.map(|(table, rows)| (table.clone(), (*rows, has(table)))).collect();
+        rehearsal.lost = fewer.map(|(table, rows)| (table.clone(), (*rows, has(table)))).into_map();
         for one in &mut rehearsal.products {
             let Some(deployment) = new.stack.deployment(one.product)? else { continue };
             one.served = serve(new, &deployment.scratch(database))?;

@@ -12,10 +12,12 @@ use super::servers::{running, start};
 use crate::arguments::Images;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
+use ory_facts::sorted::Sorted;
 use ory_ops::backup::{self, Backup};
 use ory_ops::context::{Context, Options};
 use ory_ops::image_pin::{self, Edit};
 use ory_ops::lock::Locked;
+use ory_ops::postgres;
 use ory_ops::snapshot;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
@@ -48,10 +50,9 @@ fn of_upgrade(cx: &Context, products: &[Instance]) -> Result<Vec<Backup>> {
 /// Whether a database has other versions than when it was backed up. One that can't be asked may have.
 pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<bool> {
     for target in super::super::targets(cx, products)? {
-        let product = target.main()?.product;
-        let Some(dump) = backup.manifest.dump_of(product) else { continue };
-        let now = snapshot::contents(cx, &target, target.database()).map(|contents| contents.versions);
-        if now.map_or(true, |now| now != dump.contents.versions) {
+        let main = target.main()?;
+        let Some(dump) = backup.manifest.dump_of(main.product) else { continue };
+        if postgres::applied(cx, main).map_or(true, |now| now != dump.contents.versions) {
             return Ok(true);
         }
     }
@@ -125,9 +126,8 @@ fn written(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<Vec<St
         let Some(dump) = backup.manifest.dump_of(target.main()?.product) else { continue };
         let now = snapshot::contents(cx, &target, target.database())?.rows;
         let then = &dump.contents.rows;
-        let tables: BTreeMap<_, _> = now.iter().chain(then).collect();
-        for table in tables.keys() {
-            let rows = |all: &BTreeMap<String, u64>| all.get(*table).copied().unwrap_or_default();
+        for table in now.keys().chain(then.keys()).into_set() {
+            let rows = |all: &BTreeMap<String, u64>| all.get(table).copied().unwrap_or_default();
             let (now, then) = (rows(&now), rows(then));
             if now != then {
                 let count = counted(usize::try_from(now).unwrap_or(usize::MAX), "row");
@@ -188,11 +188,11 @@ fn go(options: &Options, backup: &Backup, edits: Option<&[Edit]>, running: &[Str
         image_pin::undo(edits)?;
     }
     let mut cx = super::super::locked(options, &Images { stand_in: None })?;
-    let old = backup.manifest.upgrades.iter().flat_map(|one| one.old.clone()).collect();
+    let old = backup.manifest.upgrades.iter().flat_map(|one| one.old.clone()).into_map();
     let left = image_pin::edits(&cx, &old)?;
     if !left.is_empty() {
         image_pin::write(&cx, &left, &old)?;
-        cx = cx.renewed()?;
+        cx.read_again()?;
     }
     let products = of(backup);
     if has_changed(&cx, backup, &products)? {

@@ -18,6 +18,7 @@ use crate::arguments::Images;
 use crate::plan;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
+use ory_facts::sorted::Sorted;
 use ory_ops::backup;
 use ory_ops::context::{Context, Options};
 use ory_ops::image_pin;
@@ -66,25 +67,25 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     let changes = products.iter().map(|product| change::of(&cx, *product, args.to.as_deref()));
     let mut changes = changes.collect::<Result<Vec<_>>>()?;
     changes.retain(Change::is_one);
-    if changes.is_empty() && !options.dry_run {
-        return perform::finish(cx, &products, args);
-    }
     if changes.is_empty() {
-        return Ok(Output::data("# nothing to upgrade, unless a run was killed")?);
+        return match options.dry_run {
+            true => Ok(Output::data("# nothing to upgrade, unless a run was killed")?),
+            false => perform::finish(cx, &products, args),
+        };
     }
     let groups = groups(&cx, changes)?;
-    let new = other_images::context(&cx, &groups.iter().flat_map(Group::new_images).collect())?;
+    let new = other_images::context(&cx, &groups.iter().flat_map(Group::new_images).into_map())?;
     let mut report = Report::new(&cx);
     if options.dry_run {
         return groups.iter().try_for_each(|group| perform::print(&cx, &new, group));
     }
     pull(&cx, &new, &groups)?;
     look(&cx, &new, &groups, args, &mut report)?;
-    if !args.plan && !args.no_rehearsal {
+    if !args.no_rehearsal {
         rehearse(&cx, &new, &groups, args, &mut report)?;
     }
-    if args.only_looks() {
-        return report.end(args, if args.plan { "planned" } else { "rehearsed" });
+    if args.rehearse {
+        return report.end(args, "rehearsed");
     }
     if args.online {
         cx.out.warn("the servers stay up: a way back loses what they write from the backup on");
@@ -127,7 +128,7 @@ fn groups(cx: &Locked, mut changes: Vec<Change>) -> Result<Vec<Group>> {
         });
     }
     // One variable can name the images of several products.
-    let each_can = groups.iter().all(|group| image_pin::edits(cx, &group.new_images().collect()).is_ok());
+    let each_can = groups.iter().all(|group| image_pin::edits(cx, &group.new_images()).is_ok());
     if !each_can && groups.len() > 1 {
         let merged = groups.into_iter().reduce(Group::with);
         return Ok(merged.into_iter().collect());
@@ -142,7 +143,7 @@ fn pull(cx: &Locked, new: &Context, groups: &[Group]) -> Result<()> {
     plan::execute(cx, &super::images(new, &services)?)
 }
 
-/// Plans: says what will come, and fails with what is in the way.
+/// Plans: says what will come, and fails with what is in the way, or, where only that was asked for, that it is due.
 fn look(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &mut Report) -> Result<()> {
     let mut obstacles: Vec<anyhow::Error> = vec![];
     for group in groups {
@@ -165,7 +166,7 @@ fn look(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &m
             let hint = format!("{XTASK} split, or give them a database of their own");
             obstacles.push(Failure::new(Exit::Failed, message).hint(hint).into());
         }
-        if let Err(error) = image_pin::edits(cx, &group.new_images().collect()) {
+        if let Err(error) = image_pin::edits(cx, &group.new_images()) {
             obstacles.push(error);
         }
         for target in super::targets(cx, &group.products)? {

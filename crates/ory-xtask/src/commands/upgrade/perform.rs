@@ -9,15 +9,15 @@ use super::arguments::Upgrade;
 use super::back;
 use super::report::Report;
 use super::servers::{running, start};
-use crate::arguments::Folder;
 use crate::backup_step;
 use crate::plan;
 use ory_facts::instance::Instance;
 use ory_facts::manifest::Upgraded;
+use ory_facts::sorted::Sorted;
 use ory_ops::backup::Backup;
 use ory_ops::context::Context;
 use ory_ops::diagnosis;
-use ory_ops::image_pin;
+use ory_ops::image_pin::{self, Images};
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::run_container;
@@ -41,8 +41,8 @@ pub struct Group {
 
 impl Group {
     /// The images that services are to have.
-    pub fn new_images(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        self.changes.iter().flat_map(|change| change.new.clone())
+    pub fn new_images(&self) -> Images {
+        self.changes.iter().flat_map(|change| change.new.clone()).into_map()
     }
 
     /// Two as one.
@@ -73,19 +73,21 @@ impl Group {
 pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut Report) -> Result<Locked> {
     let clock = Instant::now();
     cx.options.interrupt.check().with_context(|| format!("not reached: {}", group.in_words()))?;
-    let wanted = group.new_images().collect();
+    let wanted = group.new_images();
     // Where it can't be told where the image is named, nothing happens.
     let edits = image_pin::edits(&cx, &wanted)?;
     let running = running(&cx, &group.products)?;
     let backup = back_up(&cx, group, args, began)?;
-    let (options, again) = (cx.options.clone(), running.clone());
+    let options = cx.options.clone();
     let forward = || -> Result<Locked, Stop> {
         image_pin::write(&cx, &edits, &wanted)?;
         // While files were written, nobody looked.
         if let Some(interrupted) = cx.options.interrupt.failure() {
             return Err(interrupted.into());
         }
-        forward(cx.renewed()?, &group.products, &running)
+        let mut cx = cx;
+        cx.read_again()?;
+        forward(cx, &group.products, &running)
     };
     match forward() {
         Ok(cx) => {
@@ -94,7 +96,7 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
         }
         Err(Stop::Back(error)) => {
             report.failed(true, format!("{error:#}"));
-            Err(back::after(&options, error, &backup, Some(&edits), &again))
+            Err(back::after(&options, error, &backup, Some(&edits), &running))
         }
         Err(Stop::Stay(error)) => {
             report.failed(false, format!("{error:#}"));
@@ -184,7 +186,7 @@ fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<Ba
         let targets = super::super::targets(cx, &group.products)?;
         let _locks = ory_ops::advisory_lock::acquire_all(cx, &targets)?;
         let targets: Vec<_> = targets.iter().collect();
-        backup_step::before_upgrade(cx, &targets, &Folder { output: None }, group.upgrades(began))
+        backup_step::before_upgrade(cx, &targets, group.upgrades(began))
     };
     made().map_err(|error| {
         let error = error.context("failed to back up, so nothing was changed");
@@ -263,7 +265,7 @@ fn accepted(cx: &Locked, products: &[Instance], moments: &[(String, u64)]) -> Re
 
 /// What is run, as `--dry-run` prints it.
 pub fn print(cx: &Locked, new: &Context, group: &Group) -> Result<()> {
-    let wanted = group.new_images().collect();
+    let wanted = group.new_images();
     if let Some(stop) = services::stop_command(cx, &services::serving(cx, &group.products)?) {
         Output::data(stop.to_string())?;
     }
