@@ -33,11 +33,13 @@ pub fn script(products: &[(Instance, &Dsn)]) -> String {
         let (kind, name) = (product.kind, literal(product.name()));
         let [database_before, schema_before] =
             [dsn.database.as_str(), &schema].map(|place| literal(&names::object("before", &[place])));
+        let scratch = literal(&names::scratch(product.name(), &dsn.database));
         script += &require_schema(dsn);
         script += &format!(
             "select json_build_object('product', '{kind}', 'name', {name}, 'versions', coalesce(json_agg(format('%s', version)), '[]'), 'unfinished', \
              coalesce((select datname from pg_database where datname = {database_before}), \
-             (select nspname from pg_namespace where nspname = {schema_before}))) \
+             (select nspname from pg_namespace where nspname = {schema_before}), \
+             (select datname from pg_database where datname = {scratch}))) \
              from :own_versions own having :'USER' = {user} and :'DBNAME' = {database};\n"
         );
     }
@@ -77,7 +79,8 @@ pub fn of_each(rows: &str) -> BTreeMap<Instance, BTreeSet<String>> {
     answers(rows).filter_map(read).into_map()
 }
 
-/// What a run has left that was killed when it had replaced a product's tables: the name of what was there before.
+/// What a run has left that was killed: the name of what was there before it had replaced a product's tables, or of the copy
+/// that it had made.
 pub fn unfinished(rows: &str) -> BTreeMap<Instance, String> {
     answers(rows)
         .filter_map(|(product, json)| Some((product, json["unfinished"].as_str()?.into())))

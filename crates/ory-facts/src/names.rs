@@ -23,6 +23,14 @@ pub fn session(name: &str) -> String {
     cut(&name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect::<String>(), name)
 }
 
+/// The database in which a product's image is tried, or its data is copied to, beside its own.
+pub fn scratch(product: &str, database: &str) -> String {
+    session(&format!("{SCRATCH}{product}_{database}"))
+}
+
+/// How the name of each such database begins.
+pub const SCRATCH: &str = "xtask_scratch_";
+
 fn cut(name: &str, of: &str) -> String {
     let sum = &digest::of(of)[..16];
     let longest = name.len().min(LONGEST - 1 - sum.len());

@@ -232,14 +232,9 @@ impl Context {
         self.engine.cache().answers(server)
     }
 
-    /// Says which databases a run has left that was killed when it had replaced them.
-    pub fn warn_of_unfinished(&self) {
-        for (product, name) in self.engine.cache().unfinished() {
-            self.out.warn(format!(
-                "an earlier restore or reset of {product} was killed before its end: what was there before it is \
-                 {name}; the next restore or reset keeps it"
-            ));
-        }
+    /// The databases that runs have left which were killed, as they were looked at.
+    pub fn unfinished(&self) -> BTreeMap<Instance, String> {
+        self.engine.cache().unfinished()
     }
 
     /// The container of a service: the one there is, else the name Compose would give it.

@@ -22,6 +22,7 @@ mod image_release;
 pub mod image_schema;
 pub mod image_version;
 mod invalidation;
+pub mod left_behind;
 pub mod load_dump;
 pub mod lock;
 mod login_refused;

@@ -13,7 +13,7 @@ use crate::image_migrations;
 use crate::lock::Locked;
 use crate::migration_status::{self, Status};
 use crate::split::shared;
-use crate::{advisory_lock, diagnosis, drift, lost_rows, postgres, run_container};
+use crate::{advisory_lock, diagnosis, drift, left_behind, lost_rows, postgres, run_container};
 use ory_facts::difference::Remedy;
 use ory_facts::image_migrations::State;
 use ory_facts::next::XTASK;
@@ -264,11 +264,12 @@ pub fn refuse_ahead(cx: &Context, deployment: &Deployment, state: &State) -> Res
     }
     let message =
         format!("{product}'s database is ahead of {image}: it has {count} that the image doesn't know");
-    Err(Failure::new(Exit::Ahead, message)
-        .hint(format!(
+    let hint = match left_behind::upgrade(cx, deployment, state) {
+        Some(unfinished) => unfinished.in_one_line(),
+        None => format!(
             "name the newer image (a *_IMAGE variable in .env, or --stand-in), or restore an earlier backup: \
-             {XTASK} restore BACKUP {}",
-            deployment.product
-        ))
-        .into())
+             {XTASK} restore BACKUP {product}"
+        ),
+    };
+    Err(Failure::new(Exit::Ahead, message).hint(hint).into())
 }

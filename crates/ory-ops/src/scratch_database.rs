@@ -40,7 +40,7 @@ pub struct Scratch<'a> {
 impl<'a> Scratch<'a> {
     /// Names it, and makes nothing yet. Its name tells whose it is, and is always the same.
     pub fn new(cx: &'a Context, own: &'a Deployment<'a>, place: &'a Place) -> Self {
-        let name = names::session(&format!("xtask_scratch_{}_{}", own.product, own.dsn.database));
+        let name = names::scratch(own.product.name(), &own.dsn.database);
         Self { cx, place, own, scratch: own.scratch(&name) }
     }
 

@@ -45,6 +45,17 @@ impl Failure {
         self
     }
 
+    /// The next command to type, if one is known.
+    pub fn next(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// With the next command behind it, where it isn't what a command ends with.
+    pub fn in_one_line(&self) -> String {
+        let hint = self.hint.iter().map(|hint| format!(": {hint}")).collect::<String>();
+        format!("{}{hint}", self.message)
+    }
+
     /// The outermost failure of an error, which decides its exit code and hint.
     pub fn of(error: &anyhow::Error) -> Option<&Self> {
         error.downcast_ref()
@@ -57,7 +68,7 @@ impl Failure {
 
     /// The next command to type, if one is known.
     pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
-        Self::of(error)?.hint.as_deref()
+        Self::of(error)?.next()
     }
 }
 

@@ -105,6 +105,9 @@ fn nothing_is_left_of_the_database_that_is_made_to_compare_with(compose: Compose
     killed.kill().expect("a kill");
     killed.wait().expect("an end");
     assert_eq!(scratch(&stack), "xtask_scratch_kratos_kratos\n");
+    let left =
+        "the database xtask_scratch_kratos_kratos is a copy beside kratos's; unless a run works with it now";
+    stack.run("status kratos").exits(0).says(left).says("-c 'drop database \"xtask_scratch_kratos_kratos\"'");
     outcome(&mut stack.forgetful(NEW, "status kratos --drift")).exits(0).says("kratos: no drift");
     assert_eq!(scratch(&stack), "");
 

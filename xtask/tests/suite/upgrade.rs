@@ -55,7 +55,11 @@ fn it_is_planned_and_rehearsed_and_done_and_goes_back(compose: Compose) {
     let told: serde_json::Value = serde_json::from_str(&rehearsed.stdout).expect("a document");
     assert_eq!(told["result"], "rehearsed", "{rehearsed}");
     assert_eq!(told["rehearsals"][0]["products"][0]["name"], "kratos", "{rehearsed}");
-    assert_eq!((stack.rows(), stack.project.read(".env")), (rows.clone(), env), "it was only looked at");
+    assert_eq!(
+        (stack.rows(), stack.project.read(".env")),
+        (rows.clone(), env.clone()),
+        "it was only looked at"
+    );
     is_of(&stack, OLD);
 
     stack.run_as_named(&format!("upgrade --to {NEW} --no-rehearsal")).exits(2).says("there is no terminal");
@@ -68,6 +72,8 @@ fn it_is_planned_and_rehearsed_and_done_and_goes_back(compose: Compose) {
     assert_eq!(stack.rows(), rows);
     stack.run_as_named("upgrade").exits(0).says("kratos: nothing to upgrade");
 
+    an_unfinished_one_is_told(&stack, &env);
+
     stack.insert_rows();
     let asked = stack.run_as_named("upgrade --back").exits(2);
     assert!(asked.stderr.contains("public.networks has 3 rows now, and had 2"), "{asked}");
@@ -77,6 +83,31 @@ fn it_is_planned_and_rehearsed_and_done_and_goes_back(compose: Compose) {
     // Keto had nothing to migrate, and so has lost nothing.
     assert_eq!(stack.rows()[..2], rows[..2]);
     assert_no_leftovers(&stack);
+}
+
+/// As a killed run leaves it: migrations pending, or on its way back, with the old images named again.
+fn an_unfinished_one_is_told(stack: &Stack, env: &str) {
+    let unfinished = "the upgrade of kratos of ";
+    let noted = "create table public.kept as select * from schema_migration order by version desc limit 1";
+    stack.sql("kratos", noted);
+    stack.sql("kratos", "delete from schema_migration where version in (select version from kept)");
+    let told = stack.run_as_named("status --check").exits(3);
+    told.says(unfinished).says("hint: cargo xtask upgrade, which goes on; or cargo xtask upgrade --back");
+    let told = stack.run_as_named("doctor").exits(1);
+    assert!(told.stdout.contains(unfinished), "{told}");
+    stack.sql("kratos", "insert into schema_migration select * from kept; drop table kept");
+
+    let new = stack.project.read(".env");
+    stack.project.write(".env", env);
+    stack
+        .run_as_named("migrate-kratos")
+        .exits(4)
+        .says(unfinished)
+        .says("isn't finished: cargo xtask upgrade --back");
+    let json = stack.run_as_named("status --json").exits(0);
+    assert!(json.stdout.contains("isn't finished: cargo xtask upgrade --back"), "{json}");
+    stack.project.write(".env", &new);
+    is_of(stack, NEW);
 }
 
 fn a_migration_that_fails_leaves_all_as_it_was(compose: Compose) {

@@ -16,6 +16,7 @@ use ory_ops::diagnosis;
 use ory_ops::drift;
 use ory_ops::image_migrations;
 use ory_ops::image_schema;
+use ory_ops::left_behind;
 use ory_ops::migrations;
 use ory_ops::prefetch::{Extent, look};
 use ory_ops::readiness;
@@ -34,6 +35,8 @@ struct Row<'a> {
     deployment: Deployment<'a>,
     /// How its database stands to its image, or why that isn't known.
     migrations: Result<State>,
+    /// The upgrade that a killed run has left it in the middle of.
+    upgrade: Option<Failure>,
     /// What its schema has otherwise than the image makes it, where that is asked for, or why that isn't known.
     drift: Option<Result<Vec<Difference>>>,
     /// The images that its containers were made from; none where there is none.
@@ -80,7 +83,7 @@ pub fn run(options: &Options, args: &Status) -> Result<()> {
     let products = super::products(&cx, &args.products)?;
     let deployments = super::deployments(&cx, &products)?;
     look(&cx, &deployments, Extent::Changes);
-    cx.warn_of_unfinished();
+    left_behind::warn_of_databases(&cx);
     let containers = cx.containers()?;
     let mut rows = each(deployments, |deployment| row(&cx, &containers, deployment));
     if args.drift && !options.dry_run {
@@ -114,8 +117,10 @@ fn row<'a>(cx: &Context, containers: &[Container], deployment: Deployment<'a>) -
         let why = containers.find_map(|container| recreate::restart_due(cx, container))?;
         Some((service.name.clone(), why))
     };
+    let upgrade = migrations.as_ref().ok().and_then(|state| left_behind::upgrade(cx, &deployment, state));
     Row {
         migrations,
+        upgrade,
         drift: None,
         runs: own.images(),
         restart_due: cx.stack.running(product).iter().filter_map(due).collect(),
@@ -169,6 +174,9 @@ fn print_table(cx: &Context, rows: &[Row]) -> Result<()> {
         if let Err(error) = &row.migrations {
             cx.out.warn(format!("{}: {error}", row.deployment.product));
         }
+        if let Some(unfinished) = &row.upgrade {
+            cx.out.warn(unfinished.in_one_line());
+        }
         print_drift(cx, row)?;
     }
     Ok(())
@@ -197,6 +205,8 @@ fn document(cx: &Context, rows: &[Row]) -> Document {
             Document::default().with("difference", one.text.as_str()).with("hint", hint)
         };
         let problem = row.migrations.as_ref().err().or_else(|| row.drift.as_ref()?.as_ref().err());
+        let problem = problem.map(ToString::to_string);
+        let problem = problem.or_else(|| Some(row.upgrade.as_ref()?.in_one_line()));
         let document = Document::default()
             .with("product", row.deployment.product.kind.name())
             .with("name", row.deployment.product.name())
@@ -213,7 +223,7 @@ fn document(cx: &Context, rows: &[Row]) -> Document {
             Some(Ok(found)) => document.with_list("drift", found.iter().map(difference)),
             _ => document.with("drift", Value::Null),
         };
-        document.with("problem", problem.map(|error| cx.out.named(&error.to_string())))
+        document.with("problem", problem.map(|text| cx.out.named(&text)))
     };
     Document::default()
         .with("project", cx.stack.project.as_str())
@@ -249,6 +259,9 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
     // In a shared schema the rows of the other product are in the same table.
     let is_alone = |row: &&Row| cx.stack.sharing(&row.deployment).is_empty();
     if let Some(row) = rows.iter().filter(is_alone).find(|row| some(row, 2)) {
+        if let Some(unfinished) = &row.upgrade {
+            bail!(unfinished.clone());
+        }
         let message = format!("{}'s database is ahead of {}", row.deployment.product, row.image());
         bail!(Failure::new(Exit::Ahead, message).hint(format!(
             "name the newer image, or restore an earlier backup: {XTASK} restore BACKUP {}",
@@ -268,6 +281,9 @@ fn check(cx: &Context, rows: &[Row]) -> Result<()> {
         }
     }
     if let Some(row) = rows.iter().find(|row| some(row, 1)) {
+        if let Some(unfinished) = &row.upgrade {
+            bail!(unfinished.clone());
+        }
         let message = format!("{} has migrations pending", row.deployment.product);
         bail!(Failure::new(Exit::Pending, message).hint("{XTASK} migrate-all && {XTASK} restart"));
     }

@@ -11,6 +11,7 @@ use crate::install::{self, Install, Need};
 use crate::new_secrets;
 use crate::plan::Step;
 use ory_ops::context::{Context, Options};
+use ory_ops::left_behind;
 use ory_ops::lock::FolderLock;
 use ory_ops::prefetch::{Extent, look};
 use ory_runner::output::seconds;
@@ -62,7 +63,7 @@ pub fn run(options: &Options, args: &Up) -> Result<()> {
     doctor::before_up(&cx, &services)?;
 
     look(&cx, &deployments, Extent::Changes);
-    cx.warn_of_unfinished();
+    left_behind::warn_of_databases(&cx);
     let mut steps = super::images(&cx, &services)?;
     let servers =
         cx.stack.servers().into_iter().filter(|s| services.iter().any(|wanted| wanted.name == s.name));

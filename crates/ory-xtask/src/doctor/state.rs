@@ -1,16 +1,20 @@
 //! What runs of a stack: the state of each service, and what each product's database says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::errors::of_error;
 use ory_facts::difference::Difference;
+use ory_facts::image_migrations::State;
 use ory_facts::next::XTASK;
 use ory_ops::context::Context;
 use ory_ops::diagnosis;
 use ory_ops::drift;
+use ory_ops::image_migrations;
 use ory_ops::image_schema;
+use ory_ops::left_behind;
 use ory_ops::pooler;
 use ory_ops::postgres;
 use ory_ops::readiness;
@@ -90,9 +94,20 @@ fn database(cx: &Context, deployment: &Deployment) -> Vec<Finding> {
         Finding::failure(subject, difference.text, fix)
     };
     match drift::first_sight(cx, deployment, None) {
-        Ok((_, differences)) => differences.into_iter().map(drift).collect(),
+        Ok((there, differences)) => {
+            let unfinished = unfinished(cx, deployment, there.versions);
+            differences.into_iter().map(drift).chain(unfinished).collect()
+        }
         Err(error) => vec![of_error(subject, &diagnosis::of_product(cx, deployment, error))],
     }
+}
+
+/// The upgrade that a killed run has left a product in the middle of.
+fn unfinished(cx: &Context, deployment: &Deployment, applied: BTreeSet<String>) -> Option<Finding> {
+    let carried = image_migrations::kept(cx, deployment);
+    let found = left_behind::upgrade(cx, deployment, &State::new(applied, carried))?;
+    let fix = found.next().unwrap_or_default().to_string();
+    Some(Finding::failure(deployment.product.name(), found.to_string(), fix))
 }
 
 /// The command lines of [`databases`].

@@ -13,39 +13,18 @@ use crate::arguments::Images;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
 use ory_facts::sorted::Sorted;
-use ory_ops::backup::{self, Backup};
-use ory_ops::context::{Context, Options};
+use ory_ops::backup::Backup;
+use ory_ops::context::Options;
 use ory_ops::image_pin::{self, Edit};
+use ory_ops::left_behind;
 use ory_ops::lock::Locked;
 use ory_ops::postgres;
 use ory_ops::snapshot;
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
-use ory_stack::backup_key;
 
 /// How long between two tries of the way back.
 const PAUSE: Duration = Duration::from_secs(3);
-
-/// The newest backup of this stack's own that was made before an upgrade of some of these products.
-pub fn last(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
-    Ok(of_upgrade(cx, products)?.into_iter().next())
-}
-
-/// All backups of the upgrade that was the last one of some of these products, the newest first.
-fn of_upgrade(cx: &Context, products: &[Instance]) -> Result<Vec<Backup>> {
-    let key = backup_key::key(&cx.dir)?;
-    let is_its = |backup: &Backup| {
-        backup.manifest.project == cx.stack.project
-            && backup.manifest.upgrades.iter().any(|one| products.contains(&one.product))
-            && backup.foreign(key.as_deref()).is_none()
-    };
-    let all = backup::all(&backup::folder(cx))?.into_iter().rev();
-    let mut all: Vec<_> = all.filter_map(|(_, backup)| backup.ok()).filter(is_its).collect();
-    let began = |backup: &Backup| backup.manifest.upgrades.first().map(|one| one.began.clone());
-    let last = all.first().and_then(began);
-    all.retain(|backup| began(backup) == last);
-    Ok(all)
-}
 
 /// Whether a database has other versions than when it was backed up. One that can't be asked may have.
 pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<bool> {
@@ -61,7 +40,7 @@ pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Resul
 
 /// `upgrade --back`: says what was written since, asks, and goes back.
 pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
-    let backups = of_upgrade(&cx, products)?;
+    let backups = left_behind::of_upgrade(&cx, products)?;
     if cx.options.dry_run && backups.is_empty() {
         return Ok(Output::data("# there is no upgrade to go back from")?);
     }

@@ -18,6 +18,7 @@ use ory_ops::backup::Backup;
 use ory_ops::context::Context;
 use ory_ops::diagnosis;
 use ory_ops::image_pin::{self, Images};
+use ory_ops::left_behind;
 use ory_ops::lock::Locked;
 use ory_ops::migrations;
 use ory_ops::run_container;
@@ -133,7 +134,7 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
         );
     }
     let running = running(&cx, &left)?;
-    let Some(backup) = back::last(&cx, &left)? else {
+    let Some(backup) = left_behind::last_upgrade(&cx, &left)? else {
         // It was killed before it had changed anything.
         return start(&cx, &running);
     };
@@ -168,7 +169,7 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<Backup> {
     let stopped = if args.online { None } else { Some(super::super::stop(cx, &group.products)?) };
     let made = || -> Result<Backup> {
-        if let Some(last) = back::last(cx, &group.products)? {
+        if let Some(last) = left_behind::last_upgrade(cx, &group.products)? {
             let is_same = last
                 .manifest
                 .upgrades
