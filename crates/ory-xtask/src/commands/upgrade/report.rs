@@ -22,6 +22,9 @@ use super::arguments::{Upgrade, tell};
 /// How long a migration takes that is worth a line.
 const SLOW: Duration = Duration::from_millis(100);
 
+/// What a table or an index has, in bytes, that is worth a line: to read or to build less takes a moment.
+const FELT_BYTES: u64 = 10_000_000;
+
 /// What is told so far.
 pub struct Report {
     project: String,
@@ -62,13 +65,20 @@ impl Report {
                 format!("  configuration: refused: {}", why.replace('\n', "\n    "))
             }
         });
-        for stall in &outlook.stalls {
+        let (felt, short): (Vec<_>, Vec<_>) =
+            outlook.stalls.iter().partition(|stall| stall.bytes >= FELT_BYTES);
+        for stall in felt {
             let (rows, bytes) =
                 (counted(usize::try_from(stall.rows).unwrap_or(usize::MAX), "row"), size(stall.bytes));
             lines.push(format!(
                 "  locks: {} ({rows}, {bytes}): {} ({})",
                 stall.table, stall.why, stall.version
             ));
+        }
+        if !short.is_empty() {
+            let count = counted(short.len(), "statement");
+            let limit = size(FELT_BYTES);
+            lines.push(format!("  locks: {count} on tables and indexes of less than {limit}: a moment each"));
         }
         for note in &outlook.notes {
             lines.push(format!("  note: since {}: {}", told(note.since), note.text));
