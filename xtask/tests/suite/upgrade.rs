@@ -78,7 +78,9 @@ fn it_is_planned_and_rehearsed_and_done_and_goes_back(compose: Compose) {
     let asked = stack.run_as_named("upgrade --back").exits(2);
     assert!(asked.stderr.contains("public.networks has 3 rows now, and had 2"), "{asked}");
     is_of(&stack, NEW);
-    stack.run_as_named("upgrade --back --yes").exits(0).says("kratos: as before the upgrade");
+    let back =
+        stack.run_as_named("upgrade --back --yes --json").exits(0).says("kratos: as before the upgrade");
+    assert!(back.stdout.contains("\"result\": \"went back\""), "{back}");
     is_of(&stack, OLD);
     // Keto had nothing to migrate, and so has lost nothing.
     assert_eq!(stack.rows()[..2], rows[..2]);
@@ -114,7 +116,10 @@ fn a_migration_that_fails_leaves_all_as_it_was(compose: Compose) {
     let (stack, rows) = old(compose);
     stack.sql("kratos", obstacle());
     let upgrade = format!("upgrade kratos --to {NEW} --yes");
-    stack.run_as_named(&upgrade).exits(1).says("error: the rehearsal failed, so nothing was changed");
+    let failed = stack.run_as_named(&format!("{upgrade} --json")).exits(1);
+    let told: serde_json::Value = serde_json::from_str(&failed.stdout).expect("a document");
+    assert_eq!(told["result"], "failed", "{failed}");
+    assert!(told["problem"].as_str().is_some_and(|why| why.starts_with("the rehearsal failed")), "{failed}");
     is_of(&stack, OLD);
     let failed = stack.run_as_named(&format!("{upgrade} --no-rehearsal")).exits(1);
     failed.says("kratos: stopped").says("error: the upgrade of kratos failed, which is as it was before");

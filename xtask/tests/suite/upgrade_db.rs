@@ -49,6 +49,8 @@ fn a_plan_says_what_changes_and_changes_nothing() {
     let before = state(&stack);
     let current = stack.run("upgrade db --plan").exits(0);
     assert!(current.stdout.contains("as the stack says"), "{current}");
+    let current = stack.run("upgrade db --yes --json").exits(0);
+    assert_eq!(current.stdout, "{\"problem\":null,\"server\":\"db\",\"state\":\"nothing to do\"}\n");
     // Another name of the very same image says nothing: the image is asked.
     let image = stack.container("db").0;
     let alias = format!("{}/postgres:16", stack.name);
@@ -79,7 +81,8 @@ fn what_is_in_the_way_is_named_and_the_server_serves_on() {
     for said in ["can't be pulled", "the database closed lets nobody in", "the replication slot follower"] {
         assert!(refused.stderr.contains(said), "it doesn't say: {said}\n{refused}");
     }
-    stack.run("upgrade db --finish --yes").exits(1).says("no upgrade of `db` is kept");
+    let none = stack.run("upgrade db --finish --yes --json").exits(1).says("no upgrade of `db` is kept");
+    assert!(none.stdout.contains("\"state\":\"failed\""), "{none}");
     stack.run("upgrade db --back --yes").exits(1).says("no upgrade of `db` is kept");
     assert_eq!(state(&stack), before);
     assert_eq!(stack.sql("postgres", "select count(*) from rows").trim(), "3");

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use super::super::restore;
 use super::arguments::Upgrade;
+use super::report;
 use super::servers::{running, start};
 use crate::arguments::Images;
 use ory_facts::instance::Instance;
@@ -39,10 +40,11 @@ pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Resul
 }
 
 /// `upgrade --back`: says what was written since, asks, and goes back.
-pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
+pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'static str> {
     let backups = left_behind::of_upgrade(&cx, products)?;
     if cx.options.dry_run && backups.is_empty() {
-        return Ok(Output::data("# there is no upgrade to go back from")?);
+        Output::data("# there is no upgrade to go back from")?;
+        return Ok(report::NOTHING);
     }
     let (Some(first), Some(last)) = (backups.last(), backups.first()) else {
         let message = "there is no backup that an upgrade of these products has made";
@@ -62,7 +64,8 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
     }
     if cx.options.dry_run {
         let lines = backups.iter().map(|backup| format!("# goes back to {}", backup.folder.display()));
-        return lines.into_iter().try_for_each(Output::data).map_err(Into::into);
+        lines.into_iter().try_for_each(Output::data)?;
+        return Ok(report::NOTHING);
     }
     let question = match loses {
         true => format!("Go back with {names}, and lose what was written since?"),
@@ -71,7 +74,7 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
     let what = format!("goes back with {names}");
     if !super::super::confirm(&cx, args.yes, &what, &question, &args.line("--back --yes"))? {
         cx.out.say("nothing was changed");
-        return Ok(());
+        return Ok(report::NOT_CONFIRMED);
     }
     let options = cx.options.clone();
     let mut each = vec![];
@@ -79,7 +82,8 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
         each.push(self::running(&cx, &of(backup))?);
     }
     drop(cx);
-    backups.iter().zip(each).try_for_each(|(backup, running)| go(&options, backup, None, &running))
+    backups.iter().zip(each).try_for_each(|(backup, running)| go(&options, backup, None, &running))?;
+    Ok(report::WENT_BACK)
 }
 
 /// The products that a backup is the way back of.

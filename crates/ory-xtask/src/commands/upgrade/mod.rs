@@ -58,8 +58,19 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
         let message = format!("`{release}` isn't a release");
         bail!(Failure::new(Exit::Usage, message).hint("name one such as v26.2.0"));
     }
-    let clock = Instant::now();
     let cx = super::locked(options, &Images { stand_in: None })?;
+    let mut report = Report::new(&cx);
+    let ended = upgrade(cx, args, &mut report);
+    if !options.dry_run {
+        let result = ended.as_ref().map_or_else(|error| report.failure(error), |result| *result);
+        report.end(args, result)?;
+    }
+    ended.map(|_| ())
+}
+
+/// How it ended, in a word or two.
+fn upgrade(cx: Locked, args: &Upgrade, report: &mut Report) -> Result<&'static str> {
+    let (clock, options) = (Instant::now(), cx.options.clone());
     let products = super::products(&cx, &args.products)?;
     if args.back {
         return back::run(cx, &products, args);
@@ -68,24 +79,25 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     let mut changes = changes.collect::<Result<Vec<_>>>()?;
     changes.retain(Change::is_one);
     if changes.is_empty() {
-        return match options.dry_run {
-            true => Ok(Output::data("# nothing to upgrade, unless a run was killed")?),
-            false => perform::finish(cx, &products, args),
-        };
+        if options.dry_run {
+            Output::data("# nothing to upgrade, unless a run was killed")?;
+            return Ok(report::NOTHING);
+        }
+        return perform::finish(cx, &products, args);
     }
     let groups = groups(&cx, changes)?;
     let new = other_images::context(&cx, &groups.iter().flat_map(Group::new_images).into_map())?;
-    let mut report = Report::new(&cx);
     if options.dry_run {
-        return groups.iter().try_for_each(|group| perform::print(&cx, &new, group));
+        groups.iter().try_for_each(|group| perform::print(&cx, &new, group))?;
+        return Ok(report::NOTHING);
     }
     pull(&cx, &new, &groups)?;
-    look(&cx, &new, &groups, args, &mut report)?;
+    look(&cx, &new, &groups, args, report)?;
     if !args.no_rehearsal {
-        rehearse(&cx, &new, &groups, args, &mut report)?;
+        rehearse(&cx, &new, &groups, args, report)?;
     }
     if args.rehearse {
-        return report.end(args, "rehearsed");
+        return Ok("rehearsed");
     }
     if args.online {
         cx.out.warn("the servers stay up: a way back loses what they write from the backup on");
@@ -96,20 +108,12 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     let what = format!("upgrades {names}");
     if !super::confirm(&cx, args.yes, &what, &question, &args.line("--yes"))? {
         cx.out.say("nothing was changed");
-        return Ok(());
+        return Ok(report::NOT_CONFIRMED);
     }
     let began = backup::now();
-    let done = groups.iter().try_fold(cx, |cx, group| perform::run(cx, group, args, &began, &mut report));
-    match done {
-        Ok(_) => {
-            options.output.say(format!("upgraded in {}", seconds(clock.elapsed())));
-            report.end(args, "upgraded")
-        }
-        Err(error) => {
-            report.end(args, "failed")?;
-            Err(error)
-        }
-    }
+    groups.iter().try_fold(cx, |cx, group| perform::run(cx, group, args, &began, report))?;
+    options.output.say(format!("upgraded in {}", seconds(clock.elapsed())));
+    Ok(report::UPGRADED)
 }
 
 /// What is upgraded at once: what is in one database, as a way back restores all that is in it.
@@ -185,11 +189,11 @@ fn look(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &m
         for other in obstacles {
             cx.out.warn(format!("{other:#}"));
         }
-        report.end(args, "blocked")?;
+        report.ended_as("blocked");
         return Err(first);
     }
     if args.plan {
-        report.end(args, "planned")?;
+        report.ended_as("planned");
         let message = "an upgrade is due";
         bail!(Failure::new(Exit::Pending, message).hint(args.line("").trim_end()));
     }

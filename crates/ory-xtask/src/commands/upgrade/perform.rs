@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::arguments::Upgrade;
 use super::back;
-use super::report::Report;
+use super::report::{self, Report};
 use super::servers::{running, start};
 use crate::backup_step;
 use crate::plan;
@@ -107,7 +107,7 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
 }
 
 /// Goes on with an upgrade that was killed once the stack named its images; where there is none, there is nothing to do.
-pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
+pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'static str> {
     let mut left = vec![];
     for product in products {
         let Some(deployment) = cx.stack.deployment(*product)? else { continue };
@@ -124,7 +124,7 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
         }
     }
     if left.is_empty() {
-        return Report::new(&cx).end(args, "nothing to do");
+        return Ok(report::NOTHING);
     }
     if args.only_looks() {
         let message = "an upgrade that was killed isn't finished";
@@ -136,10 +136,11 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<()> {
     let running = running(&cx, &left)?;
     let Some(backup) = left_behind::last_upgrade(&cx, &left)? else {
         // It was killed before it had changed anything.
-        return start(&cx, &running);
+        start(&cx, &running)?;
+        return Ok(report::NOTHING);
     };
     cx.out.say(format!("going on with the upgrade of {}", backup.manifest.time));
-    forward(cx, &left, &running).map(drop).map_err(|stop| {
+    forward(cx, &left, &running).map(|_| report::UPGRADED).map_err(|stop| {
         // The new servers may have been up before, and have accepted what no backup has.
         let (Stop::Back(error) | Stop::Stay(error)) = stop;
         let exit = Failure::exit_of(&error);

@@ -25,9 +25,16 @@ const SLOW: Duration = Duration::from_millis(100);
 /// What a table or an index has, in bytes, that is worth a line: to read or to build less takes a moment.
 const FELT_BYTES: u64 = 10_000_000;
 
+/// How a run ends: one that did it, that had nothing to do, that wasn't confirmed, and that undid an upgrade.
+pub const UPGRADED: &str = "upgraded";
+pub const NOTHING: &str = "nothing to do";
+pub const NOT_CONFIRMED: &str = "not confirmed";
+pub const WENT_BACK: &str = "went back";
+
 /// What is told so far.
 pub struct Report {
     project: String,
+    out: Output,
     /// The lines, for a job's summary.
     lines: Vec<String>,
     products: Vec<Document>,
@@ -41,6 +48,7 @@ impl Report {
     pub fn new(cx: &Context) -> Self {
         Self {
             project: cx.stack.project.clone(),
+            out: cx.out,
             lines: vec![],
             products: vec![],
             rehearsals: vec![],
@@ -179,7 +187,21 @@ impl Report {
     /// Remembers that it failed, and why.
     pub fn failed(&mut self, is_back: bool, why: String) {
         self.problem = Some(why);
-        self.result = Some(if is_back { "went back" } else { "failed" });
+        self.result = Some(if is_back { WENT_BACK } else { "failed" });
+    }
+
+    /// Remembers how it ends before the error comes that says so.
+    pub fn ended_as(&mut self, result: &'static str) {
+        self.result = Some(result);
+    }
+
+    /// How it ended with an error, which is kept where nothing has told why.
+    pub fn failure(&mut self, error: &anyhow::Error) -> &'static str {
+        let result = *self.result.get_or_insert("failed");
+        if self.problem.is_none() && result != "planned" {
+            self.problem = Some(format!("{error:#}"));
+        }
+        result
     }
 
     /// How long it will take, for a question.
@@ -190,7 +212,6 @@ impl Report {
 
     /// Tells how it ended.
     pub fn end(&self, args: &Upgrade, result: &str) -> Result<()> {
-        let result = self.result.unwrap_or(result);
         if let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
             let lines = self.lines.iter().map(|line| format!("{line}\n")).collect::<String>();
             let back = self.problem.iter().map(|why| format!("\n{why}\n")).collect::<String>();
@@ -207,7 +228,7 @@ impl Report {
         let document = Document::default()
             .with("project", self.project.as_str())
             .with("result", result)
-            .with("problem", self.problem.as_deref())
+            .with("problem", self.problem.as_deref().map(|why| self.out.named(why)))
             .with("downtime_seconds", self.downtime.map(number));
         let document = document.with_list("products", self.products.clone());
         let document = document.with_list("rehearsals", self.rehearsals.clone());

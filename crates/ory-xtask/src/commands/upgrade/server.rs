@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use super::report::{NOT_CONFIRMED, NOTHING, UPGRADED, WENT_BACK};
 use ory_facts::product::Product;
 use ory_ops::context::{Context, Options};
 use ory_ops::lock::{FolderLock, Locked};
@@ -34,38 +35,51 @@ pub fn run(options: &Options, args: &Asked) -> Result<()> {
     }
     let mut cx = FolderLock::take(options)?.and_project(Context::new(options, vec![])?)?;
     let service = subject::named(&cx, name)?.name.clone();
-    let left = Kept::find(&cx, &service)?;
-    let phase = left.as_ref().map(|kept| kept.phase(&cx)).transpose()?;
+    let ended = change(&mut cx, &service, args);
+    if args.json {
+        let (state, problem) = match &ended {
+            Ok(state) => (*state, None),
+            Err(error) => ("failed", Some(options.output.named(&format!("{error:#}")))),
+        };
+        Output::data(json!({"server": service, "state": state, "problem": problem}).to_string())?;
+    }
+    ended.map(|_| ())
+}
+
+/// Does what was asked for, or what an earlier run has begun; in a word or two how it ended.
+fn change(cx: &mut Locked, service: &str, args: &Asked) -> Result<&'static str> {
+    let left = Kept::find(cx, service)?;
+    let phase = left.as_ref().map(|kept| kept.phase(cx)).transpose()?;
     match left.zip(phase) {
-        Some((kept, Phase::Done)) if args.finish => finish(&cx, &kept, args),
-        Some((kept, Phase::Done)) if args.back => go_back(&mut cx, &kept, args),
+        Some((kept, Phase::Done)) if args.finish => finish(cx, &kept, args),
+        Some((kept, Phase::Done)) if args.back => go_back(cx, &kept, args),
         Some((kept, Phase::Moving(Way::New) | Phase::Moved(Way::New))) if !args.back => {
             cx.out.say(format!(
                 "an earlier run was ended while it put PostgreSQL {} in place: going on",
                 kept.new.major
             ));
-            upgrade::go_on(&mut cx, kept)
+            upgrade::go_on(cx, kept).map(|()| UPGRADED)
         }
         Some((kept, phase @ (Phase::Moving(_) | Phase::Moved(_)))) => {
             cx.out.say(format!(
                 "an earlier run was ended on its way back to PostgreSQL {}: going on",
                 kept.old.major
             ));
-            back::back(&mut cx, &kept, phase).map(|_| ())
+            back::back(cx, &kept, phase).map(|_| WENT_BACK)
         }
         Some((kept, Phase::Untouched)) if args.finish || args.back => {
-            upgrade::make_ready(&cx, &service)?;
+            upgrade::make_ready(cx, service)?;
             cx.out.say(format!(
                 "{}: an earlier run was ended before it changed anything; removed",
                 kept.volume
             ));
-            Ok(())
+            Ok(NOTHING)
         }
         _ if args.finish || args.back => {
             let message = format!("no upgrade of `{service}` is kept that could be finished, or left");
             bail!(Failure::new(Exit::Failed, message).hint(format!("{{XTASK}} upgrade {service} --plan")))
         }
-        left => begin(&mut cx, &service, args, left.is_some_and(|(_, phase)| phase == Phase::Untouched)),
+        left => begin(cx, service, args, left.is_some_and(|(_, phase)| phase == Phase::Untouched)),
     }
 }
 
@@ -82,7 +96,7 @@ pub fn is_meant(options: &Options, name: &str) -> Result<bool> {
 }
 
 /// Upgrades from the start. `was_begun`: an earlier run has left what came to nothing.
-fn begin(cx: &mut Locked, service: &str, args: &Asked, was_begun: bool) -> Result<()> {
+fn begin(cx: &mut Locked, service: &str, args: &Asked, was_begun: bool) -> Result<&'static str> {
     if was_begun {
         cx.out.say("an earlier run was ended before it changed anything: starting again");
     }
@@ -90,7 +104,7 @@ fn begin(cx: &mut Locked, service: &str, args: &Asked, was_begun: bool) -> Resul
     let plan = match survey(cx, subject::named(cx, service)?, args.to, Pull::Yes)? {
         Found::Nothing(why) => {
             cx.out.say(why);
-            return Ok(());
+            return Ok(NOTHING);
         }
         Found::Plan(plan) => plan,
     };
@@ -100,9 +114,9 @@ fn begin(cx: &mut Locked, service: &str, args: &Asked, was_begun: bool) -> Resul
     let what = format!("stops `{service}` and what uses it for as long as it takes");
     if !super::super::confirm(cx, args.yes, &what, &question, &format!("{} --yes", line(args)))? {
         cx.out.say("nothing was changed");
-        return Ok(());
+        return Ok(NOT_CONFIRMED);
     }
-    upgrade::run(cx, *plan)
+    upgrade::run(cx, *plan).map(|()| UPGRADED)
 }
 
 /// The line that does what was planned.
@@ -240,20 +254,20 @@ fn document(plan: &Survey) -> Value {
 }
 
 /// Deletes what was kept, after asking.
-fn finish(cx: &Locked, kept: &Kept, args: &Asked) -> Result<()> {
+fn finish(cx: &Locked, kept: &Kept, args: &Asked) -> Result<&'static str> {
     let what = format!("deletes the volume {}, the data of PostgreSQL {}", kept.volume, kept.old.major);
     let question = format!("Delete the volume {}, the data of PostgreSQL {}?", kept.volume, kept.old.major);
     if !super::super::confirm(cx, args.yes, &what, &question, &format!("{} --finish --yes", line(args)))? {
         cx.out.say("nothing was deleted");
-        return Ok(());
+        return Ok(NOT_CONFIRMED);
     }
     back::finish(cx, kept)?;
     cx.out.say(format!("{}: deleted", kept.volume));
-    Ok(())
+    Ok("finished")
 }
 
 /// Goes back, after saying what that loses.
-fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<()> {
+fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<&'static str> {
     let lost = back::lost(cx, kept)?;
     let rows: u64 = lost.iter().map(|(_, rows)| rows).sum();
     for (table, rows) in &lost {
@@ -270,7 +284,7 @@ fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<()> {
     let question = format!("This {what}. Go back?");
     if !super::super::confirm(cx, args.yes, &what, &question, &format!("{} --back --yes", line(args)))? {
         cx.out.say("nothing was changed");
-        return Ok(());
+        return Ok(NOT_CONFIRMED);
     }
     let lost = back::back(cx, kept, Phase::Done)?;
     let more = lost.iter().map(|(_, rows)| rows).sum::<u64>();
@@ -280,5 +294,5 @@ fn go_back(cx: &mut Locked, kept: &Kept, args: &Asked) -> Result<()> {
             counted(more as usize, "row")
         ));
     }
-    Ok(())
+    Ok(WENT_BACK)
 }
