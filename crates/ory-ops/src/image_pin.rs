@@ -36,6 +36,15 @@ impl Edit {
         fs::read_to_string(&self.file).is_ok_and(|text| text == self.after)
     }
 
+    /// Writes it, unless somebody has changed the file meanwhile.
+    fn make(&self) -> Result<()> {
+        if current(&[], &self.file)? != self.before {
+            let message = format!("{} was changed meanwhile, so it isn't written", self.file.display());
+            bail!(Failure::new(Exit::Failed, message).hint("see to it, then run this again"));
+        }
+        self.write(&self.after)
+    }
+
     fn write(&self, text: &str) -> Result<()> {
         private_file::replace(&self.file, text, Readers::Kept)
     }
@@ -100,13 +109,13 @@ pub(crate) fn write_if(
     is_as_meant: impl Fn(&str) -> Result<bool>,
 ) -> Result<bool> {
     let written = || -> Result<bool> {
-        edits.iter().try_for_each(|edit| edit.write(&edit.after))?;
+        edits.iter().try_for_each(Edit::make)?;
         is_as_meant(&cx.engine.compose(["config"]).read()?)
     };
     cx.options.interrupt.clean_up(|| {
         let outcome = written();
         if !matches!(outcome, Ok(true)) {
-            edits.iter().try_for_each(|edit| edit.write(&edit.before))?;
+            undo(edits)?;
         }
         outcome
     })

@@ -34,25 +34,66 @@ pub fn warn_of_databases(cx: &Context) {
     }
 }
 
-/// The newest backup of this stack's own that was made before an upgrade of some of these products.
-pub fn last_upgrade(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
-    Ok(of_upgrade(cx, products)?.into_iter().next())
+/// The backup of the newest upgrade of some of these products, where that has neither ended nor been undone. A damaged one
+/// that may be it is told.
+pub fn unfinished(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
+    let parent = backup::folder(cx);
+    for (name, backup) in backup::all(&parent)?.into_iter().rev() {
+        match backup {
+            Err(error) if backup::is_unfinished(&parent.join(name)) => return Err(error),
+            Err(_) => {}
+            Ok(backup) if is_of(cx, &backup, products)? => {
+                return Ok(Some(backup).filter(Backup::is_unfinished));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(None)
 }
 
-/// All backups of the upgrade that was the last one of some of these products, the newest first.
+/// Remembers of these products that no upgrade is unfinished.
+pub fn set_finished(cx: &Context, products: &[Instance]) -> Result<()> {
+    for product in products {
+        if let Some(backup) = unfinished(cx, &[*product])? {
+            backup.set_finished()?;
+        }
+    }
+    Ok(())
+}
+
+/// All backups of the upgrade that was the last one of some of these products, the newest first. A damaged one that may be
+/// among them is told, not passed over for those of another upgrade.
 pub fn of_upgrade(cx: &Context, products: &[Instance]) -> Result<Vec<Backup>> {
-    let key = backup_key::key(&cx.dir)?;
-    let is_its = |backup: &Backup| {
-        backup.manifest.project == cx.stack.project
-            && backup.manifest.upgrades.iter().any(|one| products.contains(&one.product))
-            && backup.foreign(key.as_deref()).is_none()
-    };
-    let all = backup::all(&backup::folder(cx))?.into_iter().rev();
-    let mut all: Vec<_> = all.filter_map(|(_, backup)| backup.ok()).filter(is_its).collect();
     let began = |backup: &Backup| backup.manifest.upgrades.first().map(|one| one.began.clone());
-    let last = all.first().and_then(began);
-    all.retain(|backup| began(backup) == last);
-    Ok(all)
+    let (mut found, mut damaged): (Vec<Backup>, _) = (vec![], None);
+    for (_, backup) in backup::all(&backup::folder(cx))?.into_iter().rev() {
+        match backup {
+            Err(error) => damaged = damaged.or(Some(error)),
+            Ok(backup) if !is_of(cx, &backup, products)? => {}
+            Ok(backup) if found.first().is_some_and(|first| began(first) != began(&backup)) => break,
+            Ok(backup) => {
+                if let Some(error) = damaged.take() {
+                    return Err(error);
+                }
+                found.push(backup);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether this stack has made a backup before an upgrade of some of these products.
+fn is_of(cx: &Context, backup: &Backup, products: &[Instance]) -> Result<bool> {
+    let is_meant = backup.manifest.project == cx.stack.project
+        && backup.manifest.upgrades.iter().any(|one| products.contains(&one.product));
+    Ok(is_meant && backup.foreign(backup_key::key(&cx.dir)?.as_deref()).is_none())
+}
+
+/// Whether the stack names all of these images.
+pub fn are_named(cx: &Context, images: &BTreeMap<String, String>) -> bool {
+    images.iter().all(|(name, image)| {
+        cx.stack.services.get(name).is_some_and(|service| service.image.as_ref() == Some(image))
+    })
 }
 
 /// The upgrade that a product is in the middle of: the stack names its new image, whose migrations are pending, or again its
@@ -66,14 +107,9 @@ pub fn upgrade(cx: &Context, deployment: &Deployment, state: &State) -> Option<F
     if !is_pending && !is_ahead {
         return None;
     }
-    let backup = last_upgrade(cx, &[product]).ok().flatten()?;
+    let backup = unfinished(cx, &[product]).ok().flatten()?;
     let one = backup.manifest.upgrades.iter().find(|one| one.product == product)?;
-    let named = |images: &BTreeMap<String, String>| {
-        images.iter().all(|(name, image)| {
-            cx.stack.services.get(name).is_some_and(|service| service.image.as_ref() == Some(image))
-        })
-    };
-    let (exit, hint) = match (named(&one.new), named(&one.old)) {
+    let (exit, hint) = match (are_named(cx, &one.new), are_named(cx, &one.old)) {
         (true, _) if is_pending => {
             (Exit::Pending, "{XTASK} upgrade, which goes on; or {XTASK} upgrade --back")
         }

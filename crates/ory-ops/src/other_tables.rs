@@ -30,6 +30,14 @@ pub fn of(replacement: &Replacement) -> Result<Tables> {
     })
 }
 
+/// The same of a target, before anything is made ready. Where `cx` has the stack with other images, it is these that count.
+pub fn of_target(cx: &Context, target: &Target) -> Result<Tables> {
+    let current = snapshot::contents(cx, target, target.database())?;
+    find(cx, target, &current, &|deployment, actual| {
+        image_schema::made(cx, deployment, actual, &BTreeSet::new(), None)
+    })
+}
+
 /// The same without making anything: what an image makes is taken into account where it is known.
 pub fn at_first_sight(cx: &Context, target: &Target) -> Result<Tables> {
     let current = snapshot::contents(cx, target, target.database())?;

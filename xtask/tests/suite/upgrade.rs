@@ -1,6 +1,7 @@
 //! `upgrade`: planned, rehearsed, done, and back.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::stack::{Compose, NEW, OLD, Stack, is_real};
@@ -14,6 +15,7 @@ scenarios! {
         a_migration_that_fails_leaves_all_as_it_was
         an_image_in_the_compose_file_is_changed_in_its_one_place
         one_that_is_killed_at_any_step_goes_on
+        the_backup_of_an_upgrade_that_has_ended_is_no_way_back_of_another_one
     ]
 }
 
@@ -84,6 +86,8 @@ fn it_is_planned_and_rehearsed_and_done_and_goes_back(compose: Compose) {
     is_of(&stack, OLD);
     // Keto had nothing to migrate, and so has lost nothing.
     assert_eq!(stack.rows()[..2], rows[..2]);
+    let kept = "a way back drops what an earlier restore has kept: xtask_replaced_kratos (";
+    stack.run_as_named(&format!("upgrade kratos --to {NEW} --no-rehearsal")).exits(2).says(kept);
     assert_no_leftovers(&stack);
 }
 
@@ -93,6 +97,14 @@ fn an_unfinished_one_is_told(stack: &Stack, env: &str) {
     let noted = "create table public.kept as select * from schema_migration order by version desc limit 1";
     stack.sql("kratos", noted);
     stack.sql("kratos", "delete from schema_migration where version in (select version from kept)");
+    // One that has ended is no word of one that was killed.
+    let ended = stack.run_as_named("status --check").exits(3);
+    assert!(!ended.stderr.contains(unfinished), "{ended}");
+    stack
+        .run_as_named("upgrade --yes")
+        .exits(3)
+        .says("kratos: migrations are pending, and the image is the one that runs");
+    let words = mark_unfinished(stack);
     let told = stack.run_as_named("status --check").exits(3);
     told.says(unfinished).says("hint: cargo xtask upgrade, which goes on; or cargo xtask upgrade --back");
     let told = stack.run_as_named("doctor").exits(1);
@@ -109,7 +121,40 @@ fn an_unfinished_one_is_told(stack: &Stack, env: &str) {
     let json = stack.run_as_named("status --json").exits(0);
     assert!(json.stdout.contains("isn't finished: cargo xtask upgrade --back"), "{json}");
     stack.project.write(".env", &new);
+    words.iter().for_each(|word| std::fs::remove_file(word).expect("removed"));
     is_of(stack, NEW);
+}
+
+/// What a run that is killed leaves in its backups.
+fn mark_unfinished(stack: &Stack) -> Vec<PathBuf> {
+    let backups = std::fs::read_dir(stack.project.dir.join("backups")).expect("backups").flatten();
+    let words: Vec<_> = backups.map(|entry| entry.path().join("unfinished")).collect();
+    let words: Vec<_> = words.into_iter().filter(|word| word.parent().is_some_and(Path::is_dir)).collect();
+    words.iter().for_each(|word| std::fs::write(word, "").expect("written"));
+    words
+}
+
+fn the_backup_of_an_upgrade_that_has_ended_is_no_way_back_of_another_one(compose: Compose) {
+    let (stack, _) = old(compose);
+    let env = stack.project.read(".env");
+    let upgrade = format!("upgrade kratos --to {NEW} --yes --no-rehearsal");
+    stack.run_as_named(&upgrade).exits(0);
+    stack.insert_rows();
+    let rows = stack.rows();
+    // Somebody puts the old file back, and starts what it names; then the next upgrade fails.
+    stack.project.write(".env", &env);
+    let mut compose = stack.project.command("docker");
+    compose
+        .args(["compose", "up", "-d", "kratos"])
+        .envs(stack.as_named("status").get_envs().filter_map(|(name, value)| Some((name, value?))));
+    crate::project::outcome(&mut compose).exits(0);
+    stack.sql(
+        "kratos",
+        "delete from schema_migration where version = (select max(version) from schema_migration)",
+    );
+    let outcome = stack.run_as_named(&upgrade);
+    assert!(!outcome.stderr.contains("the way back is the backup"), "{outcome}");
+    assert_eq!(stack.rows(), rows, "{outcome}");
 }
 
 fn a_migration_that_fails_leaves_all_as_it_was(compose: Compose) {
@@ -143,6 +188,12 @@ fn an_image_in_the_compose_file_is_changed_in_its_one_place(compose: Compose) {
     // Where a variable comes from the environment, no file has the image.
     let mut command = stack.as_named(&format!("upgrade kratos --to {NEW} --yes --no-rehearsal"));
     command.env("KRATOS_IMAGE", format!("{publisher}/kratos:{OLD}"));
+    let refused = crate::project::outcome(&mut command).exits(1);
+    assert!(refused.stderr.contains("can't be told for sure, so nothing was changed"), "{refused}");
+    assert!(stack.container("kratos").0.ends_with(OLD), "the server was touched");
+    // Nor could the old one be named again.
+    let mut command = stack.as_named("upgrade kratos --yes --no-rehearsal");
+    command.env("KRATOS_IMAGE", format!("{publisher}/kratos:{NEW}"));
     let refused = crate::project::outcome(&mut command).exits(1);
     assert!(refused.stderr.contains("can't be told for sure, so nothing was changed"), "{refused}");
     assert!(stack.container("kratos").0.ends_with(OLD), "the server was touched");

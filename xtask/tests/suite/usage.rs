@@ -59,7 +59,13 @@ fn a_completion_script_is_data() {
 
 #[test]
 fn numbers_and_releases_that_make_no_sense_are_exit_2() {
-    for args in ["up --timeout 0", "up --lock-timeout x", "up --stand-in=v26", "up --yes"] {
+    for args in [
+        "up --timeout 0",
+        "up --lock-timeout x",
+        "up --stand-in=v26",
+        "up --yes",
+        "upgrade db --rehearse --yes",
+    ] {
         Fake::new().run(args).exits(2);
     }
 }

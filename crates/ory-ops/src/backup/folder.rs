@@ -23,6 +23,9 @@ use crate::context::Context;
 /// The file in a backup that was to be verified, until it was.
 const UNVERIFIED: &str = "unverified";
 
+/// The file in a backup that was made before an upgrade, until that has ended, or was undone.
+const UNFINISHED: &str = "unfinished";
+
 /// A backup, whose manifest is as it was written.
 pub struct Backup {
     pub folder: PathBuf,
@@ -155,6 +158,20 @@ impl Backup {
         fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))
     }
 
+    /// Whether the upgrade that it was made before has neither ended nor been undone.
+    pub fn is_unfinished(&self) -> bool {
+        is_unfinished(&self.folder)
+    }
+
+    /// Remembers that the upgrade has ended, or was undone.
+    pub fn set_finished(&self) -> Result<()> {
+        let path = self.folder.join(UNFINISHED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("failed to remove {}", path.display())),
+        }
+    }
+
     /// Fails unless every byte of a dump is as it was written.
     pub fn check(&self, cx: &Context, dump: &Dump) -> Result<()> {
         let read = Arc::new(AtomicU64::new(0));
@@ -194,6 +211,19 @@ pub(super) fn mark_unverified(folder: &Path) -> std::io::Result<()> {
     write_whole(
         &folder.join(UNVERIFIED),
         "it was to be restored and compared, and this is removed where it was\n",
+    )
+}
+
+/// Whether a folder has the word of an upgrade that hasn't ended, whatever else is wrong with it.
+pub fn is_unfinished(folder: &Path) -> bool {
+    folder.join(UNFINISHED).symlink_metadata().is_ok()
+}
+
+/// Marks a backup as one of an upgrade that hasn't ended.
+pub(super) fn mark_unfinished(folder: &Path) -> std::io::Result<()> {
+    write_whole(
+        &folder.join(UNFINISHED),
+        "an upgrade began after it, and this is removed when that has ended\n",
     )
 }
 

@@ -4,5 +4,5 @@ pub mod contents_list;
 pub(crate) mod folder;
 mod take;
 
-pub use folder::{Backup, all, folder, latest, open};
+pub use folder::{Backup, all, folder, is_unfinished, latest, open};
 pub use take::{fingerprints, now, take, take_before};

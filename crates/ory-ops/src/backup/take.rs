@@ -86,6 +86,9 @@ pub fn take_before(
     if is_to_verify {
         super::folder::mark_unverified(&partial.path).map_err(failed)?;
     }
+    if !manifest.upgrades.is_empty() {
+        super::folder::mark_unfinished(&partial.path).map_err(failed)?;
+    }
     // No colon, which Windows has in no name.
     let name = manifest.time.replace(':', "-");
     let folder = partial.keep(&name).map_err(failed)?;

@@ -197,10 +197,7 @@ impl<'a> Replacement<'a> {
     /// What was replaced before and goes once this is a success, in words.
     pub fn dropped(&self) -> Vec<String> {
         let each = self.kept.iter();
-        each.map(|(name, rows)| {
-            format!("{} ({})", self.replaceable.in_words(name), counted(*rows as usize, "row"))
-        })
-        .collect()
+        each.map(|(name, rows)| in_words(&*self.replaceable, name, *rows)).collect()
     }
 
     /// What was replaced, by its name.
@@ -253,6 +250,23 @@ pub fn restore_into(
     let live = current.and_then(|current| Live::read(cx, &place, target, current.extensions).ok());
     let load = Load { cx, target, place: &place, database, live: live.as_ref(), is_own };
     load_dump::into_empty(&load, dump, path)
+}
+
+/// What a replacement would drop: what an earlier one has kept, each with its rows. A line each.
+pub fn would_drop(cx: &Locked, target: &Target) -> Result<Vec<String>> {
+    let place = postgres::running_place(cx, target.main()?)?;
+    let replaceable = super::replaceable(cx, target, &place);
+    let _lock = advisory_lock::acquire(cx, target.main()?)?;
+    let (kept, _) = kept(&replaceable.heal()?);
+    let line = |name: &String| {
+        let rows = replaceable.contents_of(name)?.total();
+        Ok(in_words(&*replaceable, name, rows))
+    };
+    kept.iter().map(line).collect()
+}
+
+fn in_words(replaceable: &dyn Replaceable, name: &str, rows: u64) -> String {
+    format!("{} ({})", replaceable.in_words(name), counted(rows as usize, "row"))
 }
 
 /// What was kept before a run, and of what is kept now the rest: what a killed run has left.

@@ -10,6 +10,7 @@ use ory_stack::service::Service;
 
 use crate::context::Context;
 use crate::image_pin::Images;
+use crate::services;
 
 /// A product from one image to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +33,15 @@ impl Change {
 
 /// What changes for a product: to a release, or, without one, from what its containers run to what the stack names.
 pub fn of(cx: &Context, product: Instance, release: Option<&str>) -> Result<Change> {
-    let containers = cx.containers()?;
+    let containers = there(cx, product)?;
     let (mut old, mut new) = (Images::new(), Images::new());
     let mut serving = None;
-    for service in services(cx, product)? {
+    for service in services_of(cx, product)? {
         let Some(named) = service.image.clone() else { continue };
         // What only migrates leaves a container of before, which tells nothing.
         let is_kept =
             |container: &&Container| container.service == service.name && runs_on(cx, product, service);
-        let runs = containers.iter().find(is_kept).map(|container| container.image.clone());
+        let runs = containers.iter().find(is_kept).map(|container| image_of(cx, container, &named));
         let to = match release {
             Some(_) if service.is_built => {
                 let message = format!(
@@ -76,13 +77,26 @@ pub fn of(cx: &Context, product: Instance, release: Option<&str>) -> Result<Chan
     Ok(Change { product, from, to, old, new })
 }
 
+/// The containers that tell what a product has: those that run, or that a run has left stopped; where there are none, all.
+fn there(cx: &Context, product: Instance) -> Result<Vec<Container>> {
+    let running = services::serving(cx, &[product])?;
+    if running.is_empty() { cx.containers() } else { Ok(running) }
+}
+
+/// The image of a container, by the name that the stack has for it: Podman has another one.
+fn image_of(cx: &Context, container: &Container, named: &str) -> String {
+    let image = cx.image(named).ok().flatten();
+    let is_it = image.is_some_and(|image| image.id == container.image_id);
+    if is_it { named.into() } else { container.image.clone() }
+}
+
 /// Whether a service of a product stays up.
 fn runs_on(cx: &Context, product: Instance, service: &Service) -> bool {
     cx.stack.running(product).iter().any(|running| running.name == service.name)
 }
 
 /// The services of a product: those that run, and who migrates.
-fn services(cx: &Context, product: Instance) -> Result<Vec<&Service>> {
+fn services_of(cx: &Context, product: Instance) -> Result<Vec<&Service>> {
     let mut services = cx.stack.running(product);
     let migrates = cx.stack.deployment(product)?.map(|deployment| deployment.migrate);
     let is_known = |service: &&Service| services.iter().any(|known| known.name == service.name);

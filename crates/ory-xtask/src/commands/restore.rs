@@ -33,6 +33,8 @@ pub struct Restore {
     into: Option<String>,
     yes: bool,
     force: bool,
+    /// Whether who calls has looked whose tables there are, by the images that have made them.
+    are_tables_known: bool,
 }
 
 impl Arguments for Restore {
@@ -57,6 +59,7 @@ impl Arguments for Restore {
             into: typed.get_one("into").cloned(),
             yes: typed.get_flag("yes"),
             force: typed.get_flag("force"),
+            are_tables_known: false,
         }
     }
 }
@@ -77,10 +80,12 @@ pub fn run(options: &Options, args: &Restore) -> Result<()> {
     restore(&super::locked(options, &Images { stand_in: None })?, args)
 }
 
-/// Puts a backup's dumps of these products in the place of their databases, for a command that has asked for it.
+/// Puts a backup's dumps of these products in the place of their databases, for a command that has asked for it, and has seen
+/// that no table in them is somebody else's.
 pub fn put_back(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<()> {
     let products = products.iter().map(|product| product.name().to_string()).collect();
-    restore(cx, &Restore { backup: backup.folder.clone(), products, into: None, yes: true, force: false })
+    let (backup, into) = (backup.folder.clone(), None);
+    restore(cx, &Restore { backup, products, into, yes: true, force: false, are_tables_known: true })
 }
 
 fn restore(cx: &Locked, args: &Restore) -> Result<()> {
@@ -114,7 +119,7 @@ fn restore(cx: &Locked, args: &Restore) -> Result<()> {
     let mut replacements =
         pairs.iter().map(|(target, _)| Replacement::new(cx, target)).collect::<Result<Vec<_>>>()?;
     replacements.iter().try_for_each(Replacement::refuse_obstacles)?;
-    for ((target, dump), replacement) in pairs.iter().zip(&replacements) {
+    for ((target, dump), replacement) in pairs.iter().zip(&replacements).filter(|_| !args.are_tables_known) {
         let tables = match args.force {
             true => other_tables::at_first_sight(cx, target),
             false => other_tables::of(replacement),

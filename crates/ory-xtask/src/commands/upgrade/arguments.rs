@@ -33,7 +33,8 @@ impl Arguments for Upgrade {
             switch("online", "Leave the servers up: a way back loses what they write meanwhile"),
             switch("back", "Go back to what was there before the last upgrade")
                 .conflicts_with_all(["to", "plan", "rehearse", "online"]),
-            switch("finish", "With `db`: delete the volume that was kept"),
+            switch("finish", "With `db`: delete the volume that was kept")
+                .conflicts_with_all(["to", "plan", "back"]),
             yes(),
             switch("json", "Print one JSON document"),
         ]

@@ -14,15 +14,22 @@ use crate::arguments::Images;
 use ory_facts::instance::Instance;
 use ory_facts::next::XTASK;
 use ory_facts::sorted::Sorted;
+use ory_ops::advisory_lock;
 use ory_ops::backup::Backup;
-use ory_ops::context::Options;
+use ory_ops::context::{Context, Options};
 use ory_ops::image_pin::{self, Edit};
 use ory_ops::left_behind;
 use ory_ops::lock::Locked;
+use ory_ops::other_images;
+use ory_ops::other_tables;
 use ory_ops::postgres;
+use ory_ops::replace::replacement;
+use ory_ops::run_container;
 use ory_ops::snapshot;
+use ory_ops::target::{self, Target};
 use ory_runner::failure::{Exit, Failure};
 use ory_runner::output::{Output, counted};
+use ory_runner::process::quote;
 
 /// How long between two tries of the way back.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -37,6 +44,17 @@ pub fn has_changed(cx: &Locked, backup: &Backup, products: &[Instance]) -> Resul
         }
     }
     Ok(false)
+}
+
+/// Waits for the migrations that a killed run has left going on.
+pub fn await_migrations(cx: &Context, targets: &[Target]) -> Result<()> {
+    for target in targets {
+        for deployment in &target.deployments {
+            let lock = advisory_lock::acquire(cx, deployment)?;
+            run_container::take_over(cx, deployment, &lock)?;
+        }
+    }
+    Ok(())
 }
 
 /// `upgrade --back`: says what was written since, asks, and goes back.
@@ -55,6 +73,9 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'static
     cx.out.say(format!("the last upgrade, of {names}, backed up from {began} to {ended}"));
     let mut loses = false;
     for backup in backups.iter().rev() {
+        if !cx.options.dry_run {
+            await_migrations(&cx, &super::super::targets(&cx, &of(backup))?)?;
+        }
         if has_changed(&cx, backup, &of(backup))? {
             loses = true;
             written(&cx, backup, &of(backup))?.iter().for_each(|line| cx.out.say(line));
@@ -67,10 +88,19 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'static
         lines.into_iter().try_for_each(Output::data)?;
         return Ok(report::NOTHING);
     }
-    let question = match loses {
+    let mut question = match loses {
         true => format!("Go back with {names}, and lose what was written since?"),
         false => format!("Go back with {names}?"),
     };
+    for backup in backups.iter().filter(|_| loses) {
+        for target in super::super::targets(&cx, &of(backup))? {
+            let dropped = replacement::would_drop(&cx, &target)?.join(", ");
+            if !dropped.is_empty() {
+                question = format!("{question} This drops what an earlier restore has kept: {dropped}.");
+                cx.out.warn(format!("what an earlier restore has kept goes: {dropped}"));
+            }
+        }
+    }
     let what = format!("goes back with {names}");
     if !super::super::confirm(&cx, args.yes, &what, &question, &args.line("--back --yes"))? {
         cx.out.say("nothing was changed");
@@ -124,14 +154,14 @@ fn written(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<Vec<St
     Ok(lines)
 }
 
-/// Goes back after a failure, whose error is returned, with what couldn't be put back.
+/// Goes back after a failure, whose error is returned, with what couldn't be put back. Whether all was put back.
 pub fn after(
     options: &Options,
     error: anyhow::Error,
     backup: &Backup,
     edits: Option<&[Edit]>,
     running: &[String],
-) -> anyhow::Error {
+) -> (bool, anyhow::Error) {
     options.output.say(format!("going back: {}", in_short(&error)));
     let hint = format!("{XTASK} upgrade --back");
     let exit = Failure::exit_of(&error);
@@ -149,11 +179,11 @@ pub fn after(
             let hint = Failure::hint_of(&error).filter(|hint| !is_gone(hint));
             let rehearse = "fix that, and see it work on a copy of the data: {XTASK} upgrade --rehearse";
             let hint = hint.unwrap_or(rehearse).to_string();
-            error.context(Failure::new(exit, message).hint(hint))
+            (true, error.context(Failure::new(exit, message).hint(hint)))
         }
         Err(left) => {
             let message = format!("the upgrade failed, and so did the way back ({})", in_short(&left));
-            error.context(Failure::new(exit, message).hint(hint))
+            (false, error.context(Failure::new(exit, message).hint(hint)))
         }
     }
 }
@@ -178,10 +208,33 @@ fn go(options: &Options, backup: &Backup, edits: Option<&[Edit]>, running: &[Str
         cx.read_again()?;
     }
     let products = of(backup);
+    await_migrations(&cx, &super::super::targets(&cx, &products)?)?;
     if has_changed(&cx, backup, &products)? {
+        refuse_others(&cx, backup, &products)?;
         restore::put_back(&cx, backup, &products)?;
     }
     start(&cx, running)?;
+    backup.set_finished()?;
     cx.out.say(format!("{}: as before the upgrade", names(backup)));
+    Ok(())
+}
+
+/// Fails where somebody else has made tables since, which would go with the database. The new images tell which are theirs.
+fn refuse_others(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<()> {
+    let new = backup.manifest.upgrades.iter().flat_map(|one| one.new.clone()).into_map();
+    let new = other_images::context(cx, &new)?;
+    for target in target::located(&new, products)? {
+        let others = other_tables::of_target(&new, &target)?;
+        if !others.is_empty() {
+            let each = others.iter().map(|(name, rows)| {
+                format!("{name} ({})", counted(usize::try_from(*rows).unwrap_or(usize::MAX), "row"))
+            });
+            let each = each.collect::<Vec<_>>().join(", ");
+            let message =
+                format!("{} has tables of others by now, which would go: {each}", target.in_words());
+            let hint = format!("{{XTASK}} restore {} --force, where they may go", quote(&backup.name()));
+            bail!(Failure::new(Exit::Failed, message).hint(hint));
+        }
+    }
     Ok(())
 }

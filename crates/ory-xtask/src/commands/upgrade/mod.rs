@@ -25,7 +25,7 @@ use ory_ops::image_pin;
 use ory_ops::lock::Locked;
 use ory_ops::other_images;
 use ory_ops::other_tables;
-use ory_ops::replace::rights;
+use ory_ops::replace::{replacement, rights};
 use ory_ops::upgrade::change::{self, Change};
 use ory_ops::upgrade::outlook::{self, Trial};
 use ory_ops::upgrade::rehearsal;
@@ -39,7 +39,12 @@ pub fn run(options: &Options, args: &Upgrade) -> Result<()> {
     if let [name] = &args.products[..]
         && server::is_meant(options, name)?
     {
-        let Upgrade { to, plan, back, finish, yes, json, .. } = args;
+        let Upgrade { products: _, to, plan, rehearse, no_rehearsal, online, back, finish, yes, json } = args;
+        if *rehearse || *no_rehearsal || *online {
+            let message = "--rehearse, --no-rehearsal and --online are for products: the database server is always \
+                           tried in a copy, and stopped";
+            bail!(Failure::new(Exit::Usage, message).hint(args.line("--plan")));
+        }
         let asked = server::Asked {
             server: name,
             to: to.as_deref(),
@@ -104,7 +109,13 @@ fn upgrade(cx: Locked, args: &Upgrade, report: &mut Report) -> Result<&'static s
     }
     let names: Vec<_> = groups.iter().map(Group::in_words).collect();
     let names = names.join("; ");
-    let question = format!("Upgrade {names}?{}", report.downtime_in_words());
+    let mut question = format!("Upgrade {names}?{}", report.downtime_in_words());
+    let dropped = would_drop(&cx, &groups)?;
+    if !dropped.is_empty() {
+        let dropped = format!("a way back drops what an earlier restore has kept: {dropped}");
+        cx.out.warn(&dropped);
+        question = format!("{question} If it fails, {dropped}.");
+    }
     let what = format!("upgrades {names}");
     if !super::confirm(&cx, args.yes, &what, &question, &args.line("--yes"))? {
         cx.out.say("nothing was changed");
@@ -140,6 +151,17 @@ fn groups(cx: &Locked, mut changes: Vec<Change>) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
+/// What the way back would drop, with its rows.
+fn would_drop(cx: &Locked, groups: &[Group]) -> Result<String> {
+    let mut dropped = vec![];
+    for target in groups.iter().map(|group| super::targets(cx, &group.products)) {
+        for target in target? {
+            dropped.extend(replacement::would_drop(cx, &target)?);
+        }
+    }
+    Ok(dropped.join(", "))
+}
+
 /// Brings the images that aren't here: they are asked what they carry, and tried.
 fn pull(cx: &Locked, new: &Context, groups: &[Group]) -> Result<()> {
     let names: Vec<String> = groups.iter().flat_map(Group::new_images).map(|(service, _)| service).collect();
@@ -170,9 +192,9 @@ fn look(cx: &Locked, new: &Context, groups: &[Group], args: &Upgrade, report: &m
             let hint = format!("{XTASK} split, or give them a database of their own");
             obstacles.push(Failure::new(Exit::Failed, message).hint(hint).into());
         }
-        if let Err(error) = image_pin::edits(cx, &group.new_images()) {
-            obstacles.push(error);
-        }
+        // The way back names the old ones again.
+        let images = [group.new_images(), group.old_images()];
+        obstacles.extend(images.iter().find_map(|images| image_pin::edits(cx, images).err()));
         for target in super::targets(cx, &group.products)? {
             if let Some(missing) = rights::missing(cx, &target)? {
                 let hint = "without it there is no way back: have it granted, then run this again";

@@ -13,6 +13,7 @@ use crate::backup_step;
 use crate::plan;
 use ory_facts::instance::Instance;
 use ory_facts::manifest::Upgraded;
+use ory_facts::next::XTASK;
 use ory_facts::sorted::Sorted;
 use ory_ops::backup::Backup;
 use ory_ops::context::Context;
@@ -44,6 +45,11 @@ impl Group {
     /// The images that services are to have.
     pub fn new_images(&self) -> Images {
         self.changes.iter().flat_map(|change| change.new.clone()).into_map()
+    }
+
+    /// Those that they had.
+    pub fn old_images(&self) -> Images {
+        self.changes.iter().flat_map(|change| change.old.clone()).into_map()
     }
 
     /// Two as one.
@@ -78,7 +84,7 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
     // Where it can't be told where the image is named, nothing happens.
     let edits = image_pin::edits(&cx, &wanted)?;
     let running = running(&cx, &group.products)?;
-    let backup = back_up(&cx, group, args, began)?;
+    let (backup, is_kept) = back_up(&cx, group, args, began)?;
     let options = cx.options.clone();
     let forward = || -> Result<Locked, Stop> {
         image_pin::write(&cx, &edits, &wanted)?;
@@ -92,17 +98,20 @@ pub fn run(cx: Locked, group: &Group, args: &Upgrade, began: &str, report: &mut 
     };
     match forward() {
         Ok(cx) => {
+            backup.set_finished()?;
             cx.out.say(format!("{}: upgraded in {}", group.in_words(), seconds(clock.elapsed())));
             Ok(cx)
         }
+        // What was written since a run that was killed, nobody has told.
+        Err(Stop::Back(error)) if is_kept => Err(unfinished(error, &backup)),
         Err(Stop::Back(error)) => {
-            report.failed(true, format!("{error:#}"));
-            Err(back::after(&options, error, &backup, Some(&edits), &running))
-        }
-        Err(Stop::Stay(error)) => {
-            report.failed(false, format!("{error:#}"));
+            let (is_back, error) = back::after(&options, error, &backup, Some(&edits), &running);
+            if is_back {
+                report.ended_as(report::WENT_BACK);
+            }
             Err(error)
         }
+        Err(Stop::Stay(error)) => Err(error),
     }
 }
 
@@ -120,12 +129,33 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'sta
             let image = serving.first().and_then(|service| service.image.clone()).unwrap_or_default();
             cx.out.say(format!("{product}: nothing to upgrade, it has {image}"));
         } else {
-            left.push(*product);
+            left.push((*product, state.pending()));
         }
     }
     if left.is_empty() {
+        left_behind::set_finished(&cx, products)?;
         return Ok(report::NOTHING);
     }
+    let names = left.iter().map(|(product, _)| product.to_string()).collect::<Vec<_>>().join(", ");
+    let pending: Vec<_> = left.iter().filter(|(_, pending)| *pending != Some(0)).collect();
+    let left: Vec<_> = left.iter().map(|(product, _)| *product).collect();
+    let begun = left_behind::unfinished(&cx, &left)?.filter(|backup| {
+        let new = backup.manifest.upgrades.iter().flat_map(|one| one.new.clone()).into_map();
+        left_behind::are_named(&cx, &new)
+    });
+    let Some(backup) = begun else {
+        if !pending.is_empty() {
+            let message = format!("{names}: migrations are pending, and the image is the one that runs");
+            let hint = "back up, migrate and restart: {XTASK} migrate-all --backup && {XTASK} restart";
+            bail!(Failure::new(Exit::Pending, message).hint(hint));
+        }
+        // It was killed before it had changed anything.
+        match args.only_looks() {
+            true => cx.out.say(format!("{names}: nothing to upgrade; not running: {XTASK} up")),
+            false => start(&cx, &running(&cx, &left)?)?,
+        }
+        return Ok(report::NOTHING);
+    };
     if args.only_looks() {
         let message = "an upgrade that was killed isn't finished";
         bail!(
@@ -133,22 +163,21 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'sta
                 .hint("{XTASK} upgrade, which goes on; or {XTASK} upgrade --back")
         );
     }
-    let running = running(&cx, &left)?;
-    let Some(backup) = left_behind::last_upgrade(&cx, &left)? else {
-        // It was killed before it had changed anything.
-        start(&cx, &running)?;
-        return Ok(report::NOTHING);
-    };
     cx.out.say(format!("going on with the upgrade of {}", backup.manifest.time));
-    forward(cx, &left, &running).map(|_| report::UPGRADED).map_err(|stop| {
-        // The new servers may have been up before, and have accepted what no backup has.
-        let (Stop::Back(error) | Stop::Stay(error)) = stop;
-        let exit = Failure::exit_of(&error);
-        let message = format!("the upgrade of {} isn't finished", backup.manifest.time);
-        error.context(
-            Failure::new(exit, message).hint("fix that, then: {XTASK} upgrade; or {XTASK} upgrade --back"),
-        )
-    })
+    let running = running(&cx, &left)?;
+    match forward(cx, &left, &running) {
+        Ok(cx) => left_behind::set_finished(&cx, products).map(|()| report::UPGRADED),
+        Err(Stop::Back(error) | Stop::Stay(error)) => Err(unfinished(error, &backup)),
+    }
+}
+
+/// A failure after a run that was killed: the new servers may have been up before, and have accepted what no backup has.
+fn unfinished(error: anyhow::Error, backup: &Backup) -> anyhow::Error {
+    let exit = Failure::exit_of(&error);
+    let message = format!("the upgrade of {} isn't finished", backup.manifest.time);
+    let hint =
+        "fix that, then: {XTASK} upgrade; or {XTASK} upgrade --back, which tells what was written since";
+    error.context(Failure::new(exit, message).hint(hint))
 }
 
 /// How an upgrade fails.
@@ -165,30 +194,23 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
     }
 }
 
-/// Stops the servers and backs up. One that a killed run of the same upgrade has made is taken again, if its migrations have
-/// begun since: what is there now is none of a release.
-fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<Backup> {
+/// Stops the servers and backs up. Where an upgrade of these products was killed once its migrations had begun, its backup
+/// stays the way back, and true is with it: what is there now is none of a release.
+fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<(Backup, bool)> {
     let stopped = if args.online { None } else { Some(super::super::stop(cx, &group.products)?) };
-    let made = || -> Result<Backup> {
-        if let Some(last) = left_behind::last_upgrade(cx, &group.products)? {
-            let is_same = last
-                .manifest
-                .upgrades
-                .iter()
-                .map(|one| &one.new)
-                .eq(group.changes.iter().map(|one| &one.new));
-            if is_same && back::has_changed(cx, &last, &group.products)? {
-                cx.out.say(format!(
-                    "the way back is the backup {}, of before the run that was killed",
-                    last.name()
-                ));
-                return Ok(last);
-            }
-        }
+    let made = || -> Result<(Backup, bool)> {
         let targets = super::super::targets(cx, &group.products)?;
+        back::await_migrations(cx, &targets)?;
+        if let Some(last) = left_behind::unfinished(cx, &group.products)?
+            && back::has_changed(cx, &last, &group.products)?
+        {
+            let name = last.name();
+            cx.out.say(format!("the way back is the backup {name}, of before the run that was killed"));
+            return Ok((last, true));
+        }
         let _locks = ory_ops::advisory_lock::acquire_all(cx, &targets)?;
         let targets: Vec<_> = targets.iter().collect();
-        backup_step::before_upgrade(cx, &targets, group.upgrades(began))
+        Ok((backup_step::before_upgrade(cx, &targets, group.upgrades(began))?, false))
     };
     made().map_err(|error| {
         let error = error.context("failed to back up, so nothing was changed");

@@ -184,12 +184,6 @@ impl Report {
         Ok(())
     }
 
-    /// Remembers that it failed, and why.
-    pub fn failed(&mut self, is_back: bool, why: String) {
-        self.problem = Some(why);
-        self.result = Some(if is_back { WENT_BACK } else { "failed" });
-    }
-
     /// Remembers how it ends before the error comes that says so.
     pub fn ended_as(&mut self, result: &'static str) {
         self.result = Some(result);
