@@ -168,7 +168,7 @@ fn a_schema_that_can_not_be_restored_stays_as_it_is(compose: Compose) {
 
     // Somebody uses the application's table for too long.
     let db = stack.container("db").1;
-    let hold = "begin; lock table orders in row exclusive mode; select pg_sleep(120)";
+    let hold = "begin; lock table orders in row exclusive mode; select pg_sleep(3600)";
     let mut holder = Command::new("docker");
     let mut holder =
         holder.args(["exec", &db, "psql", "-U", "acme", "-c", hold]).spawn().expect("psql starts");
@@ -182,10 +182,11 @@ fn a_schema_that_can_not_be_restored_stays_as_it_is(compose: Compose) {
         .says("others use the tables that are to be replaced: ");
     // Cut off while it waits, it doesn't go on in PostgreSQL.
     let mut run = stack.command("v26.2.0", restore);
-    let run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("xtask starts");
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("xtask starts");
     let waits = "select 1 from pg_locks l join pg_stat_activity using (pid)
                  where not granted and application_name like 'xtask-%-replace-%'";
     while shared.sql(waits).is_empty() {
+        assert!(run.try_wait().expect("asked").is_none(), "it ended, and didn't wait");
         std::thread::sleep(Duration::from_millis(50));
     }
     outcome(Command::new("kill").args(["-INT", &run.id().to_string()])).exits(0);
@@ -194,7 +195,7 @@ fn a_schema_that_can_not_be_restored_stays_as_it_is(compose: Compose) {
     assert_eq!(shared.sql(goes_on), "");
     holder.kill().expect("a kill");
     holder.wait().expect("an end");
-    shared.sql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(120)%' and pid <> pg_backend_pid()");
+    shared.sql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(3600)%' and pid <> pg_backend_pid()");
     let of_data = |(rows, frame, _, left): (_, _, _, _)| (rows, frame, left);
     assert_eq!(of_data(state()), of_data(before.clone()));
     assert_serves(&shared);

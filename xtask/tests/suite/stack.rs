@@ -154,6 +154,11 @@ impl Stack {
         if let Some(folder) = self.folder {
             command.env_remove("XTASK_DIRECTORY").args(["-C", folder]);
         }
+        // The environment goes before what the stack itself names.
+        let env = std::fs::read_to_string(self.project.dir.join(".env")).unwrap_or_default();
+        if env.contains("POSTGRES_IMAGE=") {
+            command.env_remove("POSTGRES_IMAGE");
+        }
         command.args(args.split_whitespace()).envs(self.settings.clone()).env(
             "XTASK_COMPOSE",
             match self.compose {

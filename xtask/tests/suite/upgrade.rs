@@ -155,6 +155,19 @@ fn the_backup_of_an_upgrade_that_has_ended_is_no_way_back_of_another_one(compose
     let outcome = stack.run_as_named(&upgrade);
     assert!(!outcome.stderr.contains("the way back is the backup"), "{outcome}");
     assert_eq!(stack.rows(), rows, "{outcome}");
+
+    // Each that is named goes back, though another run has upgraded it.
+    stack.run_as_named(&format!("upgrade keto --to {NEW} --yes --no-rehearsal")).exits(0);
+    stack
+        .run_as_named("upgrade --back hydra --yes")
+        .exits(5)
+        .says("no backup that an upgrade of hydra has made");
+    stack
+        .run_as_named("upgrade --back kratos keto --yes")
+        .exits(0)
+        .says("keto: as before")
+        .says("kratos: as before");
+    assert!(["kratos", "keto"].iter().all(|service| stack.container(service).0.ends_with(OLD)));
 }
 
 fn a_migration_that_fails_leaves_all_as_it_was(compose: Compose) {

@@ -13,8 +13,9 @@ use ory_stack::stack::Deployment;
 use crate::context::Context;
 use crate::postgres;
 
-/// How long between two looks. What is held for a shorter time is held for a short time.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long between two looks, at least and at most: a fiftieth of the time that the migration takes so far, as each look takes
+/// time from it. What is held for a shorter time is held for a short time.
+const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 
 /// What was seen of a migration.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -87,7 +88,7 @@ impl Watch {
             if is_last {
                 return seen;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep((last.elapsed() / 50).clamp(PAUSE[0], PAUSE[1]));
         }
     }
 

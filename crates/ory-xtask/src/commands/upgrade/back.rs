@@ -59,13 +59,13 @@ pub fn await_migrations(cx: &Context, targets: &[Target]) -> Result<()> {
 
 /// `upgrade --back`: says what was written since, asks, and goes back.
 pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'static str> {
-    let backups = left_behind::of_upgrade(&cx, products)?;
+    let backups = backups(&cx, products, args)?;
     if cx.options.dry_run && backups.is_empty() {
         Output::data("# there is no upgrade to go back from")?;
         return Ok(report::NOTHING);
     }
     let (Some(first), Some(last)) = (backups.last(), backups.first()) else {
-        let message = "there is no backup that an upgrade of these products has made";
+        let message = "there is no backup that an upgrade has made";
         bail!(Failure::new(Exit::Missing, message).hint("{XTASK} backups; then {XTASK} restore BACKUP"));
     };
     let names = backups.iter().rev().map(names).collect::<Vec<_>>().join(", ");
@@ -114,6 +114,26 @@ pub fn run(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'static
     drop(cx);
     backups.iter().zip(each).try_for_each(|(backup, running)| go(&options, backup, None, &running))?;
     Ok(report::WENT_BACK)
+}
+
+/// Those of the last upgrade, the newest first; of products that were named, each one's last.
+fn backups(cx: &Context, products: &[Instance], args: &Upgrade) -> Result<Vec<Backup>> {
+    if args.products.is_empty() {
+        return left_behind::of_upgrade(cx, products);
+    }
+    let mut all: Vec<Backup> = vec![];
+    for product in products {
+        let own = left_behind::of_upgrade(cx, &[*product])?;
+        if own.is_empty() {
+            let message = format!("there is no backup that an upgrade of {product} has made");
+            bail!(Failure::new(Exit::Missing, message).hint("{XTASK} backups; then {XTASK} restore BACKUP"));
+        }
+        let is_new = |backup: &Backup| !all.iter().any(|known| known.folder == backup.folder);
+        let new: Vec<_> = own.into_iter().filter(is_new).collect();
+        all.extend(new);
+    }
+    all.sort_by(|one, other| other.manifest.time.cmp(&one.manifest.time));
+    Ok(all)
 }
 
 /// The products that a backup is the way back of.
