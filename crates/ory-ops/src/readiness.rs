@@ -21,6 +21,9 @@ use ory_stack::settings;
 /// A service that starts again more often than this while it is waited for won't become ready.
 const RESTARTS: u64 = 3;
 
+/// How long what has nothing to be asked must have run to count as running.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// How long a listener is only looked for where it costs no process.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -148,7 +151,60 @@ pub fn wait(cx: &Context, services: &[&str], start: Instant) -> Result<BTreeMap<
         stop.store(true, Ordering::Relaxed);
         result
     })?;
+    let has_none = |container: &&Container| !open.contains_key(container.service.as_str());
+    settle(cx, &before.iter().filter(has_none).collect::<Vec<_>>(), start)?;
     Ok(took)
+}
+
+/// Waits until what runs beside a product's servers, and answers nothing, such as a courier, runs on. Fails where it ends.
+fn settle(cx: &Context, before: &[&Container], start: Instant) -> Result<()> {
+    let products = cx.stack.products()?;
+    let beside: Vec<_> = products.into_iter().flat_map(|product| cx.stack.running(product)).collect();
+    let is_beside = |container: &&&Container| beside.iter().any(|service| service.name == container.service);
+    let ids: Vec<_> = before.iter().filter(is_beside).map(|container| container.id.as_str()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let looked = Instant::now();
+    loop {
+        let mut shaky = None;
+        for now in cx.engine.inspect(ids.iter().copied())? {
+            let known = before.iter().find(|container| container.id == now.id);
+            let restarts = now.restarts.saturating_sub(known.map_or(0, |container| container.restarts));
+            let is_restarting = now.state == "restarting";
+            let service = &now.service;
+            let message = match () {
+                () if now.is_finished() => continue,
+                () if now.state == "exited" || now.state == "dead" => {
+                    format!("`{service}` ended with exit code {}", now.exit_code)
+                }
+                () if restarts >= RESTARTS || is_restarting && now.restarts >= RESTARTS => {
+                    format!("`{service}` keeps ending, with exit code {}", now.exit_code)
+                }
+                () => {
+                    // Where the engine has another clock, it is what was seen that counts.
+                    let has_run = ran_for(&now) >= SETTLED || restarts == 0 && looked.elapsed() >= SETTLED;
+                    if !(now.is_running() && has_run) {
+                        shaky = Some(now);
+                    }
+                    continue;
+                }
+            };
+            return Err(diagnosis::of_service(cx, &now.name, message));
+        }
+        let Some(now) = shaky else { return Ok(()) };
+        if start.elapsed() > cx.options.wait() {
+            let message = format!("`{}` doesn't run on: it is {}", now.service, now.state);
+            return Err(diagnosis::of_service(cx, &now.name, message));
+        }
+        cx.options.interrupt.sleep(Duration::from_millis(200))?;
+    }
+}
+
+/// How long a container has run.
+fn ran_for(container: &Container) -> Duration {
+    let started = humantime::parse_rfc3339_weak(&container.started).ok();
+    started.and_then(|time| time.elapsed().ok()).unwrap_or_default()
 }
 
 /// Fails where waiting longer is of no use.

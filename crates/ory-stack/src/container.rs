@@ -61,6 +61,8 @@ pub struct Container {
     /// What its health check says: `starting`, `healthy` or `unhealthy`; none where it has none.
     pub health: Option<String>,
     pub restarts: u64,
+    /// When it was started the last time, as the engine writes a time.
+    pub started: String,
     pub exit_code: i64,
     /// Port in the container, and the address it is published at.
     pub ports: Vec<(u16, String)>,
@@ -157,6 +159,7 @@ impl Container {
                 .contains(&json["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default()),
             state: text(&json["State"]["Status"]),
             health: json["State"]["Health"]["Status"].as_str().map(String::from),
+            started: text(&json["State"]["StartedAt"]),
             restarts: json["RestartCount"].as_u64().unwrap_or(0),
             exit_code: json["State"]["ExitCode"].as_i64().unwrap_or(0),
             ports: ports.into_iter().flatten().filter_map(published).collect(),

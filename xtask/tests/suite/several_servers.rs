@@ -88,6 +88,7 @@ fn several_services_on_one_database_are_one_product(compose: Compose) {
     let kratos = service("kratos");
     let ports = kratos.find("    ports:").expect("ports");
     let courier = kratos[..ports].replace("  kratos:\n", "  courier:\n").replace("serve ", "courier watch ");
+    let courier = courier.replace(" --dev", "");
     let sleeps = "    entrypoint: [sh, -c, sleep infinity]\n    command:";
     let courier = if is_real() { courier } else { courier.replace("    command:", sleeps) };
     part(&kratos, &format!("{kratos}\n\n{courier}"));
@@ -124,4 +125,15 @@ fn several_services_on_one_database_are_one_product(compose: Compose) {
     let before = all("courier");
     stack.run("restore latest kratos --yes").exits(0).says("courier");
     assert_eq!(all("courier"), before);
+    // One that answers nothing is up only where it runs on.
+    let (runs, ends) = match is_real() {
+        true => ("courier watch", "courier watch --unknown"),
+        false => ("sleep infinity", "exit 3"),
+    };
+    let file = stack.project.read("docker-compose.yml");
+    stack.project.write("docker-compose.yml", &file.replace(runs, ends));
+    stack.run("up").exits(1).says("error: `courier` keeps ending, with exit code ");
+    stack.run("up").exits(1).says("error: `courier` keeps ending, with exit code ");
+    stack.project.write("docker-compose.yml", &file);
+    stack.run("up").exits(0);
 }
