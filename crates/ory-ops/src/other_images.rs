@@ -21,16 +21,48 @@ pub fn context(cx: &Context, images: &Images) -> Result<Context> {
     let version =
         files.first().and_then(|file| version_of(file)).map(|version| format!("version: '{version}'\n"));
     // JSON is YAML.
-    let service = |(name, image): (&String, &String)| {
-        format!("  {}: {{image: {}}}\n", Value::from(name.as_str()), Value::from(image.as_str()))
+    let service = |(name, image): (&String, &String), labels: &dyn Fn(&str) -> String| {
+        let [key, image] = [name, image].map(|text| Value::from(text.as_str()));
+        format!("  {key}: {{image: {image}{}}}\n", labels(name))
     };
-    let services: String = images.iter().map(service).collect();
-    let text = format!("{}services:\n{services}", version.unwrap_or_default());
-    std::fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
+    let write = |labels: &dyn Fn(&str) -> String| {
+        let services: String = images.iter().map(|pair| service(pair, labels)).collect();
+        let text = format!("{}services:\n{services}", version.as_deref().unwrap_or_default());
+        std::fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))
+    };
     let separator = env_file::setting(&cx.dir, "COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".into());
     let all: Vec<_> = files.iter().chain([&file]).map(|file| file.display().to_string()).collect();
     let settings = [cx.settings.clone(), vec![("COMPOSE_FILE".into(), all.join(&separator))]].concat();
-    Context::with(&cx.options, settings, |dir, env| Engine::find(&cx.options, dir, env))
+    let find =
+        || Context::with(&cx.options, settings.clone(), |dir, env| Engine::find(&cx.options, dir, env));
+    if !cx.engine.is_v1 && images.keys().any(|name| tells_others(cx, name)) {
+        write(&|name| own_labels(cx, name))?;
+        // A Compose before 2.24 doesn't know how.
+        if let Ok(new) = find() {
+            return Ok(new);
+        }
+    }
+    write(&|_| String::new())?;
+    find()
+}
+
+/// Whether a service has labels by which others know it, such as a proxy that would send it what is for the server.
+pub fn tells_others(cx: &Context, service: &str) -> bool {
+    cx.stack.services.get(service).is_some_and(|service| service.labels.keys().any(|name| !is_own(name)))
+}
+
+fn is_own(label: &str) -> bool {
+    label.starts_with("xtask.")
+}
+
+/// What leaves a service none but our own labels.
+fn own_labels(cx: &Context, service: &str) -> String {
+    let labels = cx.stack.services.get(service).map(|service| &service.labels).into_iter().flatten();
+    let own = labels.filter(|(name, _)| is_own(name));
+    let own: Vec<_> = own
+        .map(|(name, value)| format!("{}: {}", Value::from(name.as_str()), Value::from(value.as_str())))
+        .collect();
+    format!(", labels: !override {{{}}}", own.join(", "))
 }
 
 fn version_of(file: &Path) -> Option<String> {

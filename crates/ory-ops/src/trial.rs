@@ -13,6 +13,7 @@ use ory_stack::stack::Deployment;
 
 use crate::context::Context;
 use crate::diagnosis;
+use crate::other_images;
 use crate::readiness;
 use crate::run_container::{DSN_FILE, DsnFile, dsn_file, with_dsn};
 
@@ -28,6 +29,12 @@ pub fn obstacle(cx: &Context, deployment: &Deployment) -> Option<String> {
     }
     if service.serve_arguments(deployment.product.kind).is_none() {
         return Some(format!("`{name}` is started by a script"));
+    }
+    if other_images::tells_others(cx, name) {
+        return Some(format!(
+            "`{name}` has labels by which a proxy could send it what is for the server, and this Compose can't leave \
+             them out (2.24 can)"
+        ));
     }
     let lacks_file = deployment.dsn_in_config && dsn_file(cx, deployment).is_none();
     lacks_file.then(|| "the DSN is in a file, and the engine is on another machine".into())

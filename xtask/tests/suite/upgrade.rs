@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::stack::{Compose, NEW, OLD, Stack, is_real};
+use crate::stack::{Compose, NEW, OLD, Stack, docker, is_real};
 use crate::tiers::scenarios;
 
 scenarios! {
@@ -191,10 +191,34 @@ fn an_image_in_the_compose_file_is_changed_in_its_one_place(compose: Compose) {
     let publisher = if is_real() { "oryd" } else { "stand-in" };
     let named = |release: &str| format!("image: {publisher}/keto:{release}  # reviewed by Ana");
     let file = stack.project.read("docker-compose.yml");
-    let before = file.replace("image: ${KETO_IMAGE:-oryd/keto:v26.2.0}", &named(OLD));
+    // By such a label a proxy would send a server that is only tried what is for the one that serves.
+    let old = format!("{}\n    labels: {{traefik.enable: 'true'}}", named(OLD));
+    let before = file.replace("image: ${KETO_IMAGE:-oryd/keto:v26.2.0}", &old);
     stack.project.write("docker-compose.yml", &before);
     stack.up_as_named(OLD).exits(0);
-    stack.run_as_named(&format!("upgrade keto --to {NEW} --yes --no-rehearsal")).exits(0);
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a time").as_secs().to_string();
+    let upgraded = stack.run_as_named(&format!("upgrade keto --to {NEW} --yes --no-rehearsal")).exits(0);
+    let asked = [
+        "events",
+        "--since",
+        &since,
+        "--until",
+        "0s",
+        "--filter",
+        "event=create",
+        "--format",
+        "{{.Actor.Attributes}}",
+    ];
+    let trial = format!("name:xtask-{}-trial-keto", stack.name);
+    let tried: Vec<_> =
+        docker(&asked).lines().filter(|line| line.contains(&trial)).map(String::from).collect();
+    match compose {
+        Compose::V2 => assert!(tried.len() == 1 && !tried[0].contains("traefik"), "{tried:?}"),
+        Compose::V1 => {
+            assert!(tried.is_empty(), "{tried:?}");
+            upgraded.says("configuration: can't be tried: `keto` has labels");
+        }
+    }
     assert_eq!(stack.project.read("docker-compose.yml"), before.replace(&named(OLD), &named(NEW)));
     assert!(stack.container("keto").0.ends_with(NEW));
 
@@ -242,7 +266,7 @@ fn assert_no_leftovers(stack: &Stack) {
     let databases =
         stack.sql("postgres", "select datname from pg_database where datname like 'xtask_scratch%'");
     assert_eq!(databases, "", "a copy is left");
-    let names = crate::stack::docker(&["ps", "--all", "--format", "{{.Names}}"]);
+    let names = docker(&["ps", "--all", "--format", "{{.Names}}"]);
     let own = format!("xtask-{}-", stack.name);
     assert!(!names.contains(&own), "a container is left: {names}");
 }

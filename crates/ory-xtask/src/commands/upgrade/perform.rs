@@ -200,13 +200,13 @@ fn back_up(cx: &Locked, group: &Group, args: &Upgrade, began: &str) -> Result<(B
     let stopped = if args.online { None } else { Some(super::super::stop(cx, &group.products)?) };
     let made = || -> Result<(Backup, bool)> {
         let targets = super::super::targets(cx, &group.products)?;
-        back::await_migrations(cx, &targets)?;
-        if let Some(last) = left_behind::unfinished(cx, &group.products)?
-            && back::has_changed(cx, &last, &group.products)?
-        {
-            let name = last.name();
-            cx.out.say(format!("the way back is the backup {name}, of before the run that was killed"));
-            return Ok((last, true));
+        if let Some(last) = left_behind::unfinished(cx, &group.products)? {
+            back::await_migrations(cx, &targets)?;
+            if back::has_changed(cx, &last, &group.products)? {
+                let name = last.name();
+                cx.out.say(format!("the way back is the backup {name}, of before the run that was killed"));
+                return Ok((last, true));
+            }
         }
         let _locks = ory_ops::advisory_lock::acquire_all(cx, &targets)?;
         let targets: Vec<_> = targets.iter().collect();
