@@ -88,6 +88,16 @@ impl Manifest {
         self.dumps.iter().find(|dump| dump.products.iter().any(|content| content.product == product))
     }
 
+    /// The images that services had before the upgrade that it was made before, by the names of the services.
+    pub fn old_images(&self) -> BTreeMap<String, String> {
+        self.upgrades.iter().flat_map(|one| one.old.clone()).into_map()
+    }
+
+    /// Those that they were to have.
+    pub fn new_images(&self) -> BTreeMap<String, String> {
+        self.upgrades.iter().flat_map(|one| one.new.clone()).into_map()
+    }
+
     /// How large its dumps are, in bytes.
     pub fn bytes(&self) -> u64 {
         self.dumps.iter().map(|dump| dump.bytes).sum()

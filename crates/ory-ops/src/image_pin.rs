@@ -62,13 +62,19 @@ impl Edit {
     }
 }
 
+/// Whether the stack names all of these images.
+pub fn are_named(cx: &Context, images: &Images) -> bool {
+    images.iter().all(|pair| is_named(cx, pair))
+}
+
+fn is_named(cx: &Context, (name, image): (&String, &String)) -> bool {
+    cx.stack.services.get(name).is_some_and(|service| service.image.as_ref() == Some(image))
+}
+
 /// The edits by which these services get these images. Nothing is written. Fails with the lines to edit by hand where the
 /// place can't be told for sure.
 pub fn edits(cx: &Context, wanted: &Images) -> Result<Vec<Edit>> {
-    let has = |(name, image): &(&String, &String)| {
-        cx.stack.services.get(*name).is_some_and(|service| service.image.as_ref() == Some(image))
-    };
-    let left: Vec<_> = wanted.iter().filter(|pair| !has(pair)).collect();
+    let left: Vec<_> = wanted.iter().filter(|pair| !is_named(cx, *pair)).collect();
     let files = files_of_stack(&cx.dir);
     let mut edits: Vec<Edit> = vec![];
     let mut variables: Vec<(String, String)> = vec![];

@@ -1,12 +1,11 @@
 //! What a run has left that was killed: databases beside the products' own, and an upgrade between two releases.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 
 use crate::backup::{self, Backup};
 use crate::context::Context;
 use crate::diagnosis;
+use crate::image_pin;
 use ory_facts::image_migrations::State;
 use ory_facts::instance::Instance;
 use ory_facts::names;
@@ -37,12 +36,12 @@ pub fn warn_of_databases(cx: &Context) {
 /// The backup of the newest upgrade of some of these products, where that has neither ended nor been undone. A damaged one
 /// that may be it is told.
 pub fn unfinished(cx: &Context, products: &[Instance]) -> Result<Option<Backup>> {
-    let parent = backup::folder(cx);
+    let (parent, key) = (backup::folder(cx), backup_key::key(&cx.dir)?);
     for (name, backup) in backup::all(&parent)?.into_iter().rev() {
         match backup {
             Err(error) if backup::is_unfinished(&parent.join(name)) => return Err(error),
             Err(_) => {}
-            Ok(backup) if is_of(cx, &backup, products)? => {
+            Ok(backup) if is_of(cx, &backup, products, key.as_deref()) => {
                 return Ok(Some(backup).filter(Backup::is_unfinished));
             }
             Ok(_) => {}
@@ -65,11 +64,12 @@ pub fn set_finished(cx: &Context, products: &[Instance]) -> Result<()> {
 /// among them is told, not passed over for those of another upgrade.
 pub fn of_upgrade(cx: &Context, products: &[Instance]) -> Result<Vec<Backup>> {
     let began = |backup: &Backup| backup.manifest.upgrades.first().map(|one| one.began.clone());
+    let key = backup_key::key(&cx.dir)?;
     let (mut found, mut damaged): (Vec<Backup>, _) = (vec![], None);
     for (_, backup) in backup::all(&backup::folder(cx))?.into_iter().rev() {
         match backup {
             Err(error) => damaged = damaged.or(Some(error)),
-            Ok(backup) if !is_of(cx, &backup, products)? => {}
+            Ok(backup) if !is_of(cx, &backup, products, key.as_deref()) => {}
             Ok(backup) if found.first().is_some_and(|first| began(first) != began(&backup)) => break,
             Ok(backup) => {
                 if let Some(error) = damaged.take() {
@@ -82,18 +82,11 @@ pub fn of_upgrade(cx: &Context, products: &[Instance]) -> Result<Vec<Backup>> {
     Ok(found)
 }
 
-/// Whether this stack has made a backup before an upgrade of some of these products.
-fn is_of(cx: &Context, backup: &Backup, products: &[Instance]) -> Result<bool> {
-    let is_meant = backup.manifest.project == cx.stack.project
-        && backup.manifest.upgrades.iter().any(|one| products.contains(&one.product));
-    Ok(is_meant && backup.foreign(backup_key::key(&cx.dir)?.as_deref()).is_none())
-}
-
-/// Whether the stack names all of these images.
-pub fn are_named(cx: &Context, images: &BTreeMap<String, String>) -> bool {
-    images.iter().all(|(name, image)| {
-        cx.stack.services.get(name).is_some_and(|service| service.image.as_ref() == Some(image))
-    })
+/// Whether this stack, whose key it is, has made a backup before an upgrade of some of these products.
+fn is_of(cx: &Context, backup: &Backup, products: &[Instance], key: Option<&str>) -> bool {
+    backup.manifest.project == cx.stack.project
+        && backup.manifest.upgrades.iter().any(|one| products.contains(&one.product))
+        && backup.foreign(key).is_none()
 }
 
 /// The upgrade that a product is in the middle of: the stack names its new image, whose migrations are pending, or again its
@@ -109,7 +102,7 @@ pub fn upgrade(cx: &Context, deployment: &Deployment, state: &State) -> Option<F
     }
     let backup = unfinished(cx, &[product]).ok().flatten()?;
     let one = backup.manifest.upgrades.iter().find(|one| one.product == product)?;
-    let (exit, hint) = match (are_named(cx, &one.new), are_named(cx, &one.old)) {
+    let (exit, hint) = match (image_pin::are_named(cx, &one.new), image_pin::are_named(cx, &one.old)) {
         (true, _) if is_pending => {
             (Exit::Pending, "{XTASK} upgrade, which goes on; or {XTASK} upgrade --back")
         }

@@ -171,26 +171,19 @@ fn settle(cx: &Context, before: &[&Container], start: Instant) -> Result<()> {
         for now in cx.engine.inspect(ids.iter().copied())? {
             let known = before.iter().find(|container| container.id == now.id);
             let restarts = now.restarts.saturating_sub(known.map_or(0, |container| container.restarts));
-            let is_restarting = now.state == "restarting";
-            let service = &now.service;
-            let message = match () {
-                () if now.is_finished() => continue,
-                () if now.state == "exited" || now.state == "dead" => {
-                    format!("`{service}` ended with exit code {}", now.exit_code)
-                }
-                () if restarts >= RESTARTS || is_restarting && now.restarts >= RESTARTS => {
-                    format!("`{service}` keeps ending, with exit code {}", now.exit_code)
-                }
-                () => {
-                    // Where the engine has another clock, it is what was seen that counts.
-                    let has_run = ran_for(&now) >= SETTLED || restarts == 0 && looked.elapsed() >= SETTLED;
-                    if !(now.is_running() && has_run) {
-                        shaky = Some(now);
-                    }
-                    continue;
-                }
-            };
-            return Err(diagnosis::of_service(cx, &now.name, message));
+            if now.is_finished() {
+                continue;
+            }
+            // Between two of them it waits, so that those of before tell as much.
+            let told = if now.state == "restarting" { now.restarts } else { restarts };
+            if let Some(message) = end_of(&now, told) {
+                return Err(diagnosis::of_service(cx, &now.name, message));
+            }
+            // Where the engine has another clock, it is what was seen that counts.
+            let has_run = ran_for(&now) >= SETTLED || restarts == 0 && looked.elapsed() >= SETTLED;
+            if !(now.is_running() && has_run) {
+                shaky = Some(now);
+            }
         }
         let Some(now) = shaky else { return Ok(()) };
         if start.elapsed() > cx.options.wait() {
@@ -214,17 +207,22 @@ fn check(cx: &Context, before: &[Container], open: &BTreeMap<&str, usize>, waite
     for now in cx.engine.inspect(ids)? {
         let restarts =
             before.iter().find(|c| c.id == now.id).map_or(0, |c| now.restarts.saturating_sub(c.restarts));
-        let service = &now.service;
-        let message = if now.state == "exited" || now.state == "dead" {
-            format!("`{service}` ended with exit code {}", now.exit_code)
-        } else if restarts >= RESTARTS {
-            format!("`{service}` keeps ending, with exit code {}", now.exit_code)
-        } else if waited > cx.options.wait() {
-            format!("`{service}` is not ready after {} s", cx.options.wait().as_secs())
-        } else {
-            continue;
+        let late = || {
+            let limit = cx.options.wait();
+            (waited > limit).then(|| format!("`{}` is not ready after {} s", now.service, limit.as_secs()))
         };
-        return Err(diagnosis::of_service(cx, &now.name, message));
+        if let Some(message) = end_of(&now, restarts).or_else(late) {
+            return Err(diagnosis::of_service(cx, &now.name, message));
+        }
     }
     Ok(())
+}
+
+/// How a container has ended, or keeps ending, where it has started again so often.
+fn end_of(now: &Container, restarts: u64) -> Option<String> {
+    let (service, code) = (&now.service, now.exit_code);
+    if now.state == "exited" || now.state == "dead" {
+        return Some(format!("`{service}` ended with exit code {code}"));
+    }
+    (restarts >= RESTARTS).then(|| format!("`{service}` keeps ending, with exit code {code}"))
 }

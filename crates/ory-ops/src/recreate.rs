@@ -100,18 +100,22 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Whether a container was made from an image, by whatever name: Podman calls it by another of its names.
+pub fn is_made_from(cx: &Context, container: &Container, name: &str) -> bool {
+    let is_it =
+        || cx.image(name).is_ok_and(|image| image.is_some_and(|image| image.id == container.image_id));
+    name == container.image || is_it()
+}
+
 /// Why a container that runs is to be restarted: it isn't as Compose would make it now. Where that can't be told, it isn't
 /// said.
 pub fn restart_due(cx: &Context, container: &Container) -> Option<String> {
     let service = cx.stack.services.get(&container.service).filter(|_| container.is_running())?;
-    // Podman calls an image by another of its names.
-    let is_other = |name: &String| {
-        *name != container.image
-            && !cx.image(name).is_ok_and(|image| image.is_some_and(|image| image.id == container.image_id))
-    };
     match &service.image {
         // Another image needs no hash to be told.
-        Some(image) if is_other(image) => Some(format!("{} runs, the stack says {image}", container.image)),
+        Some(image) if !is_made_from(cx, container, image) => {
+            Some(format!("{} runs, the stack says {image}", container.image))
+        }
         // What Compose hashes of it is another service's container.
         _ if service.network_of.is_some() => None,
         _ => {

@@ -89,10 +89,7 @@ impl<'a> Replacement<'a> {
             is_made: false,
             lock,
         };
-        for name in kept {
-            let rows = replacement.replaceable.contents_of(&name)?.total();
-            replacement.kept.push((name, rows));
-        }
+        replacement.kept = with_rows(&*replacement.replaceable, kept)?;
         Ok(replacement)
     }
 
@@ -258,11 +255,12 @@ pub fn would_drop(cx: &Locked, target: &Target) -> Result<Vec<String>> {
     let replaceable = super::replaceable(cx, target, &place);
     let _lock = advisory_lock::acquire(cx, target.main()?)?;
     let (kept, _) = kept(&replaceable.heal()?);
-    let line = |name: &String| {
-        let rows = replaceable.contents_of(name)?.total();
-        Ok(in_words(&*replaceable, name, rows))
-    };
-    kept.iter().map(line).collect()
+    let kept = with_rows(&*replaceable, kept)?;
+    Ok(kept.iter().map(|(name, rows)| in_words(&*replaceable, name, *rows)).collect())
+}
+
+fn with_rows(replaceable: &dyn Replaceable, names: Vec<String>) -> Result<Vec<(String, u64)>> {
+    names.into_iter().map(|name| Ok((name.clone(), replaceable.contents_of(&name)?.total()))).collect()
 }
 
 fn in_words(replaceable: &dyn Replaceable, name: &str, rows: u64) -> String {

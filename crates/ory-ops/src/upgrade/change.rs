@@ -10,6 +10,7 @@ use ory_stack::service::Service;
 
 use crate::context::Context;
 use crate::image_pin::Images;
+use crate::recreate;
 use crate::services;
 
 /// A product from one image to another.
@@ -83,11 +84,9 @@ fn there(cx: &Context, product: Instance) -> Result<Vec<Container>> {
     if running.is_empty() { cx.containers() } else { Ok(running) }
 }
 
-/// The image of a container, by the name that the stack has for it: Podman has another one.
+/// The image of a container, by the name that the stack has for it.
 fn image_of(cx: &Context, container: &Container, named: &str) -> String {
-    let image = cx.image(named).ok().flatten();
-    let is_it = image.is_some_and(|image| image.id == container.image_id);
-    if is_it { named.into() } else { container.image.clone() }
+    if recreate::is_made_from(cx, container, named) { named.into() } else { container.image.clone() }
 }
 
 /// Whether a service of a product stays up.

@@ -221,7 +221,7 @@ fn go(options: &Options, backup: &Backup, edits: Option<&[Edit]>, running: &[Str
         image_pin::undo(edits)?;
     }
     let mut cx = super::super::locked(options, &Images { stand_in: None })?;
-    let old = backup.manifest.upgrades.iter().flat_map(|one| one.old.clone()).into_map();
+    let old = backup.manifest.old_images();
     let left = image_pin::edits(&cx, &old)?;
     if !left.is_empty() {
         image_pin::write(&cx, &left, &old)?;
@@ -241,8 +241,7 @@ fn go(options: &Options, backup: &Backup, edits: Option<&[Edit]>, running: &[Str
 
 /// Fails where somebody else has made tables since, which would go with the database. The new images tell which are theirs.
 fn refuse_others(cx: &Locked, backup: &Backup, products: &[Instance]) -> Result<()> {
-    let new = backup.manifest.upgrades.iter().flat_map(|one| one.new.clone()).into_map();
-    let new = other_images::context(cx, &new)?;
+    let new = other_images::context(cx, &backup.manifest.new_images())?;
     for target in target::located(&new, products)? {
         let others = other_tables::of_target(&new, &target)?;
         if !others.is_empty() {

@@ -137,14 +137,12 @@ pub fn finish(cx: Locked, products: &[Instance], args: &Upgrade) -> Result<&'sta
         return Ok(report::NOTHING);
     }
     let names = left.iter().map(|(product, _)| product.to_string()).collect::<Vec<_>>().join(", ");
-    let pending: Vec<_> = left.iter().filter(|(_, pending)| *pending != Some(0)).collect();
+    let is_pending = left.iter().any(|(_, pending)| *pending != Some(0));
     let left: Vec<_> = left.iter().map(|(product, _)| *product).collect();
-    let begun = left_behind::unfinished(&cx, &left)?.filter(|backup| {
-        let new = backup.manifest.upgrades.iter().flat_map(|one| one.new.clone()).into_map();
-        left_behind::are_named(&cx, &new)
-    });
+    let begun = left_behind::unfinished(&cx, &left)?;
+    let begun = begun.filter(|backup| image_pin::are_named(&cx, &backup.manifest.new_images()));
     let Some(backup) = begun else {
-        if !pending.is_empty() {
+        if is_pending {
             let message = format!("{names}: migrations are pending, and the image is the one that runs");
             let hint = "back up, migrate and restart: {XTASK} migrate-all --backup && {XTASK} restart";
             bail!(Failure::new(Exit::Pending, message).hint(hint));
